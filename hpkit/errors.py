@@ -1,0 +1,19 @@
+"""The one exception for a user's mistake, and the guess at what was meant."""
+
+import difflib
+
+
+class BadInput(ValueError):
+    """Something the user can mend. Its text is one line: what was expected, what came, what to do.
+
+    The command line prints the line and ends with status 2; a notebook shows it as an ordinary error.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(str(message).split()))
+
+
+def did_you_mean(word: str, choices) -> str:
+    """`" (did you mean learning_rate?)"`, or an empty string when nothing in `choices` is near `word`."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""

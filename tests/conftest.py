@@ -1,0 +1,77 @@
+"""Shared fixtures. No test reaches the network, and none writes outside its temporary folder."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of this session's own, so that the tests see what a first run sees."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["HPKIT_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> str:
+    """A folder with a Llama of two layers, context 64 and the starter's tokenizer: an update takes milliseconds.
+
+    Its 64 x 64 matrices have the 4,096 elements from which bitsandbytes quantizes.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from hpkit.model import STARTER_SHAPE, character_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = character_tokenizer()
+    small = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2)
+    small |= dict(intermediate_size=128, max_position_embeddings=64)
+    ids = dict(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    folder = tmp_path_factory.mktemp("tiny")
+    LlamaForCausalLM(LlamaConfig(**STARTER_SHAPE | small | ids)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def few_tunes(tmp_path_factory) -> str:
+    """An ABC file with the first 40 aksak tunes."""
+    from hpkit.corpus import cut_tunes, data_folder
+
+    tunes = [text for _, text in cut_tunes((data_folder() / "aksak.abc").read_text(encoding="utf-8"))][:40]
+    file = tmp_path_factory.mktemp("corpus") / "few.abc"
+    file.write_text("\n\n".join(tunes) + "\n", encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture
+def hpkit_command():
+    """Run the command line in a process of its own; returns the finished process, or, with `wait=False`, the live one."""
+    processes = []
+
+    def run(*arguments, wait=True, threads=None):
+        environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hpkit", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        processes.append(process)
+        if not wait:
+            return process
+        stdout, stderr = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+    yield run
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

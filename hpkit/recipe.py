@@ -1,0 +1,123 @@
+"""`Recipe`: every hyperparameter of a fine-tune under transformers' own names. `NOTES` and `STARTER` are recipes."""
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpkit.errors import BadInput, did_you_mean
+from hpkit.hyperparameters import CARDS
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The hyperparameters of one run, checked when made. Defaults are transformers'; CARDS says what each one does.
+
+    `max_seq_length` (tokens) and `dtype` are not TrainingArguments: they belong to the data and to loading the model.
+    Raises BadInput for a value out of range or of the wrong type.
+    """
+
+    per_device_train_batch_size: int = CARDS["per_device_train_batch_size"].default
+    gradient_accumulation_steps: int = CARDS["gradient_accumulation_steps"].default
+    max_seq_length: int | None = CARDS["max_seq_length"].default
+    num_train_epochs: float = CARDS["num_train_epochs"].default
+    max_steps: int = CARDS["max_steps"].default
+    learning_rate: float = CARDS["learning_rate"].default
+    warmup_steps: float = CARDS["warmup_steps"].default
+    lr_scheduler_type: str = CARDS["lr_scheduler_type"].default
+    lr_scheduler_kwargs: dict | None = CARDS["lr_scheduler_kwargs"].default
+    weight_decay: float = CARDS["weight_decay"].default
+    max_grad_norm: float = CARDS["max_grad_norm"].default
+    optim: str = CARDS["optim"].default
+    adam_beta1: float = CARDS["adam_beta1"].default
+    adam_beta2: float = CARDS["adam_beta2"].default
+    adam_epsilon: float = CARDS["adam_epsilon"].default
+    bf16: bool = CARDS["bf16"].default
+    fp16: bool = CARDS["fp16"].default
+    dtype: str = CARDS["dtype"].default
+    seed: int = CARDS["seed"].default
+    logging_strategy: str = CARDS["logging_strategy"].default
+    logging_steps: float = CARDS["logging_steps"].default
+    eval_strategy: str = CARDS["eval_strategy"].default
+    eval_steps: float | None = CARDS["eval_steps"].default
+    save_strategy: str = CARDS["save_strategy"].default
+    save_steps: float = CARDS["save_steps"].default
+    save_total_limit: int | None = CARDS["save_total_limit"].default
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if not CARDS[name].valid(value):
+                choices = CARDS[name].expected.removeprefix("one of ").split(", ")
+                hint = did_you_mean(value, choices) if isinstance(value, str) and len(choices) > 1 else ""
+                raise BadInput(f"{name}: expected {CARDS[name].expected}, got {value!r}{hint}")
+        if self.bf16 and self.fp16:
+            raise BadInput("bf16 and fp16 are both true: a run multiplies in one format; set one of them to false")
+
+    def replace(self, **changes) -> "Recipe":
+        """A copy with some values changed. An unknown name raises BadInput and offers the nearest."""
+        for name in changes:
+            if name not in CARDS:
+                raise BadInput(f"unknown hyperparameter {name!r}{did_you_mean(name, CARDS)}; `hpkit explain` lists all")
+        return dataclasses.replace(self, **changes)
+
+    def training_arguments(self, out: str | Path, **settings):
+        """transformers' TrainingArguments for this recipe, writing to `out`; `settings` go in as they are.
+
+        Raises BadInput for an optimizer that transformers does not know.
+        """
+        from transformers import TrainingArguments
+        from transformers.training_args import OptimizerNames
+
+        known = [name.value for name in OptimizerNames]
+        if self.optim not in known:
+            raise BadInput(f"optim: transformers has no optimizer {self.optim!r}{did_you_mean(self.optim, known)}")
+        values = dataclasses.asdict(self) | settings
+        del values["max_seq_length"], values["dtype"]
+        # Left at its default, this filter replaces a NaN loss in the log by the last finite one.
+        return TrainingArguments(output_dir=str(out), report_to="none", logging_nan_inf_filter=False, **values)
+
+
+NOTES = Recipe(**{name: card.notes for name, card in CARDS.items()})
+STARTER = Recipe(**{name: card.starter for name, card in CARDS.items()})
+
+
+def parse_value(name: str, text: str):
+    """The value of hyperparameter `name` written as text on a command line. Raises BadInput."""
+    kinds = typing.get_type_hints(Recipe)[name]
+    kinds = set(typing.get_args(kinds) or (kinds,))
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    try:
+        if bool in kinds:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        if dict in kinds:
+            import json
+
+            return json.loads(text)
+        if str in kinds:
+            return text
+        number = float(text)
+        # transformers counts whole numbers and takes others as shares, so 20 must not arrive as 20.0.
+        return int(number) if (int in kinds and number.is_integer()) or text.isdigit() else number
+    except (KeyError, ValueError, OverflowError):
+        raise BadInput(f"{name}: expected {CARDS[name].expected}, got {text!r}") from None
+
+
+def load_recipe(name: str) -> Recipe:
+    """`starter`, `notes`, or a TOML file of hyperparameters; what the file leaves out has transformers' default."""
+    built_in = {"starter": STARTER, "notes": NOTES}
+    if name in built_in:
+        return built_in[name]
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        values = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"recipe {name!r}: expected starter, notes or a TOML file; no such file{did_you_mean(name, built_in)}") from None
+    except OSError as error:
+        raise BadInput(f"recipe {name}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # bad UTF-8 and bad TOML
+        raise BadInput(f"recipe {name} is not TOML: {error}") from None
+    return Recipe().replace(**values)

@@ -1,0 +1,173 @@
+"""Recipes and cards against the installed transformers."""
+
+import dataclasses
+
+import pytest
+
+from hpkit import accounting
+from hpkit.errors import BadInput
+from hpkit.hyperparameters import CARDS, SCHEDULERS
+from hpkit.recipe import NOTES, STARTER, Recipe, load_recipe, parse_value
+
+
+def test_defaults_are_those_of_transformers(tmp_path):
+    from transformers import TrainingArguments
+
+    theirs = TrainingArguments(output_dir=str(tmp_path))
+    for field in dataclasses.fields(Recipe):
+        if field.name not in ("max_seq_length", "dtype", "eval_steps"):
+            assert getattr(theirs, field.name) == field.default, field.name
+
+
+def test_every_field_reaches_training_arguments(tmp_path):
+    arguments = STARTER.training_arguments(tmp_path, use_cpu=True)
+    for name, value in dataclasses.asdict(STARTER).items():
+        if name not in ("max_seq_length", "dtype"):
+            assert getattr(arguments, name) == value, name
+
+
+def test_schedulers_are_those_of_transformers():
+    from transformers import SchedulerType
+
+    assert set(SCHEDULERS) == {kind.value for kind in SchedulerType}
+
+
+def test_cards_and_recipes_hold_the_same_names():
+    assert list(CARDS) == [field.name for field in dataclasses.fields(Recipe)]
+
+
+def test_a_reason_stands_exactly_where_ours_differs():
+    for card in CARDS.values():
+        assert bool(card.why) == (card.notes != card.starter), card.name
+
+
+def test_the_notes_values():
+    # Copied from the notes by hand, once: the outside truth of this table.
+    notes = dict(seed=3407, learning_rate=1e-4, warmup_steps=2000, gradient_accumulation_steps=32, logging_steps=2000)
+    notes |= dict(save_strategy="steps", eval_strategy="steps", logging_strategy="steps", num_train_epochs=2)
+    notes |= dict(lr_scheduler_type="linear", weight_decay=0.01, optim="adamw_8bit", bf16=True, fp16=False, max_seq_length=None)
+    for name, value in notes.items():
+        assert getattr(NOTES, name) == value, name
+    kept = ("lr_scheduler_type", "weight_decay", "seed", "optim", "bf16")
+    assert all(getattr(STARTER, name) == getattr(NOTES, name) for name in kept)
+
+
+def test_numbers_in_the_cards_come_from_the_accounting():
+    from hpkit.corpus import encode, load_corpus, pack
+    from hpkit.model import character_tokenizer
+
+    corpus = load_corpus("airdsAirs")
+    train = pack(encode(corpus, character_tokenizer())[0], STARTER.max_seq_length)
+    count = accounting.account(STARTER, len(train), STARTER.max_seq_length)
+    accumulated = accounting.account(STARTER.replace(gradient_accumulation_steps=32), len(train))
+    assert f"{accumulated.updates} updates of {count.updates}" in CARDS["gradient_accumulation_steps"].why
+    assert f"{count.updates} updates" in CARDS["num_train_epochs"].why
+    assert f"{count.updates} updates" in CARDS["warmup_steps"].why
+    assert f"{count.updates} updates" in CARDS["logging_steps"].why
+    mean = sum(map(len, corpus.documents)) / len(corpus.documents)
+    assert f"about {round(mean, -1):.0f} characters" in CARDS["max_seq_length"].why
+    # AdamW multiplies weights by 1 - lr * decay at each update.
+    assert f"{1 - (1 - 1e-4 * 0.01) ** 400:.2%}".replace("%", " %") in CARDS["weight_decay"].verdict
+    assert 2 / (1 - CARDS["adam_beta2"].notes) == pytest.approx(CARDS["warmup_steps"].notes)
+
+
+OUT_OF_RANGE = {
+    "per_device_train_batch_size": 0,
+    "gradient_accumulation_steps": 0,
+    "max_seq_length": 1,
+    "num_train_epochs": 0,
+    "max_steps": 0,
+    "learning_rate": float("nan"),
+    "warmup_steps": -1,
+    "lr_scheduler_type": "lineal",
+    "lr_scheduler_kwargs": [1],
+    "weight_decay": -0.1,
+    "max_grad_norm": -1,
+    "optim": "",
+    "adam_beta1": 1.0,
+    "adam_beta2": -0.1,
+    "adam_epsilon": 0,
+    "bf16": 1,
+    "fp16": "yes",
+    "dtype": "auto",
+    "seed": -1,
+    "logging_strategy": "never",
+    "logging_steps": 0,
+    "eval_strategy": "always",
+    "eval_steps": 1.5,
+    "save_strategy": True,
+    "save_steps": -500,
+    "save_total_limit": 0,
+}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_out_of_range(name):
+    with pytest.raises(BadInput, match=f"^{name}: expected .*, got"):
+        Recipe().replace(**{name: OUT_OF_RANGE[name]})
+
+
+def test_both_halves_at_once():
+    with pytest.raises(BadInput, match="bf16 and fp16"):
+        Recipe(bf16=True, fp16=True)
+
+
+def test_the_nearest_name_is_offered(tmp_path):
+    with pytest.raises(BadInput, match="did you mean learning_rate"):
+        Recipe().replace(learning_rte=1)
+    with pytest.raises(BadInput, match="did you mean cosine"):
+        Recipe(lr_scheduler_type="cosin")
+    with pytest.raises(BadInput, match="did you mean adamw_8bit"):
+        Recipe(optim="adamw_8bits").training_arguments(tmp_path, use_cpu=True)
+
+
+@pytest.mark.parametrize(
+    "name, text, value",
+    [
+        ("learning_rate", "3e-4", 3e-4),
+        ("per_device_train_batch_size", "16", 16),
+        ("max_steps", "-1", -1),
+        ("warmup_steps", "20", 20),
+        ("warmup_steps", "0.1", 0.1),
+        ("logging_steps", "0.05", 0.05),
+        ("num_train_epochs", "1.5", 1.5),
+        ("bf16", "false", False),
+        ("fp16", "True", True),
+        ("max_seq_length", "none", None),
+        ("eval_steps", "None", None),
+        ("lr_scheduler_type", "cosine", "cosine"),
+        ("lr_scheduler_kwargs", '{"num_cycles": 2}', {"num_cycles": 2}),
+    ],
+)
+def test_values_from_the_command_line(name, text, value):
+    parsed = parse_value(name, text)
+    assert parsed == value and type(parsed) is type(value)
+    Recipe().replace(**{name: parsed})
+
+
+@pytest.mark.parametrize("name, text", [("bf16", "maybe"), ("learning_rate", "fast"), ("seed", "0x10"), ("lr_scheduler_kwargs", "{")])
+def test_text_that_is_no_value(name, text):
+    with pytest.raises(BadInput, match=f"^{name}: expected"):
+        parse_value(name, text)
+
+
+def test_a_fraction_where_a_whole_number_belongs():
+    with pytest.raises(BadInput, match="whole number"):
+        Recipe().replace(seed=parse_value("seed", "1.5"))
+
+
+def test_recipe_files(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('learning_rate = 3e-4\nlr_scheduler_type = "cosine_with_min_lr"\n[lr_scheduler_kwargs]\nmin_lr_rate = 0.1\n')
+    recipe = load_recipe(str(file))
+    assert (recipe.learning_rate, recipe.lr_scheduler_kwargs, recipe.seed) == (3e-4, {"min_lr_rate": 0.1}, 42)
+    for text, message in (("learning_rat = 1", "did you mean learning_rate"), ("a = = 1", "is not TOML"), ("seed = 'x'", "seed: expected")):
+        file.write_text(text)
+        with pytest.raises(BadInput, match=message):
+            load_recipe(str(file))
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadInput, match="is not TOML"):
+        load_recipe(str(file))
+    with pytest.raises(BadInput, match="no such file.*did you mean notes"):
+        load_recipe("note")
+    assert load_recipe("starter") is STARTER and load_recipe("notes") is NOTES

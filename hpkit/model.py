@@ -1,0 +1,156 @@
+"""Language models: the starter, a fresh one of its shape, or any causal model by folder or hub id; sampling from them.
+
+Only safetensors are read. Pickled weights and code that comes with a model are refused, because loading them runs
+what their author wrote.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from hpkit.corpus import data_folder
+from hpkit.errors import BadInput, did_you_mean
+from hpkit.music import ALPHABET
+
+_SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+#: The starter's shape, 1.78 million parameters. 52 token ids are in use; 56 is the next multiple of 8.
+STARTER_SHAPE = dict(
+    vocab_size=56,
+    hidden_size=192,
+    num_hidden_layers=4,
+    num_attention_heads=6,
+    num_key_value_heads=6,
+    intermediate_size=512,
+    max_position_embeddings=512,
+    tie_word_embeddings=True,
+)
+
+
+def character_tokenizer():
+    """A tokenizer of one token per character of normal form, as a transformers PreTrainedTokenizerFast."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: index for index, token in enumerate([*_SPECIAL.values(), *ALPHABET])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_SPECIAL["unk_token"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    limits = dict(model_max_length=STARTER_SHAPE["max_position_embeddings"], clean_up_tokenization_spaces=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **_SPECIAL, **limits)
+
+
+def _fresh_model():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = character_tokenizer()
+    ids = {f"{name}_id": getattr(tokenizer, f"{name}_id") for name in ("pad_token", "bos_token", "eos_token")}
+    return LlamaForCausalLM(LlamaConfig(**STARTER_SHAPE, **ids)), tokenizer
+
+
+def load_model(name: str, dtype: str = "float32"):
+    """(model, tokenizer) for `starter`, `fresh`, a folder or a hub id; weights in `dtype` whatever the file holds.
+
+    `fresh` has random weights: set the seed before. Raises BadInput for a model that is missing or refused.
+    """
+    import torch
+
+    if name == "fresh":
+        model, tokenizer = _fresh_model()
+        return model.to(getattr(torch, dtype)), tokenizer
+    folder = data_folder() / "starter" if name == "starter" else Path(name).expanduser()
+    if folder.is_dir():
+        _refuse_unsafe(folder, name)
+        return _pretrained(str(folder), name, dtype)
+    if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        return _pretrained(name, name, dtype)
+    raise BadInput(f"model folder {name!r} not found: expected starter, fresh, a folder with config.json, or a hub id")
+
+
+def _refuse_unsafe(folder: Path, name: str) -> None:
+    """Raise BadInput unless the folder holds a config without remote code, and safetensors."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise BadInput(f"model {name}: the folder has no config.json, so it is not a model saved by transformers")
+    for file in (config, folder / "tokenizer_config.json"):
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except ValueError as error:
+            raise BadInput(f"model {name}: {file.name} is not JSON ({error})") from None
+        if not isinstance(settings, dict):
+            raise BadInput(f"model {name}: {file.name} should hold a table of settings")
+        if "auto_map" in settings:
+            raise BadInput(f"model {name}: {file.name} asks for code that comes with the model (auto_map); hpkit runs no remote code")
+    if not any(folder.glob("*.safetensors")):
+        pickled = next((f.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for f in folder.glob(pattern)), None)
+        found = f"only {pickled}, a pickle, which can run code when it is loaded" if pickled else "no weights"
+        raise BadInput(f"model {name}: expected safetensors, found {found}; save it with save_pretrained of transformers 5")
+
+
+def _pretrained(path: str, name: str, dtype: str):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its report on missing weights is repeated below in one line
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        if getattr(config, "auto_map", None):
+            raise BadInput(f"model {name} asks for code that comes with the model (auto_map); hpkit runs no remote code")
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        # Without `dtype`, transformers 5 keeps the file's format: a bf16 file would leave no fp32 master weights.
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except BadInput:
+        raise
+    except Exception as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        hint = "" if Path(path).is_dir() else f"; it is no folder here{did_you_mean(name, ('starter', 'fresh'))}"
+        raise BadInput(f"model {name} cannot be loaded{hint}: {first}") from None
+    finally:
+        logging.set_verbosity(verbosity)
+    wrong = sorted(loading["missing_keys"]) or sorted(str(key) for key in loading["mismatched_keys"])
+    if wrong:
+        raise BadInput(f"model {name}: the file lacks weights of this model, {wrong[0]} first of {len(wrong)}; they would start at random")
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise BadInput(
+            f"model {name}: its tokenizer has {len(tokenizer)} tokens, its embedding only {model.get_input_embeddings().num_embeddings}"
+        )
+    return model, tokenizer
+
+
+def context_length(model) -> int | None:
+    """The longest sequence, in tokens, that the model's positions allow; None where its config does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def sample(model, tokenizer, count: int, max_new_tokens: int, seed: int) -> list[str]:
+    """`count` texts drawn at temperature 1 from the model's own distribution, each from its first token to its end mark.
+
+    All randomness comes from `seed`; the caller's random state and the model's mode are as before afterwards.
+    """
+    import torch
+
+    start = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    prompt = torch.full((count, 1), start, device=model.device)
+    end = tokenizer.eos_token_id
+    padding = next((i for i in (tokenizer.pad_token_id, end) if i is not None), 0)
+    was_training = model.training
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model.eval()
+        tokens = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=padding,
+            eos_token_id=end,
+            use_cache=True,  # the Trainer has switched it off in the model's config
+        )
+        model.train(was_training)
+    return tokenizer.batch_decode(tokens[:, 1:], skip_special_tokens=True)

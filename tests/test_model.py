@@ -1,0 +1,131 @@
+"""Models: the starter's shape and quality, the tokenizer, and everything that is refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from hpkit.corpus import data_folder, encode, load_corpus
+from hpkit.errors import BadInput
+from hpkit.model import character_tokenizer, context_length, load_model, sample
+from hpkit.music import ALPHABET
+
+
+@pytest.fixture
+def copy(tiny_model, tmp_path):
+    """A copy of the tiny model to spoil."""
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+def refused(folder, message):
+    with pytest.raises(BadInput, match=message) as caught:
+        load_model(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_tokenizer_is_one_token_a_character():
+    tokenizer = character_tokenizer()
+    text = ALPHABET * 2
+    ids = tokenizer(text)["input_ids"]
+    assert len(ids) == len(text) and tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids) == text
+    assert tokenizer("q")["input_ids"] == [tokenizer.unk_token_id]
+    assert len(tokenizer) == len(ALPHABET) + 4 <= 56
+
+
+def test_the_starter_on_disk():
+    file = data_folder() / "starter" / "model.safetensors"
+    assert file.stat().st_size <= 8_000_000
+    model, tokenizer = load_model("starter")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert sum(parameter.numel() for parameter in model.parameters()) == 1_781_952
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert context_length(model) == 512
+    assert tokenizer.get_vocab() == character_tokenizer().get_vocab()
+
+
+def test_the_starter_has_learned_its_corpus():
+    model, tokenizer = load_model("starter")
+    held_out = encode(load_corpus("oneills1850+ryansMammoth"), tokenizer)[1]
+    with torch.no_grad():  # tune by tune, without the packing that training used
+        losses = [(model(input_ids=ids, labels=ids).loss.item(), ids.numel()) for ids in (torch.tensor([d[:512]]) for d in held_out)]
+    assert sum(loss * count for loss, count in losses) / sum(count for _, count in losses) <= 1.0
+
+
+def test_fresh_has_the_starters_shape_and_the_seeds_weights():
+    def weights(seed):
+        torch.manual_seed(seed)
+        return load_model("fresh")[0].state_dict()
+
+    one, again, other = weights(1), weights(1), weights(2)
+    starter = load_model("starter")[0].state_dict()
+    assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in starter.items()}
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+
+
+def test_a_bf16_file_is_loaded_with_fp32_weights(copy):
+    model, _ = load_model(str(copy))
+    model.to(torch.bfloat16).save_pretrained(copy)
+    assert {p.dtype for p in load_model(str(copy))[0].parameters()} == {torch.float32}
+    assert {p.dtype for p in load_model(str(copy), "bfloat16")[0].parameters()} == {torch.bfloat16}
+
+
+def test_missing_models():
+    refused("runs/nowhere/at/all", "not found")
+    refused("startr", "did you mean starter")
+    refused("nobody/nothing", "cannot be loaded")
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    refused(tmp_path, "no config.json")
+
+
+def test_no_weights_and_pickled_weights(copy):
+    weights = torch.nn.Linear(2, 2).state_dict()
+    (copy / "model.safetensors").unlink()
+    refused(copy, "found no weights")
+    torch.save(weights, copy / "pytorch_model.bin")
+    refused(copy, "pytorch_model.bin, a pickle")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_remote_code(copy, file):
+    settings = json.loads((copy / file).read_text())
+    settings["auto_map"] = {"AutoModelForCausalLM": "mine.Model"}
+    (copy / file).write_text(json.dumps(settings))
+    (copy / "mine.py").write_text("raise SystemExit('remote code ran')")
+    refused(copy, "no remote code")
+
+
+def test_spoilt_files(copy):
+    whole = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[:5000])
+    refused(copy, "cannot be loaded")
+    (copy / "model.safetensors").write_bytes(whole)
+    config = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(config[:50])
+    refused(copy, "not JSON")
+    (copy / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    refused(copy, "lacks weights")
+    (copy / "config.json").write_text(config.replace('"llama"', '"t5"').replace("LlamaForCausalLM", "T5ForConditionalGeneration"))
+    refused(copy, "cannot be loaded")
+
+
+def test_a_tokenizer_larger_than_the_embedding(copy):
+    tokenizer = character_tokenizer()
+    tokenizer.add_tokens([f"<{number}>" for number in range(10)])
+    tokenizer.save_pretrained(copy)
+    refused(copy, "its tokenizer has 62 tokens")
+
+
+def test_sampling_depends_on_the_seed_alone(tiny_model):
+    model, tokenizer = load_model(tiny_model)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = sample(model, tokenizer, 4, 20, seed=1)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(6)
+    assert sample(model, tokenizer, 4, 20, seed=1) == first != sample(model, tokenizer, 4, 20, seed=2)
+    assert len(first) == 4 and all(set(text) <= set(ALPHABET) for text in first)

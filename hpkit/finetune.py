@@ -1,0 +1,458 @@
+"""`finetune(recipe, model, corpus, out) -> Run`: transformers' Trainer with bf16 and 8-bit AdamW, resumable.
+
+A run's folder fills in this order: `started.json` (what was asked for), samples and loss before, checkpoints,
+samples and model after, and last of all `run.json`. A folder with `run.json` holds a finished run.
+"""
+
+import dataclasses
+import errno
+import importlib.metadata
+import json
+import re
+import shutil
+import signal
+import threading
+import time
+import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import hpkit.figures as figures
+import hpkit.music as music
+from hpkit.accounting import Accounting, account
+from hpkit.capability import decide, probe
+from hpkit.corpus import Corpus, encode, load_corpus, pack, write_whole
+from hpkit.errors import BadInput
+from hpkit.memory import optimizer_state_bytes, peak_memory_bytes
+from hpkit.model import context_length, load_model, sample
+from hpkit.recipe import STARTER, Recipe
+
+SAMPLED_TUNES = 16
+_VERSIONS = ("torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "music21")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished fine-tune, as `run.json` holds it. Losses in nats per token, times in seconds, memory in bytes.
+
+    `history`: dicts with `step` and `loss`, `learning_rate`, `grad_norm` or `eval_loss`. `bars_valid_*`: the share, 0
+    to 1, of bars that add up in 16 sampled tunes; None where the corpus is not tunes. `tokens_per_second` and
+    `train_seconds` leave out evaluations and, in a resumed run, everything before the resumption.
+    """
+
+    recipe: Recipe
+    model: str
+    corpus: str
+    corpus_fingerprint: str
+    capability: dict
+    versions: dict
+    parameters: int
+    updates: int
+    tokens: int
+    history: list
+    eval_loss_before: float
+    eval_loss_after: float
+    bars_valid_before: float | None
+    bars_valid_after: float | None
+    tunes_parsed_before: int | None
+    tunes_parsed_after: int | None
+    optimizer_state_bytes: int
+    optimizer_state_dtypes: dict
+    train_seconds: float
+    tokens_per_second: float | None
+    peak_memory_bytes: int
+    resumed_from: int | None
+
+    def to_json(self) -> str:
+        """The run as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Run":
+        """Read the run that finished in `folder`. Raises BadInput where there is none."""
+        try:
+            values = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BadInput(f"{folder} holds no run.json: no run has finished there") from None
+        return cls(**values | {"recipe": Recipe(**values["recipe"])})
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by Ctrl-C or SIGTERM; its folder can be resumed. `signum` says by which."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class _StopSignal:
+    """Turns Ctrl-C and SIGTERM into a wish that the training loop grants after the update at hand.
+
+    Outside the loop, and at the second signal, it interrupts at once.
+    """
+
+    def __init__(self, log):
+        self.log, self.training, self.signum = log, False, None
+
+    def __call__(self, signum, frame):
+        if not self.training or self.signum:
+            raise Interrupted(signum)
+        self.signum = signum
+        self.log("stopping after this update; a second signal stops at once, without a checkpoint")
+
+    @contextmanager
+    def installed(self):
+        # Python delivers signals to the main thread alone; a run in another thread is stopped by its owner.
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def finetune(
+    recipe: Recipe = STARTER,
+    model: str = "starter",
+    corpus: str = "airdsAirs",
+    out: str | Path = "runs/finetune",
+    resume: bool = False,
+    log=print,
+) -> Run:
+    """Fine-tune `model` on `corpus` by `recipe`, leave everything in `out`, and say what happens through `log`.
+
+    `model` is `starter`, `fresh` (random weights), a folder or a hub id; `corpus` a built-in name, a file, a folder or
+    a hub data set's id. `resume` continues an unfinished run in `out` from its last whole checkpoint. `log` takes a
+    line of text; None silences lines and progress bar. Raises BadInput, before anything is written, for what cannot
+    work, and Interrupted after Ctrl-C or SIGTERM.
+    """
+    say = log or (lambda line: None)
+    out = Path(out)
+    request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus)}
+    _check_folder(out, request, resume)
+    with _StopSignal(say).installed() as stop, _full_disk_is_bad_input(out):
+        return _finetune(recipe, request, out, stop, say, progress=log is not None)
+
+
+def _finetune(recipe: Recipe, request: dict, out: Path, stop: _StopSignal, say, progress: bool) -> Run:
+    from transformers import set_seed
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for every file saved would cut through the run's own
+    capability = decide(recipe, probe())
+    for choice in capability.choices:
+        say(str(choice))
+    corpus = load_corpus(request["corpus"])
+    set_seed(recipe.seed)  # a fresh model draws its weights here, before the Trainer could seed anything
+    model, tokenizer = load_model(request["model"], recipe.dtype)
+    train, evaluation = _blocks(corpus, tokenizer, _sequence_length(recipe, model))
+    accounting = account(recipe, len(train), len(train[0]["input_ids"]))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    say(f"model {request['model']}: {parameters:,} parameters; corpus {corpus.name}: {len(corpus.documents):,} documents")
+    for why, count in sorted(corpus.passed_over.items(), key=lambda item: -item[1])[:3]:
+        say(f"  passed over {count}: {why}")
+    for line in accounting.lines():
+        say(line)
+
+    request["corpus_fingerprint"] = corpus.fingerprint
+    started = _start_folder(out, request, needed=_disk_needed(model, recipe, accounting))
+    checkpoint = _last_whole_checkpoint(out, say)
+    if started["resumed"]:
+        say(f"resuming from {checkpoint.name}" if checkpoint else "no whole checkpoint yet: starting from the first update")
+
+    callback = _make_callback(stop, accounting, progress)
+    trainer = _make_trainer(model, tokenizer, train, evaluation, recipe.training_arguments(out, **capability.settings), callback)
+    if "eval_loss_before" not in started:
+        started |= _measure("before", trainer, corpus, recipe, out, say)
+        write_whole(out / "started.json", json.dumps(started, indent=1))
+    history, seconds, tokens = _train(trainer, recipe, checkpoint, callback, stop)
+    after = _measure("after", trainer, corpus, recipe, out, say)
+    dtypes = optimizer_state_bytes(trainer.optimizer)
+    _save_model(trainer, out)
+    before = {name: value for name, value in started.items() if name.endswith("_before")}
+    run = Run(
+        recipe=recipe,
+        model=request["model"],
+        corpus=corpus.name,
+        corpus_fingerprint=corpus.fingerprint,
+        capability=dataclasses.asdict(capability),
+        versions={name: _version(name) for name in _VERSIONS},
+        parameters=parameters,
+        updates=trainer.state.global_step,
+        tokens=trainer.state.num_input_tokens_seen,
+        history=[{"step": 0, "eval_loss": started["eval_loss_before"]}, *history],
+        **before,
+        **after,
+        optimizer_state_bytes=sum(entry["bytes"] for entry in dtypes.values()),
+        optimizer_state_dtypes=dtypes,
+        train_seconds=seconds,
+        tokens_per_second=tokens / seconds if tokens else None,
+        peak_memory_bytes=peak_memory_bytes(capability.device),
+        resumed_from=int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else None,
+    )
+    picture = figures.loss_picture(run.history)
+    write_whole(out / "loss.png", picture.png)
+    say(picture.alt)
+    write_whole(out / "run.json", run.to_json())
+    return run
+
+
+# Before the run: what was asked for, and is there room for it.
+
+
+def _check_folder(out: Path, request: dict, resume: bool) -> None:
+    """Raise BadInput unless `out` is new, or holds an unfinished run of the same request to resume."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out {out} is a file: expected a new or empty folder")
+    content = [file.name for file in out.iterdir() if not file.name.endswith(".part")] if out.is_dir() else []
+    if not resume:
+        if content:
+            raise BadInput(f"--out {out} is not empty: choose another folder, or continue the run in it with --resume")
+        return
+    if "run.json" in content:
+        raise BadInput(f"--resume: nothing to resume, the run in {out} is finished; choose another --out for a new one")
+    started = read_started(out)
+    for name, before in started["recipe"].items():
+        if request["recipe"].get(name) != before:
+            raise BadInput(
+                f"--resume with another recipe: the run in {out} has {name} {before}, now it is {request['recipe'].get(name)}; "
+                "leave the recipe as it was, or choose another --out"
+            )
+    for name in ("model", "corpus"):
+        if request[name] != started[name]:
+            raise BadInput(f"--resume with another {name}: the run in {out} has {started[name]}, now it is {request[name]}")
+
+
+def read_started(out: Path) -> dict:
+    """What the unfinished run in `out` was asked to do: recipe, model, corpus. Raises BadInput where there is none."""
+    try:
+        return json.loads((out / "started.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise BadInput(f"--resume: nothing to resume in {out}: it holds no started.json of an unfinished run") from None
+
+
+def _start_folder(out: Path, request: dict, needed: int) -> dict:
+    """Write `started.json`, or read the one that is there; `resumed` says which."""
+    if (out / "started.json").exists():
+        started = read_started(out)
+        if started["corpus_fingerprint"] != request["corpus_fingerprint"]:
+            raise BadInput(f"--resume: corpus {request['corpus']} has changed since the run in {out} began; choose another --out")
+        return started | {"resumed": True}
+    place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise BadInput(f"no space left on the device of {out}: the run needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free")
+    write_whole(out / "started.json", json.dumps(request, indent=1))
+    return request | {"resumed": False}
+
+
+def _disk_needed(model, recipe: Recipe, accounting: Accounting) -> int:
+    """Bytes: the model once, and each checkpoint that stays with two optimizer averages of at most 4 bytes."""
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    kept = min(len(accounting.save_at), recipe.save_total_limit or len(accounting.save_at))
+    states = sum(parameter.numel() for parameter in model.parameters()) * (2 if "8bit" in recipe.optim else 8)
+    return weights + (kept + 1) * (weights + states)
+
+
+@contextmanager
+def _full_disk_is_bad_input(out: Path):
+    """A write that fails for want of room becomes one line; torch and safetensors report it in words of their own."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or re.search(r"os error (28|122|27)\b|No space left|PytorchStreamWriter", str(error)):
+            raise BadInput(
+                f"no space left on the device while writing to {out}: what was whole before is still there; "
+                f"free some space, then continue with --resume --out {out}"
+            ) from error
+        raise
+
+
+def _sequence_length(recipe: Recipe, model) -> int:
+    context = context_length(model)
+    if recipe.max_seq_length is None and context is None:
+        raise BadInput("max_seq_length: the model's config does not say how long its sequences may be; give a number")
+    if context is not None and (recipe.max_seq_length or 0) > context:
+        raise BadInput(f"max_seq_length: expected at most {context} tokens, the model's context, got {recipe.max_seq_length}")
+    return recipe.max_seq_length or context
+
+
+def _blocks(corpus: Corpus, tokenizer, length: int):
+    train, evaluation = (pack(documents, length) for documents in encode(corpus, tokenizer))
+    if any(len(blocks[0]["input_ids"]) < 2 for blocks in (train, evaluation)):
+        raise BadInput(f"corpus {corpus.name} is too small: expected at least two documents, one to train on and one to hold out")
+    return train, evaluation
+
+
+# Checkpoints.
+
+
+def _last_whole_checkpoint(out: Path, say) -> Path | None:
+    """The newest checkpoint that is whole; each newer one that was cut short is named and passed over."""
+    numbered = {int(match[1]): folder for folder in out.glob("checkpoint-*") if (match := re.fullmatch(r"checkpoint-(\d+)", folder.name))}
+    for number in sorted(numbered, reverse=True):
+        fault = _checkpoint_fault(numbered[number])
+        if fault is None:
+            return numbered[number]
+        say(f"checkpoint-{number} was cut short ({fault}): passed over")
+    return None
+
+
+def _checkpoint_fault(folder: Path) -> str | None:
+    """What is missing or cut short in a checkpoint, or None. The Trainer writes `trainer_state.json` last.
+
+    safetensors knows its own length, and torch's files are zip archives, whose directory stands at the end.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    weights = list(folder.glob("*.safetensors"))
+    random_states = list(folder.glob("rng_state*.pth")) or [folder / "rng_state.pth"]
+    states = [folder / "optimizer.pt", folder / "scheduler.pt", *random_states]
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "trainer_state.json"
+    if not weights:
+        return "model.safetensors"
+    for file in weights:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError):
+            return file.name
+    return next((file.name for file in states if not zipfile.is_zipfile(file)), None)
+
+
+def _save_model(trainer, out: Path) -> None:
+    part = out / "model.part"
+    shutil.rmtree(part, ignore_errors=True)
+    trainer.save_model(str(part))
+    shutil.rmtree(out / "model", ignore_errors=True)
+    part.rename(out / "model")
+
+
+# The run.
+
+
+def _make_trainer(model, tokenizer, train, evaluation, arguments, callback):
+    from transformers import PrinterCallback, Trainer, default_data_collator
+
+    arguments.disable_tqdm = True  # the callback has a bar of its own
+    arguments.include_num_input_tokens_seen = "all"
+    arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        data_collator=default_data_collator,  # every block is full: there is nothing to pad
+        processing_class=tokenizer,
+        callbacks=[callback],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _make_callback(stop: _StopSignal, accounting: Accounting, progress: bool):
+    from tqdm.auto import tqdm
+    from transformers import TrainerCallback
+
+    class Callback(TrainerCallback):
+        """Draws the progress bar and asks for a checkpoint and an end when a signal has come."""
+
+        bar, loss = None, None
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            self.first_token = state.num_input_tokens_seen
+            self.bar = tqdm(total=accounting.updates, initial=state.global_step, unit="update", disable=not progress)
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.bar.update(state.global_step - self.bar.n)
+            rate = (state.num_input_tokens_seen - self.first_token) / max(self.bar.format_dict["elapsed"], 1e-9)
+            shown = {"tokens/s": f"{rate:,.0f}"} | ({"loss": f"{self.loss:.3f}"} if self.loss is not None else {})
+            self.bar.set_postfix(shown, refresh=False)
+            if stop.signum:
+                control.should_save = control.should_training_stop = True
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            self.loss = (logs or {}).get("loss", self.loss)
+
+        def on_train_end(self, args, state, control, **kwargs):
+            self.bar.close()
+
+    return Callback()
+
+
+def _train(trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: _StopSignal):
+    """(history, seconds spent in updates, tokens seen in them). Raises Interrupted after the checkpoint is written."""
+    from transformers import set_seed
+
+    set_seed(recipe.seed)  # sampling and evaluating before the run must not change the order of its data
+    began = time.perf_counter()
+    stop.training = True
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        stop.training = False
+        if callback.bar is not None:
+            callback.bar.close()
+    if stop.signum:
+        raise Interrupted(stop.signum)
+    seconds = time.perf_counter() - began
+    first = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+    log_history = trainer.state.log_history
+    seconds -= sum(entry.get("eval_runtime", 0) for entry in log_history if entry["step"] > first)
+    kept = ("step", "loss", "learning_rate", "grad_norm", "eval_loss")
+    history = [{name: entry[name] for name in kept if name in entry} for entry in log_history if "loss" in entry or "eval_loss" in entry]
+    return history, seconds, trainer.state.num_input_tokens_seen - callback.first_token
+
+
+def _measure(when: str, trainer, corpus: Corpus, recipe: Recipe, out: Path, say) -> dict:
+    """Evaluate and sample; leave the samples in `out`; return the figures with `when` behind their names."""
+    model, tokenizer = trainer.model, trainer.processing_class
+    loss = trainer.evaluate()["eval_loss"]
+    say(f"evaluation loss {when}: {loss:.4f}")
+    longest = (context_length(model) or 512) - 1
+    if corpus.kind == "text":
+        texts = sample(model, tokenizer, 2, min(longest, 120), recipe.seed)
+        write_whole(out / f"{when}.txt", "\n\n".join(texts) + "\n")
+        say(f"a sample {when} the run:\n{texts[0]}\n")
+        return {f"eval_loss_{when}": loss, f"bars_valid_{when}": None, f"tunes_parsed_{when}": None}
+    texts = sample(model, tokenizer, SAMPLED_TUNES, min(longest, 400), recipe.seed)
+    verdicts = [music.judge(text) for text in texts]
+    titles = [f"sample {number} {when} the run: {verdict}" for number, verdict in enumerate(verdicts, 1)]
+    write_whole(out / f"{when}.abc", music.tune_book(texts, titles))
+    bars = sum(verdict.bars for verdict in verdicts)
+    valid = sum(verdict.bars_valid for verdict in verdicts)
+    parsed = sum(verdict.parses for verdict in verdicts)
+    say(f"sample 1 {when}: {verdicts[0]}\n{texts[0]}")
+    say(f"all {len(texts)} samples {when}: {parsed} parse, {valid} of {bars} bars add up")
+    if when == "after" and parsed:
+        _let_it_be_heard(texts, verdicts, out, say)
+    return {f"eval_loss_{when}": loss, f"bars_valid_{when}": valid / bars if bars else 0.0, f"tunes_parsed_{when}": parsed}
+
+
+def _let_it_be_heard(texts: list[str], verdicts: list[music.Verdict], out: Path, say) -> None:
+    """Leave sound and piano roll of the first sample that parses, and say which it is."""
+    import io
+
+    number = next(number for number, verdict in enumerate(verdicts) if verdict.parses)
+    tune = music.parse(texts[number])
+    sound = io.BytesIO()
+    music.write_wav(tune, sound)
+    write_whole(out / "after.wav", sound.getvalue())
+    picture = figures.piano_roll(tune, f"sample {number + 1}, the first that parses")
+    write_whole(out / "after.png", picture.png)
+    say(f"hear it: {out / 'after.wav'}. {picture.alt}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

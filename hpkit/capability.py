@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import platform
+import sys
 from dataclasses import dataclass
 
 from hpkit.errors import BadInput
@@ -46,7 +47,7 @@ class Capability:
     bf16: bool
     fp16: bool
     optim: str
-    choices: tuple[Choice, ...]
+    choices: list[Choice]
 
     @property
     def settings(self) -> dict:
@@ -70,6 +71,16 @@ def probe() -> Machine:
     return Machine("cpu", platform.processor() or platform.machine(), threads, native, _keeps_8bit_states("cpu"))
 
 
+def forget_32bit_overrides() -> None:
+    """Empty bitsandbytes' process-wide list of parameters to keep at 32 bits; call it before an optimizer is made.
+
+    The Trainer enters every embedding there, and bitsandbytes 0.50 looks entries up by a parameter's position. Left
+    over from an earlier run in the same process, they keep other parameters at 32 bits, and the old model in memory.
+    """
+    if "bitsandbytes" in sys.modules:
+        sys.modules["bitsandbytes"].optim.GlobalOptimManager.get_instance().initialize()
+
+
 def _keeps_8bit_states(device: str) -> bool:
     """Take one step of bitsandbytes' AdamW on 4,096 numbers, the least it quantizes, and look at its state."""
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -80,6 +91,7 @@ def _keeps_8bit_states(device: str) -> bool:
         import bitsandbytes
         import torch
 
+        forget_32bit_overrides()
         weight = torch.nn.Parameter(torch.ones(4096, device=device))
         weight.grad = torch.ones_like(weight)
         optimizer = bitsandbytes.optim.AdamW([weight], optim_bits=8)
@@ -125,4 +137,4 @@ def decide(recipe: Recipe, machine: Machine) -> Capability:
     elif bitsandbytes_8bit:
         why = "bitsandbytes kept uint8 states when tried just now"
     choices.append(Choice("optimizer", recipe.optim, optim, why))
-    return Capability(device, name, machine.threads, bf16, fp16, optim, tuple(choices))
+    return Capability(device, name, machine.threads, bf16, fp16, optim, choices)

@@ -21,7 +21,7 @@ from pathlib import Path
 import hpkit.figures as figures
 import hpkit.music as music
 from hpkit.accounting import Accounting, account
-from hpkit.capability import decide, probe
+from hpkit.capability import decide, forget_32bit_overrides, probe
 from hpkit.corpus import Corpus, encode, load_corpus, pack, write_whole
 from hpkit.errors import BadInput
 from hpkit.memory import optimizer_state_bytes, peak_memory_bytes
@@ -158,20 +158,23 @@ def _finetune(recipe: Recipe, request: dict, out: Path, stop: _StopSignal, say, 
     for line in accounting.lines():
         say(line)
 
+    arguments = recipe.training_arguments(out, **capability.settings)  # before anything is written: it may refuse
     request["corpus_fingerprint"] = corpus.fingerprint
     started = _start_folder(out, request, needed=_disk_needed(model, recipe, accounting))
     checkpoint = _last_whole_checkpoint(out, say)
     if started["resumed"]:
         say(f"resuming from {checkpoint.name}" if checkpoint else "no whole checkpoint yet: starting from the first update")
 
+    if checkpoint and _update_of(checkpoint) >= accounting.updates:  # all trained; the kill came after
+        model, _ = load_model(str(checkpoint), recipe.dtype)
     callback = _make_callback(stop, accounting, progress)
-    trainer = _make_trainer(model, tokenizer, train, evaluation, recipe.training_arguments(out, **capability.settings), callback)
+    trainer = _make_trainer(model, tokenizer, train, evaluation, arguments, callback)
     if "eval_loss_before" not in started:
         started |= _measure("before", trainer, corpus, recipe, out, say)
         write_whole(out / "started.json", json.dumps(started, indent=1))
-    history, seconds, tokens = _train(trainer, recipe, checkpoint, callback, stop)
+    history, seconds, tokens, state = _train(trainer, recipe, checkpoint, callback, stop)
     after = _measure("after", trainer, corpus, recipe, out, say)
-    dtypes = optimizer_state_bytes(trainer.optimizer)
+    dtypes = optimizer_state_bytes(state)
     _save_model(trainer, out)
     before = {name: value for name, value in started.items() if name.endswith("_before")}
     run = Run(
@@ -192,7 +195,7 @@ def _finetune(recipe: Recipe, request: dict, out: Path, stop: _StopSignal, say, 
         train_seconds=seconds,
         tokens_per_second=tokens / seconds if tokens else None,
         peak_memory_bytes=peak_memory_bytes(capability.device),
-        resumed_from=int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else None,
+        resumed_from=_update_of(checkpoint) if checkpoint else None,
     )
     picture = figures.loss_picture(run.history)
     write_whole(out / "loss.png", picture.png)
@@ -263,7 +266,7 @@ def _full_disk_is_bad_input(out: Path):
     """A write that fails for want of room becomes one line; torch and safetensors report it in words of their own."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or re.search(r"os error (28|122|27)\b|No space left|PytorchStreamWriter", str(error)):
             raise BadInput(
@@ -328,6 +331,10 @@ def _checkpoint_fault(folder: Path) -> str | None:
     return next((file.name for file in states if not zipfile.is_zipfile(file)), None)
 
 
+def _update_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
 def _save_model(trainer, out: Path) -> None:
     part = out / "model.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -365,11 +372,11 @@ def _make_callback(stop: _StopSignal, accounting: Accounting, progress: bool):
     class Callback(TrainerCallback):
         """Draws the progress bar and asks for a checkpoint and an end when a signal has come."""
 
-        bar, loss = None, None
+        updates, bar, loss = accounting.updates, None, None
 
         def on_train_begin(self, args, state, control, **kwargs):
             self.first_token = state.num_input_tokens_seen
-            self.bar = tqdm(total=accounting.updates, initial=state.global_step, unit="update", disable=not progress)
+            self.bar = tqdm(total=self.updates, initial=state.global_step, unit="update", disable=not progress)
 
         def on_step_end(self, args, state, control, **kwargs):
             self.bar.update(state.global_step - self.bar.n)
@@ -389,27 +396,38 @@ def _make_callback(stop: _StopSignal, accounting: Accounting, progress: bool):
 
 
 def _train(trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: _StopSignal):
-    """(history, seconds spent in updates, tokens seen in them). Raises Interrupted after the checkpoint is written."""
-    from transformers import set_seed
+    """(history, seconds spent in updates, tokens seen in them, optimizer state).
 
-    set_seed(recipe.seed)  # sampling and evaluating before the run must not change the order of its data
-    began = time.perf_counter()
-    stop.training = True
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finally:
-        stop.training = False
-        if callback.bar is not None:
-            callback.bar.close()
-    if stop.signum:
-        raise Interrupted(stop.signum)
-    seconds = time.perf_counter() - began
-    first = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
-    log_history = trainer.state.log_history
-    seconds -= sum(entry.get("eval_runtime", 0) for entry in log_history if entry["step"] > first)
+    Raises Interrupted after a signal, when the checkpoint is written.
+    """
+    import torch
+    from transformers import TrainerState, set_seed
+
+    first = _update_of(checkpoint) if checkpoint else 0
+    seconds, tokens = 0.0, 0
+    if first and first >= callback.updates:  # the Trainer would train one update too many
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        state = torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
+    else:
+        forget_32bit_overrides()
+        set_seed(recipe.seed)  # sampling and evaluating before the run must not change the order of its data
+        began = time.perf_counter()
+        stop.training = True
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            stop.training = False
+            if callback.bar is not None:
+                callback.bar.close()
+        if stop.signum:
+            raise Interrupted(stop.signum)
+        evaluating = sum(entry.get("eval_runtime", 0) for entry in trainer.state.log_history if entry["step"] > first)
+        seconds = time.perf_counter() - began - evaluating
+        tokens = trainer.state.num_input_tokens_seen - callback.first_token
+        state = trainer.optimizer.state
     kept = ("step", "loss", "learning_rate", "grad_norm", "eval_loss")
-    history = [{name: entry[name] for name in kept if name in entry} for entry in log_history if "loss" in entry or "eval_loss" in entry]
-    return history, seconds, trainer.state.num_input_tokens_seen - callback.first_token
+    logged = (entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry)
+    return [{name: entry[name] for name in kept if name in entry} for entry in logged], seconds, tokens, state
 
 
 def _measure(when: str, trainer, corpus: Corpus, recipe: Recipe, out: Path, say) -> dict:

@@ -3,22 +3,24 @@
 import sys
 
 
-def optimizer_state_bytes(optimizer) -> dict[str, dict[str, int]]:
-    """What the optimizer's state really holds: `{"uint8": {"tensors": 58, "bytes": 3542016}, …}`.
+def optimizer_state_bytes(state: dict) -> dict[str, dict[str, int]]:
+    """What an optimizer's `state` holds: `{"uint8": {"tensors": 58, "bytes": 3542016}, …}`.
 
-    Each storage counts once, however often it is shared (bitsandbytes' code books are). Python numbers do not count.
+    Takes the live `optimizer.state` or the one in a checkpoint. Each storage counts once, however often it is shared
+    (bitsandbytes' code books are). Python numbers do not count.
     """
     import torch
 
-    seen, result = set(), {}
-    for state in optimizer.state.values():
-        for tensor in state.values():
-            if not isinstance(tensor, torch.Tensor) or tensor.data_ptr() in seen:
-                continue
-            seen.add(tensor.data_ptr())
-            entry = result.setdefault(str(tensor.dtype).removeprefix("torch."), {"tensors": 0, "bytes": 0})
-            entry["tensors"] += 1
-            entry["bytes"] += tensor.numel() * tensor.element_size()
+    seen, result, left = set(), {}, [state]
+    while left:
+        for value in left.pop().values():
+            if isinstance(value, dict):  # a parameter's state, or what bitsandbytes packs together when it saves
+                left.append(value)
+            elif isinstance(value, torch.Tensor) and value.data_ptr() not in seen:
+                seen.add(value.data_ptr())
+                entry = result.setdefault(str(value.dtype).removeprefix("torch."), {"tensors": 0, "bytes": 0})
+                entry["tensors"] += 1
+                entry["bytes"] += value.numel() * value.element_size()
     return result
 
 

@@ -75,3 +75,12 @@ def test_a_t4_is_not_native_though_torch_says_yes(monkeypatch):
 def test_without_bitsandbytes(monkeypatch):
     monkeypatch.setattr(capability.importlib.util, "find_spec", lambda name: None)
     assert not probe().eight_bit
+
+
+def test_overrides_of_an_earlier_model_are_forgotten():
+    """Once seen: the second fine-tune in a process found its first parameter kept at 32 bits, like the last embedding."""
+    import bitsandbytes
+
+    manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
+    manager.index2config[(0, 0)] = {"optim_bits": 32}
+    assert probe().eight_bit

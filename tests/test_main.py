@@ -1,0 +1,95 @@
+"""The command line: one line and status 2 for a mistake, and no torch before it is needed."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from hpkit.__main__ import main
+from hpkit.hyperparameters import CARDS
+
+
+def fails(capsys, *arguments) -> str:
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("hpkit: ")
+    return line
+
+
+def test_help_teaches_every_hyperparameter(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["finetune", "--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for card in CARDS.values():
+        assert f"--{card.name} " in text
+        assert " ".join(card.what.split()[:4]) in text
+    assert "--resume" in text and "hpkit finetune --recipe notes" in text
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    for code in (
+        "import hpkit",
+        "import hpkit.__main__ as m; m.main(['explain'])",
+        "import hpkit.__main__ as m; m.main(['explain', 'optim'])",
+    ):
+        heavy = "{'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)"
+        check = f"import sys; {code}; heavy = {heavy}; sys.exit(str(heavy) if heavy else 0)"
+        done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_mistakes_on_the_command_line(capsys, tmp_path):
+    assert "did you mean --learning_rate?" in fails(capsys, "finetune", "--learning_rte", "1e-3")
+    assert "learning_rate: expected a number above 0, got 'fast'" in fails(capsys, "finetune", "--learning_rate", "fast")
+    assert "learning_rate: expected a number above 0, got -1" in fails(capsys, "finetune", "--learning_rate=-1")
+    assert "bf16 and fp16" in fails(capsys, "finetune", "--bf16", "--fp16")
+    assert "invalid choice: 'fintune'" in fails(capsys, "fintune")
+    assert "required" in fails(capsys)
+    assert "say which run" in fails(capsys, "finetune", "--resume")
+    assert "nothing to resume" in fails(capsys, "finetune", "--resume", "--out", tmp_path)
+    assert "no such file" in fails(capsys, "finetune", "--recipe", tmp_path / "none.toml")
+    assert "did you mean learning_rate?" in fails(capsys, "explain", "learningrate")
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--corpus", "nowhere.abc"], "not found"),
+        (["--model", "no/where/to/be"], "not found"),
+        (["--optim", "adamw_9bit"], "did you mean adamw_8bit?"),
+        (["--max_seq_length", "1000"], "at most 64 tokens"),
+        (["--bf16=false", "--fp16"], "fp16 on a CPU"),
+    ],
+)
+def test_mistakes_found_on_the_way_leave_nothing(flags, message, capsys, tiny_model, few_tunes, tmp_path):
+    out = tmp_path / "out"
+    command = ["finetune", "--model", tiny_model, "--corpus", few_tunes, "--max_seq_length", "32", "--out", str(out)]
+    assert main([*command, *flags]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and "Traceback" not in captured.err
+    assert not out.exists()
+
+
+def test_json_stands_alone_on_standard_output(capsys, tiny_model, few_tunes, tmp_path):
+    flags = "--max_steps 2 --max_seq_length 32 --logging_steps 1 --save_strategy no --eval_strategy no".split()
+    command = ["finetune", "--model", tiny_model, "--corpus", few_tunes, "--out", str(tmp_path / "out"), "--json", *flags]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == json.loads((tmp_path / "out" / "run.json").read_text())
+    assert "evaluation loss" in captured.err
+    assert not list((tmp_path / "out").glob("checkpoint-*"))
+
+
+def test_explain(capsys):
+    assert main(["explain"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for card in CARDS.values():
+        assert f"{card.name}: " in text and card.why in text
+    assert main(["explain", "warmup_steps"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert CARDS["warmup_steps"].verdict in text and re.search(r"notes 2000 ours 20\b", text)

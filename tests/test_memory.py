@@ -1,0 +1,45 @@
+"""Bytes of optimizer states against what the tensors' shapes make them, live and loaded from a file."""
+
+import io
+
+import bitsandbytes
+import torch
+
+from hpkit.capability import forget_32bit_overrides
+from hpkit.memory import optimizer_state_bytes, peak_memory_bytes
+
+
+def stepped(make):
+    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in ((128, 64), (4096,), (4095,), (10,))]
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    optimizer = make(weights)
+    optimizer.step()
+    return optimizer
+
+
+def test_fp32_states():
+    state = optimizer_state_bytes(stepped(torch.optim.AdamW).state)
+    elements = 128 * 64 + 4096 + 4095 + 10
+    assert state == {"float32": {"tensors": 4 * 3, "bytes": 2 * 4 * elements + 4 * 4}}  # two averages, a step counter each
+
+
+def test_8bit_states_live_and_loaded():
+    forget_32bit_overrides()
+    optimizer = stepped(lambda weights: bitsandbytes.optim.AdamW(weights, optim_bits=8))
+    live = optimizer_state_bytes(optimizer.state)
+    large, small = 128 * 64 + 4096, 4095 + 10
+    assert live["uint8"] == {"tensors": 2 * 2, "bytes": 2 * large}
+    # Below 4,096 elements fp32; one scale per 256 elements and average; two code books of 256 numbers, shared by all.
+    assert live["float32"]["bytes"] == 2 * 4 * small + 2 * 4 * large // 256 + 2 * 4 * 256
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    assert optimizer_state_bytes(torch.load(file, weights_only=True)["state"]) == live
+
+
+def test_peak_memory_grows_with_use():
+    before = peak_memory_bytes("cpu")
+    block = torch.ones(300_000_000, dtype=torch.uint8)
+    assert peak_memory_bytes("cpu") >= before + 50_000_000
+    assert before > 10_000_000 and block.sum() == 300_000_000

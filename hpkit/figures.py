@@ -86,9 +86,9 @@ def piano_roll(tune: music.Tune, title: str) -> Picture:
     axes.set_xlabel("time (eighth notes); vertical lines are bar lines")
     axes.set_ylabel("pitch")
     faulty = sum(bar.adds_up is False for bar in bars)
-    axes.set_title(title + (f"; hatched: {faulty} bars that do not add up" if faulty else ""), fontsize=10, loc="left")
+    axes.set_title(title + (f"; hatched: bars that do not add up ({faulty})" if faulty else ""), fontsize=10, loc="left")
     alt = (
         f"Piano roll, {title}: {len(notes)} notes in {len(bars)} bars of {tune.meter[0]}/{tune.meter[1]} in {tune.key}, "
-        f"from MIDI pitch {min(pitches)} to {max(pitches)}; {faulty} bars do not add up."
+        f"from MIDI pitch {min(pitches)} to {max(pitches)}; bars that do not add up: {faulty}."
     )
     return _picture(figure, alt)

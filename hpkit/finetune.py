@@ -17,18 +17,19 @@ import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import hpkit.figures as figures
 import hpkit.music as music
 from hpkit.accounting import Accounting, account
-from hpkit.capability import decide, forget_32bit_overrides, probe
+from hpkit.capability import Capability, decide, forget_32bit_overrides, probe
 from hpkit.corpus import Corpus, encode, load_corpus, pack, write_whole
 from hpkit.errors import BadInput
 from hpkit.memory import optimizer_state_bytes, peak_memory_bytes
 from hpkit.model import context_length, load_model, sample
 from hpkit.recipe import STARTER, Recipe
 
-SAMPLED_TUNES = 16
+SAMPLED_TUNES = 32
 _VERSIONS = ("torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "music21")
 
 
@@ -37,7 +38,7 @@ class Run:
     """A finished fine-tune, as `run.json` holds it. Losses in nats per token, times in seconds, memory in bytes.
 
     `history`: dicts with `step` and `loss`, `learning_rate`, `grad_norm` or `eval_loss`. `bars_valid_*`: the share, 0
-    to 1, of bars that add up in 16 sampled tunes; None where the corpus is not tunes. `tokens_per_second` and
+    to 1, of bars that add up in 32 sampled tunes; None where the corpus is not tunes. `tokens_per_second` and
     `train_seconds` leave out evaluations and, in a resumed run, everything before the resumption.
     """
 
@@ -65,8 +66,9 @@ class Run:
     resumed_from: int | None
 
     def to_json(self) -> str:
-        """The run as JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+        """The run as JSON text. JSON knows no NaN and no infinity: a loss that was one of them is null."""
+        finite = json.loads(json.dumps(dataclasses.asdict(self)), parse_constant=lambda name: None)
+        return json.dumps(finite, indent=1) + "\n"
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
@@ -92,14 +94,13 @@ class _StopSignal:
     Outside the loop, and at the second signal, it interrupts at once.
     """
 
-    def __init__(self, log):
-        self.log, self.training, self.signum = log, False, None
+    def __init__(self):
+        self.training, self.signum = False, None
 
     def __call__(self, signum, frame):
         if not self.training or self.signum:
             raise Interrupted(signum)
         self.signum = signum
-        self.log("stopping after this update; a second signal stops at once, without a checkpoint")
 
     @contextmanager
     def installed(self):
@@ -134,67 +135,85 @@ def finetune(
     out = Path(out)
     request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus)}
     _check_folder(out, request, resume)
-    with _StopSignal(say).installed() as stop, _full_disk_is_bad_input(out):
+    with _StopSignal().installed() as stop, _full_disk_is_bad_input(out):
         return _finetune(recipe, request, out, stop, say, progress=log is not None)
 
 
-def _finetune(recipe: Recipe, request: dict, out: Path, stop: _StopSignal, say, progress: bool) -> Run:
-    from transformers import set_seed
-    from transformers.utils import logging
+class _Job(NamedTuple):
+    """Everything that is settled before anything is written."""
 
-    logging.disable_progress_bar()  # a bar for every file saved would cut through the run's own
+    recipe: Recipe
+    capability: Capability
+    corpus: Corpus
+    model: object
+    tokenizer: object
+    train: list[dict]
+    evaluation: list[dict]
+    arguments: object
+    accounting: Accounting
+
+
+def _prepare(recipe: Recipe, request: dict, out: Path, say) -> _Job:
+    """Load and count everything, say what will happen, and refuse what cannot work. Writes nothing."""
+    from transformers import set_seed
+
     capability = decide(recipe, probe())
     for choice in capability.choices:
         say(str(choice))
+    arguments = recipe.training_arguments(out, **capability.settings)
     corpus = load_corpus(request["corpus"])
     set_seed(recipe.seed)  # a fresh model draws its weights here, before the Trainer could seed anything
     model, tokenizer = load_model(request["model"], recipe.dtype)
     train, evaluation = _blocks(corpus, tokenizer, _sequence_length(recipe, model))
-    accounting = account(recipe, len(train), len(train[0]["input_ids"]))
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    say(f"model {request['model']}: {parameters:,} parameters; corpus {corpus.name}: {len(corpus.documents):,} documents")
+    devices = arguments.world_size * max(arguments.n_gpu, 1)
+    accounting = account(recipe, len(train), len(train[0]["input_ids"]), devices)
+    say(f"model {request['model']}: {model.num_parameters():,} parameters; corpus {corpus.name}: {len(corpus.documents):,} documents")
     for why, count in sorted(corpus.passed_over.items(), key=lambda item: -item[1])[:3]:
         say(f"  passed over {count}: {why}")
     for line in accounting.lines():
         say(line)
+    return _Job(recipe, capability, corpus, model, tokenizer, train, evaluation, arguments, accounting)
 
-    arguments = recipe.training_arguments(out, **capability.settings)  # before anything is written: it may refuse
-    request["corpus_fingerprint"] = corpus.fingerprint
-    started = _start_folder(out, request, needed=_disk_needed(model, recipe, accounting))
+
+def _finetune(recipe: Recipe, request: dict, out: Path, stop: _StopSignal, say, progress: bool) -> Run:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for every file saved would cut through the run's own
+    job = _prepare(recipe, request, out, say)
+    started = _start_folder(out, request | {"corpus_fingerprint": job.corpus.fingerprint}, job)
     checkpoint = _last_whole_checkpoint(out, say)
-    if started["resumed"]:
-        say(f"resuming from {checkpoint.name}" if checkpoint else "no whole checkpoint yet: starting from the first update")
-
-    if checkpoint and _update_of(checkpoint) >= accounting.updates:  # all trained; the kill came after
+    if "eval_loss_before" in started or checkpoint:
+        say(f"resuming from {checkpoint.name}" if checkpoint else "no whole checkpoint: starting from the first update")
+    model = job.model
+    if checkpoint and _update_of(checkpoint) >= job.accounting.updates:  # all trained; the kill came after
         model, _ = load_model(str(checkpoint), recipe.dtype)
-    callback = _make_callback(stop, accounting, progress)
-    trainer = _make_trainer(model, tokenizer, train, evaluation, arguments, callback)
+    callback = _make_callback(stop, job.accounting, say, progress)
+    trainer = _make_trainer(model, job.tokenizer, job.train, job.evaluation, job.arguments, callback)
     if "eval_loss_before" not in started:
-        started |= _measure("before", trainer, corpus, recipe, out, say)
+        started |= _measure("before", trainer, job.corpus, recipe, out, say)
         write_whole(out / "started.json", json.dumps(started, indent=1))
     history, seconds, tokens, state = _train(trainer, recipe, checkpoint, callback, stop)
-    after = _measure("after", trainer, corpus, recipe, out, say)
-    dtypes = optimizer_state_bytes(state)
+    after = _measure("after", trainer, job.corpus, recipe, out, say)
     _save_model(trainer, out)
-    before = {name: value for name, value in started.items() if name.endswith("_before")}
+    dtypes = optimizer_state_bytes(state)
     run = Run(
         recipe=recipe,
         model=request["model"],
-        corpus=corpus.name,
-        corpus_fingerprint=corpus.fingerprint,
-        capability=dataclasses.asdict(capability),
+        corpus=job.corpus.name,
+        corpus_fingerprint=job.corpus.fingerprint,
+        capability=dataclasses.asdict(job.capability),
         versions={name: _version(name) for name in _VERSIONS},
-        parameters=parameters,
+        parameters=model.num_parameters(),
         updates=trainer.state.global_step,
         tokens=trainer.state.num_input_tokens_seen,
         history=[{"step": 0, "eval_loss": started["eval_loss_before"]}, *history],
-        **before,
+        **{name: value for name, value in started.items() if name.endswith("_before")},
         **after,
         optimizer_state_bytes=sum(entry["bytes"] for entry in dtypes.values()),
         optimizer_state_dtypes=dtypes,
         train_seconds=seconds,
         tokens_per_second=tokens / seconds if tokens else None,
-        peak_memory_bytes=peak_memory_bytes(capability.device),
+        peak_memory_bytes=peak_memory_bytes(job.capability.device),
         resumed_from=_update_of(checkpoint) if checkpoint else None,
     )
     picture = figures.loss_picture(run.history)
@@ -238,27 +257,27 @@ def read_started(out: Path) -> dict:
         raise BadInput(f"--resume: nothing to resume in {out}: it holds no started.json of an unfinished run") from None
 
 
-def _start_folder(out: Path, request: dict, needed: int) -> dict:
-    """Write `started.json`, or read the one that is there; `resumed` says which."""
+def _start_folder(out: Path, request: dict, job: _Job) -> dict:
+    """Write `started.json` for a new run; for a resumed one return what stands there, after comparing the corpus."""
     if (out / "started.json").exists():
         started = read_started(out)
         if started["corpus_fingerprint"] != request["corpus_fingerprint"]:
             raise BadInput(f"--resume: corpus {request['corpus']} has changed since the run in {out} began; choose another --out")
-        return started | {"resumed": True}
+        return started
     place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
+    free, needed = shutil.disk_usage(place).free, _disk_needed(job)
     if free < needed:
         raise BadInput(f"no space left on the device of {out}: the run needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free")
     write_whole(out / "started.json", json.dumps(request, indent=1))
-    return request | {"resumed": False}
+    return request
 
 
-def _disk_needed(model, recipe: Recipe, accounting: Accounting) -> int:
-    """Bytes: the model once, and each checkpoint that stays with two optimizer averages of at most 4 bytes."""
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    kept = min(len(accounting.save_at), recipe.save_total_limit or len(accounting.save_at))
-    states = sum(parameter.numel() for parameter in model.parameters()) * (2 if "8bit" in recipe.optim else 8)
-    return weights + (kept + 1) * (weights + states)
+def _disk_needed(job: _Job) -> int:
+    """Bytes: the model once, and each checkpoint that stays, and one more, with its optimizer's two averages."""
+    count = job.model.num_parameters()
+    weights = count * next(job.model.parameters()).element_size()
+    kept = min(len(job.accounting.save_at), job.recipe.save_total_limit or len(job.accounting.save_at))
+    return weights + (kept + 1) * (weights + count * (2 if "8bit" in job.recipe.optim else 8))
 
 
 @contextmanager
@@ -339,6 +358,7 @@ def _save_model(trainer, out: Path) -> None:
     part = out / "model.part"
     shutil.rmtree(part, ignore_errors=True)
     trainer.save_model(str(part))
+    (part / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
     shutil.rmtree(out / "model", ignore_errors=True)
     part.rename(out / "model")
 
@@ -365,7 +385,7 @@ def _make_trainer(model, tokenizer, train, evaluation, arguments, callback):
     return trainer
 
 
-def _make_callback(stop: _StopSignal, accounting: Accounting, progress: bool):
+def _make_callback(stop: _StopSignal, accounting: Accounting, say, progress: bool):
     from tqdm.auto import tqdm
     from transformers import TrainerCallback
 
@@ -384,6 +404,7 @@ def _make_callback(stop: _StopSignal, accounting: Accounting, progress: bool):
             shown = {"tokens/s": f"{rate:,.0f}"} | ({"loss": f"{self.loss:.3f}"} if self.loss is not None else {})
             self.bar.set_postfix(shown, refresh=False)
             if stop.signum:
+                say("stopping here, with a checkpoint; a second signal stops at once, without")
                 control.should_save = control.should_training_stop = True
 
         def on_log(self, args, state, control, logs=None, **kwargs):

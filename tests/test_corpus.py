@@ -179,3 +179,16 @@ def test_encoding_marks_both_ends():
     first = train[0]
     assert (first[0], first[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
     assert tokenizer.decode(first, skip_special_tokens=True) == corpus.split()[0][0]
+
+
+def test_a_hub_data_set(monkeypatch):
+    """Only the download is replaced: what comes back is a real data set of the datasets library."""
+    import datasets
+
+    tunes = datasets.Dataset.from_dict({"id": [1, 2], "text": ["X:1\nM:6/8\nK:G\nABc def|", "X:2\nM:6/8\nK:G\nfed cBA|"]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: tunes)
+    corpus = load_corpus("someone/tunes")
+    assert corpus.kind == "tunes" and corpus.documents == ("M:6/8\nK:G\nABcdef|", "M:6/8\nK:G\nfedcBA|")
+    tunes = datasets.Dataset.from_dict({"id": [1, 2]})
+    with pytest.raises(BadInput, match="no column of text, only id"):
+        load_corpus("someone/tunes")

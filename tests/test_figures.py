@@ -29,5 +29,5 @@ def test_loss_picture_draws_nan_as_a_gap():
 def test_piano_roll():
     tune = music.parse("M:2/4\nK:G\nG|ABcd|efgab|c4|")
     picture = figures.piano_roll(tune, "a tune")
-    assert "11 notes in 4 bars of 2/4 in G, from MIDI pitch 67 to 83; 1 bars do not add up" in picture.alt
+    assert "11 notes in 4 bars of 2/4 in G, from MIDI pitch 67 to 83; bars that do not add up: 1" in picture.alt
     assert picture.png.startswith(b"\x89PNG")

@@ -64,7 +64,8 @@ def test_what_a_run_leaves(finished):
     out, run, _ = finished
     names = {file.name for file in out.iterdir()}
     assert {"run.json", "started.json", "loss.png", "model", "before.abc", "after.abc", "checkpoint-6", "checkpoint-12"} <= names
-    assert not [name for name in names if name.endswith(".part")]
+    assert not [file for file in out.rglob("*") if file.name.endswith(".part")]
+    assert {file.suffix for file in (out / "model").iterdir()} == {".json", ".safetensors"}  # no pickle
     written = json.loads((out / "run.json").read_text())
     promised = """recipe capability versions parameters updates history eval_loss_before eval_loss_after optimizer_state_bytes
     optimizer_state_dtypes tokens_per_second peak_memory_bytes bars_valid_before bars_valid_after""".split()
@@ -235,7 +236,7 @@ def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(signum, tiny_mo
     out = tmp_path / "out"
     process = hpkit_command("finetune", *as_flags(recipe), "--model", tiny_model, "--corpus", few_tunes, "--out", out, wait=False)
     seen = ""
-    while "before: " not in seen or "all 16 samples" not in seen:
+    while "before: " not in seen or f"all {module.SAMPLED_TUNES} samples" not in seen:
         seen += process.stdout.readline()
     time.sleep(1.5)  # now the training loop runs
     process.send_signal(signum)
@@ -289,7 +290,7 @@ def test_killed_before_the_first_checkpoint(unfinished, tiny_model, few_tunes):
         shutil.rmtree(folder)
     lines = []
     run = finetune(SMALL, tiny_model, few_tunes, unfinished, resume=True, log=lines.append)
-    assert "no whole checkpoint yet: starting from the first update" in lines
+    assert "no whole checkpoint: starting from the first update" in lines
     assert run.resumed_from is None and run.updates == 12
 
 
@@ -366,3 +367,22 @@ def test_each_way_of_saying_the_disk_is_full(error, tmp_path):
         raise error
     with pytest.raises(RuntimeError, match="something else"), module._full_disk_is_bad_input(tmp_path):
         raise RuntimeError("something else")
+
+
+def test_a_loss_that_is_no_number_is_null_in_json(finished):
+    spoilt = dataclasses.replace(finished[1], history=[{"step": 1, "loss": float("nan"), "grad_norm": float("inf")}])
+    text = spoilt.to_json()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert json.loads(text)["history"] == [{"step": 1, "loss": None, "grad_norm": None}]
+
+
+def test_random_weights_end_far_above_the_starter(tmp_path):
+    """A short form of the claim: 60 updates of the starter recipe, pre-trained against random."""
+    from hpkit.recipe import STARTER
+
+    short = STARTER.replace(max_steps=60, eval_strategy="no", save_strategy="no")
+    starter, fresh = (finetune(short, model, "airdsAirs", tmp_path / model, log=None) for model in ("starter", "fresh"))
+    assert fresh.eval_loss_after > starter.eval_loss_after + 0.4
+    assert starter.eval_loss_after < starter.eval_loss_before
+    assert starter.bars_valid_after > fresh.bars_valid_after
+    assert (tmp_path / "starter" / "after.wav").exists() and (tmp_path / "starter" / "after.png").exists()

@@ -129,3 +129,18 @@ def test_sampling_depends_on_the_seed_alone(tiny_model):
     torch.manual_seed(6)
     assert sample(model, tokenizer, 4, 20, seed=1) == first != sample(model, tokenizer, 4, 20, seed=2)
     assert len(first) == 4 and all(set(text) <= set(ALPHABET) for text in first)
+
+
+def test_a_hub_id_is_read_from_the_hubs_cache(tiny_model, tmp_path, monkeypatch):
+    """The hub cannot be reached from a test; its cache folder can be laid out as a download would leave it."""
+    from huggingface_hub import constants
+
+    stored = tmp_path / "models--someone--tiny"
+    shutil.copytree(tiny_model, stored / "snapshots" / "0123456789abcdef0123456789abcdef01234567")
+    (stored / "refs").mkdir()
+    (stored / "refs" / "main").write_text("0123456789abcdef0123456789abcdef01234567")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    model, tokenizer = load_model("someone/tiny")
+    assert model.config.hidden_size == 64 and len(tokenizer) == 52
+    next((stored / "snapshots").rglob("*.safetensors")).unlink()
+    refused("someone/tiny", "cannot be loaded")

@@ -1,16 +1,32 @@
-"""The README and the cards say the same; what they point at exists."""
+"""The README says what the cards and the stored example run say; what it points at exists."""
 
 import re
 from pathlib import Path
 
+from hpkit import figures
+from hpkit.finetune import Run
 from hpkit.hyperparameters import recipe_table
+from hpkit.recipe import STARTER
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_recipe_table_is_that_of_the_cards():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert recipe_table() in readme, "paste the output of `hpkit explain --markdown` into README.md"
+    assert recipe_table() in README, "paste the output of `hpkit explain --markdown` into README.md"
+
+
+def test_its_figures_are_those_of_the_stored_run():
+    run = Run.load(ROOT / "data" / "example")
+    assert run.recipe == STARTER and run.eval_loss_after < run.eval_loss_before
+    text = " ".join(README.split())
+    assert f"fell from {run.eval_loss_before:.3f} to {run.eval_loss_after:.3f} nats" in text
+    assert f"took {run.train_seconds:.0f} seconds of training" in text
+    assert f"{run.bars_valid_before:.0%} before, {run.bars_valid_after:.0%} after" in text
+    assert f"kept {run.optimizer_state_bytes / 1e6:.2f} MB of state" in text
+    assert f"{run.optimizer_state_dtypes['uint8']['bytes'] / run.optimizer_state_bytes:.0%} of it `uint8`" in text
+    assert f"8 bytes a parameter, {run.parameters * 8 / 1e6:.2f} MB" in text
+    assert f"![{figures.loss_picture(run.history).alt}]" in README
 
 
 def test_every_local_link_leads_somewhere():

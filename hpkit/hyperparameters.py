@@ -88,7 +88,7 @@ CARDS = {
         Card(
             "gradient_accumulation_steps", "micro-batches per update",
             "How many micro-batches are summed into one update. It multiplies the batch and divides the number of updates.",
-            1, 32, 1, "32 would leave 9 updates of 264 on Aird's Airs; every schedule counts updates.",
+            1, 32, 1, "32 would leave 6 updates of 176 on Aird's Airs; every schedule counts updates.",
             "Wrong to call it unimportant: it sets how many updates there are, and so what warmup and schedule can do.",
             "huggingface/transformers issue 34191 (2024)", "03_batch_and_accumulation", **_COUNT,
         ),
@@ -103,7 +103,7 @@ CARDS = {
         Card(
             "num_train_epochs", "epochs",
             "How often the run sees the whole training set. A fraction is allowed.",
-            3.0, 2.0, 3.0, "3 epochs are 264 updates, about a minute on two cores; 2 would do with a little more loss.",
+            3.0, 2.0, 2.0, "",
             "Plausible, but the notes name no source. Watch the evaluation loss.", _TRAINER, "04_epochs", **_POSITIVE,
         ),
         Card(
@@ -114,14 +114,14 @@ CARDS = {
         Card(
             "learning_rate", "weight units per update",
             "How far one update moves the weights at the schedule's peak. Adam moves each weight by about this much.",
-            5e-05, 0.0001, 0.001, "A model of 1.8 million parameters bears larger steps than a large one, and 264 updates need them.",
+            5e-05, 0.0001, 0.001, "A model of 1.8 million parameters bears larger steps than a large one, and 176 updates need them.",
             "Wrong citation: the figure the notes name shows no learning rate. 1e-4 stands in the other paper they quote.",
             _PAPER_MUSIC, "01_learning_rate", **_POSITIVE,
         ),
         Card(
             "warmup_steps", "updates, or a share",
             "Over how many updates the learning rate climbs from 0 to its peak. Below 1 it is a share of the run.",
-            0, 2000, 20, "2000 outlasts the run: with 264 updates the peak would never be reached.",
+            0, 2000, 20, "2000 outlasts the run: with 176 updates the peak would never be reached.",
             "Wrong here. 2000 is 2 / (1 - beta2) for beta2 = 0.999, a rule for long runs. Warmup must end inside the run.",
             "Ma and Yarats, On the Adequacy of Untuned Warmup (2019), arXiv 1910.04209", "02_warmup_and_schedules",
             **_NOT_NEGATIVE,
@@ -209,7 +209,7 @@ CARDS = {
         ),
         Card(
             "logging_steps", "updates, or a share",
-            "Every how many updates the training loss is written down.", 500, 2000, 10, "2000 would log nothing in 264 updates.",
+            "Every how many updates the training loss is written down.", 500, 2000, 10, "2000 would log nothing in 176 updates.",
             "Wrong to call it unimportant: it also sets eval_steps, and a run shorter than it shows no training loss at all.",
             _TRAINER, "10_log_eval_save", **_INTERVAL,
         ),
@@ -221,7 +221,7 @@ CARDS = {
         Card(
             "eval_steps", "updates, or a share; none means logging_steps",
             "Every how many updates the loss on held-out data is measured.",
-            None, None, 60, "Measuring every 10 updates, as logging does, would cost more than the training.",
+            None, None, 50, "Every 10 updates, as logging has it, would lengthen the run and show little more.",
             "Not in the notes, so it follows logging_steps = 2000.", _TRAINER, "10_log_eval_save",
             _INTERVAL_TEXT + ', or none for logging_steps', lambda v: v is None or _interval(v),
         ),
@@ -233,7 +233,7 @@ CARDS = {
         Card(
             "save_steps", "updates, or a share",
             "Every how many updates a checkpoint is written, from which a killed run resumes.",
-            500, 500, 60, "500 outlasts the run; every 60 updates a kill costs at most 15 seconds of work.",
+            500, 500, 50, "500 outlasts the run; every 50 updates a kill costs at most 15 seconds of work.",
             "Not in the notes, so the default holds.", _TRAINER, "10_log_eval_save", **_INTERVAL,
         ),
         Card(

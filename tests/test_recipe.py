@@ -48,7 +48,7 @@ def test_the_notes_values():
     notes |= dict(lr_scheduler_type="linear", weight_decay=0.01, optim="adamw_8bit", bf16=True, fp16=False, max_seq_length=None)
     for name, value in notes.items():
         assert getattr(NOTES, name) == value, name
-    kept = ("lr_scheduler_type", "weight_decay", "seed", "optim", "bf16")
+    kept = ("num_train_epochs", "lr_scheduler_type", "weight_decay", "seed", "optim", "bf16")
     assert all(getattr(STARTER, name) == getattr(NOTES, name) for name in kept)
 
 
@@ -61,7 +61,7 @@ def test_numbers_in_the_cards_come_from_the_accounting():
     count = accounting.account(STARTER, len(train), STARTER.max_seq_length)
     accumulated = accounting.account(STARTER.replace(gradient_accumulation_steps=32), len(train))
     assert f"{accumulated.updates} updates of {count.updates}" in CARDS["gradient_accumulation_steps"].why
-    assert f"{count.updates} updates" in CARDS["num_train_epochs"].why
+    assert f"{count.updates} updates" in CARDS["learning_rate"].why
     assert f"{count.updates} updates" in CARDS["warmup_steps"].why
     assert f"{count.updates} updates" in CARDS["logging_steps"].why
     mean = sum(map(len, corpus.documents)) / len(corpus.documents)

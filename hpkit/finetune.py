@@ -134,8 +134,8 @@ def finetune(
     say = log or (lambda line: None)
     out = Path(out)
     request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus)}
-    _check_folder(out, request, resume)
-    with _StopSignal().installed() as stop, _full_disk_is_bad_input(out):
+    with _StopSignal().installed() as stop, _disk_errors_are_bad_input(out):
+        _check_folder(out, request, resume)
         return _finetune(recipe, request, out, stop, say, progress=log is not None)
 
 
@@ -167,6 +167,7 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say) -> _Job:
     train, evaluation = _blocks(corpus, tokenizer, _sequence_length(recipe, model))
     devices = arguments.world_size * max(arguments.n_gpu, 1)
     accounting = account(recipe, len(train), len(train[0]["input_ids"]), devices)
+    _check_schedule(recipe, accounting)
     say(f"model {request['model']}: {model.num_parameters():,} parameters; corpus {corpus.name}: {len(corpus.documents):,} documents")
     for why, count in sorted(corpus.passed_over.items(), key=lambda item: -item[1])[:3]:
         say(f"  passed over {count}: {why}")
@@ -281,8 +282,8 @@ def _disk_needed(job: _Job) -> int:
 
 
 @contextmanager
-def _full_disk_is_bad_input(out: Path):
-    """A write that fails for want of room becomes one line; torch and safetensors report it in words of their own."""
+def _disk_errors_are_bad_input(out: Path):
+    """A folder that cannot be written becomes one line; torch and safetensors report a full disk in their own words."""
     try:
         yield
     except Exception as error:
@@ -292,7 +293,28 @@ def _full_disk_is_bad_input(out: Path):
                 f"no space left on the device while writing to {out}: what was whole before is still there; "
                 f"free some space, then continue with --resume --out {out}"
             ) from error
+        if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)) or getattr(error, "errno", None) == errno.EROFS:
+            raise BadInput(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
         raise
+
+
+def _check_schedule(recipe: Recipe, accounting: Accounting) -> None:
+    """Raise BadInput where transformers' schedule refuses its kwargs or breaks at one of its corners."""
+    import torch
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
+    warmup, updates, kwargs = accounting.warmup_updates, accounting.updates, recipe.lr_scheduler_kwargs
+    try:
+        schedule = get_scheduler(recipe.lr_scheduler_type, optimizer, warmup, updates, kwargs)
+        for share in getattr(schedule, "lr_lambdas", ()):
+            for step in (0, min(warmup, updates), updates):
+                share(step)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise BadInput(
+            f"lr_scheduler_type {recipe.lr_scheduler_type} cannot run with learning_rate {recipe.learning_rate}, "
+            f"{warmup} of {updates} updates warmup and lr_scheduler_kwargs {kwargs}: {error}"
+        ) from None
 
 
 def _sequence_length(recipe: Recipe, model) -> int:

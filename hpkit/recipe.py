@@ -63,7 +63,7 @@ class Recipe:
     def training_arguments(self, out: str | Path, **settings):
         """transformers' TrainingArguments for this recipe, writing to `out`; `settings` go in as they are.
 
-        Raises BadInput for an optimizer that transformers does not know.
+        Raises BadInput for an optimizer that transformers does not know, and for what else it refuses.
         """
         from transformers import TrainingArguments
         from transformers.training_args import OptimizerNames
@@ -74,7 +74,10 @@ class Recipe:
         values = dataclasses.asdict(self) | settings
         del values["max_seq_length"], values["dtype"]
         # Left at its default, this filter replaces a NaN loss in the log by the last finite one.
-        return TrainingArguments(output_dir=str(out), report_to="none", logging_nan_inf_filter=False, **values)
+        try:
+            return TrainingArguments(output_dir=str(out), report_to="none", logging_nan_inf_filter=False, **values)
+        except ValueError as error:
+            raise BadInput(f"transformers refuses the recipe: {error}") from None
 
 
 NOTES = Recipe(**{name: card.notes for name, card in CARDS.items()})

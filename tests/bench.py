@@ -24,7 +24,7 @@ from hpkit.recipe import STARTER
 UPDATES = 40
 
 
-def bare_loop(recipe, blocks, shapes=None):
+def bare_loop(recipe, blocks):
     """A function that makes one update of the starter by plain PyTorch, the same arithmetic as the recipe's."""
     import bitsandbytes
 

@@ -338,6 +338,26 @@ def test_what_does_not_fit(tiny_model, few_tunes, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(lr_scheduler_type="cosine_with_min_lr"), "min_lr"),
+        (dict(lr_scheduler_type="cosine", lr_scheduler_kwargs={"cycles": 2}), "cycles"),
+        (dict(lr_scheduler_type="polynomial", learning_rate=1e-8), "lr_end"),
+        (dict(lr_scheduler_type="polynomial", warmup_steps=12), "division by zero"),
+        (dict(lr_scheduler_type="reduce_lr_on_plateau", eval_strategy="no"), "refuses the recipe"),
+    ],
+)
+def test_schedules_that_cannot_run(changes, message, tiny_model, few_tunes, tmp_path):
+    refused(message, SMALL.replace(**changes), tiny_model, few_tunes, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made(tiny_model, few_tunes, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    refused("cannot be written", SMALL, tiny_model, few_tunes, tmp_path / "file" / "out")
+
+
 def test_no_room_at_the_start(tiny_model, few_tunes, tmp_path, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     refused("no space left on the device", SMALL, tiny_model, few_tunes, tmp_path / "out")
@@ -363,9 +383,9 @@ def test_no_room_on_the_way(tiny_model, few_tunes, tmp_path):
     "error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("PytorchStreamWriter failed"), OSError(errno.EDQUOT, "x")]
 )
 def test_each_way_of_saying_the_disk_is_full(error, tmp_path):
-    with pytest.raises(BadInput, match="no space left"), module._full_disk_is_bad_input(tmp_path):
+    with pytest.raises(BadInput, match="no space left"), module._disk_errors_are_bad_input(tmp_path):
         raise error
-    with pytest.raises(RuntimeError, match="something else"), module._full_disk_is_bad_input(tmp_path):
+    with pytest.raises(RuntimeError, match="something else"), module._disk_errors_are_bad_input(tmp_path):
         raise RuntimeError("something else")
 
 

@@ -20,8 +20,9 @@ class Accounting:
     """What a run will do. Counts are of updates (optimizer steps) unless they say otherwise; updates count from 1.
 
     `learning_rates[k]` is the rate after `k` updates: update `k + 1` uses and logs it. It has `updates + 1` entries, the
-    last one being where the schedule stands at the end, or none for a schedule that depends on measured losses. `last_accumulation` is how many
-    micro-batches an epoch's last update sums up. `checkpoints` are those of `save_at` that stay on disk.
+    last one being where the schedule stands at the end, or none for a schedule that depends on measured losses.
+    `last_accumulation` is how many micro-batches an epoch's last update sums up; `checkpoints` are those of `save_at`
+    that stay on disk.
     """
 
     examples: int

@@ -35,6 +35,9 @@ def test_the_data_card_has_the_counts():
         characters = sum(map(len, corpus.documents))
         row = f"| `{name}` | {len(corpus.documents):,} | {characters:,} | {len(train):,} | {len(held_out):,} | {corpus.fingerprint} |"
         assert row in card
+    both, aird = load_corpus("oneills1850+ryansMammoth+airdsAirs"), load_corpus("airdsAirs")
+    shared = len(load_corpus("oneills1850+ryansMammoth").documents) + len(aird.documents) - len(both.documents)
+    assert shared == 1 and "One of Aird's tunes also stands in the pre-training corpus" in " ".join(card.split())
 
 
 def test_no_tune_stands_twice_in_another_key():

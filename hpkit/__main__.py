@@ -51,7 +51,12 @@ def _build_parser() -> argparse.ArgumentParser:
 
     formatter = argparse.RawDescriptionHelpFormatter
     finetune = commands.add_parser(
-        "finetune", help="train a model and keep what came of it", description=_FINETUNE, formatter_class=formatter, allow_abbrev=False
+        "finetune",
+        help="train a model and keep what came of it",
+        usage="hpkit finetune [options]",
+        description=_FINETUNE,
+        formatter_class=formatter,
+        allow_abbrev=False,
     )
     finetune.add_argument("--recipe", metavar="starter|notes|FILE.toml", help="where the hyperparameters start from (default: starter)")
     finetune.add_argument("--model", metavar="NAME", help="starter (default), fresh, a folder, or a hub id; safetensors only")
@@ -84,7 +89,7 @@ def _finetune(options: argparse.Namespace) -> None:
         from hpkit.finetune import read_started
 
         started = read_started(out)
-    base = Recipe(**started["recipe"]) if started and not options.recipe else load_recipe(options.recipe or "starter")
+    base = Recipe().replace(**started["recipe"]) if started and not options.recipe else load_recipe(options.recipe or "starter")
     recipe = base.replace(**changes)
 
     from hpkit.finetune import Interrupted, finetune

@@ -7,6 +7,7 @@ Pure Python, so that it answers at once. The arithmetic is that of transformers 
 import math
 from dataclasses import dataclass
 
+from hpkit.errors import BadInput
 from hpkit.recipe import Recipe
 
 #: Schedules whose rate follows from what the run measures, so that nobody can tell it beforehand.
@@ -71,7 +72,10 @@ class Accounting:
 
 
 def account(recipe: Recipe, examples: int, tokens_per_example: int = 0, processes: int = 1) -> Accounting:
-    """Count what `recipe` does on `examples` training examples, shared among `processes` devices."""
+    """Count what `recipe` does on `examples` training examples, shared among `processes` devices.
+
+    Raises BadInput where the schedule lacks a value in `lr_scheduler_kwargs`, or cannot use one.
+    """
     micro_batches = math.ceil(math.ceil(examples / recipe.per_device_train_batch_size) / processes)
     accumulation = recipe.gradient_accumulation_steps
     updates_per_epoch = max(math.ceil(micro_batches / accumulation), 1)
@@ -125,6 +129,15 @@ def _words(steps: tuple[int, ...]) -> str:
 
 
 def _learning_rates(recipe: Recipe, updates: int, warmup: int) -> tuple[float, ...]:
+    try:
+        return _rates(recipe, updates, warmup)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        name, kwargs = recipe.lr_scheduler_type, recipe.lr_scheduler_kwargs
+        why = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise BadInput(f"lr_scheduler_kwargs: {name} cannot run with {kwargs}: {why}") from None
+
+
+def _rates(recipe: Recipe, updates: int, warmup: int) -> tuple[float, ...]:
     name, kwargs, peak = recipe.lr_scheduler_type, dict(recipe.lr_scheduler_kwargs or {}), recipe.learning_rate
     if name in MEASURED:
         return ()

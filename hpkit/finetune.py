@@ -253,8 +253,9 @@ def _check_folder(out: Path, request: dict, resume: bool) -> None:
 def read_started(out: Path) -> dict:
     """What the unfinished run in `out` was asked to do: recipe, model, corpus. Raises BadInput where there is none."""
     try:
-        return json.loads((out / "started.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        started = json.loads((out / "started.json").read_text(encoding="utf-8"))
+        return {name: started[name] for name in ("recipe", "model", "corpus", "corpus_fingerprint")} | started
+    except (OSError, ValueError, KeyError, TypeError):
         raise BadInput(f"--resume: nothing to resume in {out}: it holds no started.json of an unfinished run") from None
 
 

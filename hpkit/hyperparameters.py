@@ -239,7 +239,7 @@ CARDS = {
         Card(
             "save_total_limit", "checkpoints; none keeps all",
             "How many checkpoints stay on disk; older ones are deleted.",
-            None, None, 2, "Each checkpoint takes three files' worth of disk, and resuming needs the newest alone.",
+            None, None, 2, "A checkpoint of the starter takes 11 MB of disk, and resuming needs the newest alone.",
             "Not in the notes, so all stay.", _TRAINER, "10_log_eval_save",
             "a whole number of 1 or more, or none for all", lambda v: v is None or _whole(v, 1),
         ),

@@ -308,6 +308,10 @@ def test_a_folder_in_use(finished, tiny_model, few_tunes, tmp_path):
     refused("is not empty", SMALL, tiny_model, few_tunes, out)
     refused("is finished", SMALL, tiny_model, few_tunes, out, resume=True)
     refused("nothing to resume", SMALL, tiny_model, few_tunes, tmp_path / "none", resume=True)
+    for text in ("", "[]", '{"recipe": 1}'):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / "started.json").write_text(text)
+        refused("nothing to resume", SMALL, tiny_model, few_tunes, tmp_path / "other", resume=True)
     (tmp_path / "file").write_text("mine")
     refused("is a file", SMALL, tiny_model, few_tunes, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
@@ -343,6 +347,8 @@ def test_what_does_not_fit(tiny_model, few_tunes, tmp_path):
     [
         (dict(lr_scheduler_type="cosine_with_min_lr"), "min_lr"),
         (dict(lr_scheduler_type="cosine", lr_scheduler_kwargs={"cycles": 2}), "cycles"),
+        (dict(lr_scheduler_type="cosine", lr_scheduler_kwargs={"num_cycles": "two"}), "cannot run"),
+        (dict(lr_scheduler_type="warmup_stable_decay"), "'num_decay_steps' is missing"),
         (dict(lr_scheduler_type="polynomial", learning_rate=1e-8), "lr_end"),
         (dict(lr_scheduler_type="polynomial", warmup_steps=12), "division by zero"),
         (dict(lr_scheduler_type="reduce_lr_on_plateau", eval_strategy="no"), "refuses the recipe"),

@@ -54,7 +54,8 @@ def test_the_notes_values():
 
 def test_numbers_in_the_cards_come_from_the_accounting():
     from hpkit.corpus import encode, load_corpus, pack
-    from hpkit.model import character_tokenizer
+    from hpkit.memory import optimizer_states, parameters_of
+    from hpkit.model import character_tokenizer, load_model
 
     corpus = load_corpus("airdsAirs")
     train = pack(encode(corpus, character_tokenizer())[0], STARTER.max_seq_length)
@@ -68,6 +69,8 @@ def test_numbers_in_the_cards_come_from_the_accounting():
     assert f"about {round(mean, -1):.0f} characters" in CARDS["max_seq_length"].why
     # AdamW multiplies weights by 1 - lr * decay at each update.
     assert f"{1 - (1 - 1e-4 * 0.01) ** 400:.2%}".replace("%", " %") in CARDS["weight_decay"].verdict
+    states = sum(state.bytes for state in optimizer_states(parameters_of(load_model("fresh")[0]), "adamw_8bit"))
+    assert f"{(4 * 1_781_952 + states) / 1e6:.0f} MB" in CARDS["save_total_limit"].why
     assert 2 / (1 - CARDS["adam_beta2"].notes) == pytest.approx(CARDS["warmup_steps"].notes)
 
 

@@ -142,8 +142,8 @@ def normalise(sources: list[tuple[str, str]], strict: bool = False):
 def _cached_tunes(name: str, sources: list[tuple[str, str]]) -> Corpus:
     """Normalise the built-in sources once; later calls read the result, as long as sources and code are the same."""
     digest = hashlib.sha256()
-    for part in (*(text for _, text in sources), Path(music.__file__).read_text(), Path(__file__).read_text()):
-        digest.update(part.encode())
+    for part in (*(text.encode() for _, text in sources), Path(music.__file__).read_bytes(), Path(__file__).read_bytes()):
+        digest.update(part)
     home = os.environ.get("HPKIT_CACHE") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/hpkit"
     cache = Path(home).expanduser() / f"tunes-{digest.hexdigest()[:16]}.json"
     try:
@@ -174,7 +174,7 @@ def _from_files(name: str, path: Path) -> Corpus:
     sources = []
     for file in files:
         try:
-            sources.append((str(file), file.read_text(encoding="utf-8")))
+            sources.append((str(file), file.read_text(encoding="utf-8-sig")))  # editors on Windows put a mark in front
         except UnicodeDecodeError as error:
             raise BadInput(
                 f"{file} is not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}): save it as UTF-8"

@@ -137,6 +137,11 @@ def test_a_folder_of_abc_is_read_as_tunes(tmp_path):
     assert corpus.origin[1][1] == 9
 
 
+def test_a_byte_order_mark_is_not_part_of_the_tune(tmp_path):
+    corpus = load_corpus(write(tmp_path, "bom.abc", b"\xef\xbb\xbfX:1\r\nM:6/8\r\nK:G\r\nABc def|\r\n"))
+    assert corpus.documents == ("M:6/8\nK:G\nABcdef|",)
+
+
 def test_normal_form_is_read_as_tunes(tmp_path):
     corpus = load_corpus(write(tmp_path, "n.txt", "M:6/8\nK:G\nABcdef|\n\nM:2/4\nK:D\nfAdf|\n"))
     assert corpus.documents == ("M:6/8\nK:G\nABcdef|", "M:2/4\nK:D\nfAdf|")

@@ -134,7 +134,7 @@ def finetune(
     say = log or (lambda line: None)
     out = Path(out)
     request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus)}
-    with _StopSignal().installed() as stop, _disk_errors_are_bad_input(out):
+    with _StopSignal().installed() as stop, _disk_errors_are_bad_input(out), _quiet_transformers():
         _check_folder(out, request, resume)
         return _finetune(recipe, request, out, stop, say, progress=log is not None)
 
@@ -177,9 +177,6 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say) -> _Job:
 
 
 def _finetune(recipe: Recipe, request: dict, out: Path, stop: _StopSignal, say, progress: bool) -> Run:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # a bar for every file saved would cut through the run's own
     job = _prepare(recipe, request, out, say)
     started = _start_folder(out, request | {"corpus_fingerprint": job.corpus.fingerprint}, job)
     checkpoint = _last_whole_checkpoint(out, say)
@@ -222,6 +219,22 @@ def _finetune(recipe: Recipe, request: dict, out: Path, stop: _StopSignal, say, 
     say(picture.alt)
     write_whole(out / "run.json", run.to_json())
     return run
+
+
+@contextmanager
+def _quiet_transformers():
+    """Keep its bars and warnings out of the run's own lines: a bar for each saved file, alarm over tied weights."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 # Before the run: what was asked for, and is there room for it.

@@ -134,9 +134,10 @@ def finetune(
     say = log or (lambda line: None)
     out = Path(out)
     request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus)}
-    with _StopSignal().installed() as stop, _disk_errors_are_bad_input(out), _quiet_transformers():
+    with _StopSignal().installed() as stop, _disk_errors_are_bad_input(out):
         _check_folder(out, request, resume)
-        return _finetune(recipe, request, out, stop, say, progress=log is not None)
+        with _quiet_transformers():
+            return _finetune(recipe, request, out, stop, say, progress=log is not None)
 
 
 class _Job(NamedTuple):

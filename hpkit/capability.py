@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from hpkit.errors import BadInput
 from hpkit.recipe import Recipe
 
+#: The names under which the Trainer knows bitsandbytes' 8-bit AdamW.
+EIGHT_BIT_ADAMW = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -103,7 +106,7 @@ def _keeps_8bit_states(device: str) -> bool:
 
 def decide(recipe: Recipe, machine: Machine) -> Capability:
     """What to use on `machine` for `recipe`. Raises BadInput where going on would deceive."""
-    eight_bit = "8bit" in recipe.optim
+    eight_bit = recipe.optim in EIGHT_BIT_ADAMW
     device, name = machine.device, machine.name
     wanted = {"cuda": "GPU", "mps": "Apple GPU", "cpu": "CPU"}[device]
     used, why = wanted, f"{name}, {machine.threads} threads" if device == "cpu" else name
@@ -129,12 +132,11 @@ def decide(recipe: Recipe, machine: Machine) -> Capability:
         choices.append(Choice("precision", recipe.dtype, recipe.dtype, "no autocast was asked for"))
 
     optim, why = recipe.optim, "as asked"
-    bitsandbytes_8bit = recipe.optim in ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
-    if bitsandbytes_8bit and not machine.eight_bit:
+    if eight_bit and not machine.eight_bit:
         optim, why = "adamw_torch", "bitsandbytes is absent or keeps no 8-bit states on this machine; these states take 8 bytes a parameter"
     elif recipe.optim == "paged_adamw_8bit" and device == "cpu":
         optim, why = "adamw_8bit", "paging moves states out of GPU memory, and there is none here"
-    elif bitsandbytes_8bit:
+    elif eight_bit:
         why = "bitsandbytes kept uint8 states when tried just now"
     choices.append(Choice("optimizer", recipe.optim, optim, why))
     return Capability(device, name, machine.threads, bf16, fp16, optim, choices)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import hpkit.figures as figures
 import hpkit.music as music
 from hpkit.accounting import Accounting, account
-from hpkit.capability import Capability, decide, forget_32bit_overrides, probe
+from hpkit.capability import EIGHT_BIT_ADAMW, Capability, decide, forget_32bit_overrides, probe
 from hpkit.corpus import Corpus, encode, load_corpus, pack, write_whole
 from hpkit.errors import BadInput
 from hpkit.memory import optimizer_state_bytes, peak_memory_bytes
@@ -293,7 +293,7 @@ def _disk_needed(job: _Job) -> int:
     count = job.model.num_parameters()
     weights = count * next(job.model.parameters()).element_size()
     kept = min(len(job.accounting.save_at), job.recipe.save_total_limit or len(job.accounting.save_at))
-    return weights + (kept + 1) * (weights + count * (2 if "8bit" in job.recipe.optim else 8))
+    return weights + (kept + 1) * (weights + count * (2 if job.capability.optim in EIGHT_BIT_ADAMW else 8))
 
 
 @contextmanager

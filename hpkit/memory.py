@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from hpkit.capability import EIGHT_BIT_ADAMW
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.hyperparameters import CARDS
 from hpkit.recipe import Recipe
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _TORCH_ADAMW = ("adamw_torch", "adamw_torch_fused")
-_8BIT_ADAMW = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
-_OPTIMIZERS = (*_TORCH_ADAMW, *_8BIT_ADAMW, "adafactor", "sgd")
+_OPTIMIZERS = (*_TORCH_ADAMW, *EIGHT_BIT_ADAMW, "adafactor", "sgd")
 
 
 def optimizer_state_bytes(state: dict) -> dict[str, dict[str, int]]:

@@ -7,7 +7,7 @@ Grammar: ABC standard 2.1 (2011), https://abcnotation.com/wiki/abc:standard:v2.1
 
 import re
 import wave
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ _FIFTHS = {"F": -1, "C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5}
 _MODES = {"": 0, "lyd": 1, "mix": -1, "dor": -2, "m": -3, "phr": -4}
 _MODE_WORDS = {"": "", "maj": "", "ion": "", "m": "m", "min": "m", "aeo": "m"} | {m: m for m in _MODES if len(m) == 3}
 
-_LENGTH = r"\d*/*\d*"
+# Three digits are more than music needs, and less than a model can babble.
+_LENGTH = r"\d{0,3}(?:/{1,4}\d{0,3})?"
 _NOTE = rf"(?:\^\^|\^|__|_|=)?[A-Ga-g][,']*{_LENGTH}-?"
 _NOTE_PARTS = re.compile(r"(\^\^|\^|__|_|=)?([A-Ga-gzx])([,']*)(\d*)(/*)(\d*)(-?)")
 _TOKEN = re.compile(
@@ -151,7 +152,7 @@ def parse(text: str) -> Tune:
                 raise ABCError("the meter changes within the tune", number)
             meter = new
         elif name == "L":
-            if not re.fullmatch(r"1/\d+", value):
+            if not re.fullmatch(r"1/[1-9]\d{0,2}", value):
                 raise ABCError(f"L:{value} is no unit length such as 1/8", number)
             unit = Fraction(value) * 8
         elif name == "K":
@@ -185,7 +186,7 @@ def _parse_meter(value: str, number: int) -> tuple[int, int]:
 def _parse_key(value: str, number: int) -> str:
     match = re.fullmatch(r"([A-G][#b]?)\s*([A-Za-z]*)", value)
     mode = match and _MODE_WORDS.get("" if match[2] == "M" else match[2].lower()[:3])
-    if mode is None or match[1][0] not in _FIFTHS:
+    if mode is None:
         raise ABCError(f"K:{value} is no key such as G, Em or Ador", number)
     return match[1] + mode
 
@@ -204,7 +205,7 @@ def _read_notes(line: str, number: int, unit: Fraction, elements: list, state: d
         kind, token, position = match.lastgroup, match[0], match.end()
         if kind in ("note", "chord"):
             note = _read_note(token, unit, number, column)
-            elements.append(_with(note, length=note.length * state["broken"]))
+            elements.append(replace(note, length=note.length * state["broken"]))
             state["broken"] = Fraction(1)
         elif kind == "broken":
             last = next((i for i in range(len(elements) - 1, -1, -1) if isinstance(elements[i], Note)), None)
@@ -212,10 +213,10 @@ def _read_notes(line: str, number: int, unit: Fraction, elements: list, state: d
                 raise ABCError(f"{token} without a note before it", number, column)
             half = Fraction(1, 2 ** len(token))
             first, state["broken"] = (2 - half, half) if token[0] == ">" else (half, 2 - half)
-            elements[last] = _with(elements[last], length=elements[last].length * first)
+            elements[last] = replace(elements[last], length=elements[last].length * first)
         elif kind == "tie":
             if elements and isinstance(elements[-1], Note):
-                elements[-1] = _with(elements[-1], tie=elements[-1].step != "z")
+                elements[-1] = replace(elements[-1], tie=elements[-1].step != "z")
         elif kind == "tuplet":
             elements.append(token)
         elif kind == "bar":
@@ -234,17 +235,13 @@ def _read_note(token: str, unit: Fraction, number: int, column: int) -> Note:
         notes = [_read_note(part, unit, number, column) for part in re.findall(_NOTE, inner)]
         top = max(notes, key=lambda note: _midi(note, {}, 0))
         factor = _read_note("z" + outer.rstrip("-"), Fraction(1), number, column).length
-        return _with(top, length=top.length * factor, tie=outer.endswith("-") or top.tie)
+        return replace(top, length=top.length * factor, tie=outer.endswith("-") or top.tie)
     accidental, step, octave, times, slashes, divisor = _NOTE_PARTS.fullmatch(token).groups()[:6]
-    length = Fraction(int(times or 1), int(divisor) if divisor and slashes else 2 ** len(slashes)) if divisor != "0" else 0
-    if length == 0:
+    top, bottom = int(times or 1), int(divisor) if divisor else 2 ** len(slashes)
+    if top == 0 or bottom == 0:
         raise ABCError(f"{token} has no length", number, column)
     rest = step in "zx"
-    return Note("z" if rest else step, length * unit, accidental or "", octave, token.endswith("-") and not rest)
-
-
-def _with(note: Note, **changes) -> Note:
-    return Note(**(note.__dict__ | changes))
+    return Note("z" if rest else step, Fraction(top, bottom) * unit, accidental or "", octave, token.endswith("-") and not rest)
 
 
 def _read_bar(token: str) -> BarLine:
@@ -273,7 +270,7 @@ def _untie_slurs(elements: list) -> None:
     for index, following in zip(notes, [*notes[1:], None]):
         note, other = elements[index], None if following is None else elements[following]
         if note.tie and (other is None or (note.step, note.octave) != (other.step, other.octave)):
-            elements[index] = _with(note, tie=False)
+            elements[index] = replace(note, tie=False)
 
 
 def render(tune: Tune) -> str:
@@ -386,17 +383,24 @@ def tune_book(texts: list[str], titles: list[str]) -> str:
     for number, (text, title) in enumerate(zip(texts, titles), 1):
         head, _, body = text.partition("K:")
         key, _, notes = body.partition("\n")
-        notes = re.sub(r"((?:[^|]*\|+:?){4})", r"\1\n", notes).rstrip("\n")
+        notes = re.sub(r"((?:[^|]*\|+:?[1-9]?){4})", r"\1\n", notes).rstrip("\n")
         tunes.append(f"X:{number}\nT:{title}\n{head}L:1/8\nK:{key}\n{notes}\n")
     return "\n".join(tunes)
 
 
 def write_wav(tune: Tune, file, eighths_per_second: float = 4.0, rate: int = 22_050) -> None:
-    """Write the melody to `file` (a path or binary file) as 16-bit mono WAV: a plucked tone of five harmonics."""
+    """Write the melody to `file` (a path or binary file) as 16-bit mono WAV: a plucked tone of five harmonics.
+
+    At most the first two minutes sound: a model may write a note of any length.
+    """
     import numpy as np
 
-    notes = melody(tune)
-    seconds = [(pitch, start / eighths_per_second, length / eighths_per_second) for pitch, start, length in notes]
+    limit = 120 * eighths_per_second
+    seconds = [
+        (pitch, start / eighths_per_second, min(length, limit - start) / eighths_per_second)
+        for pitch, start, length in melody(tune)
+        if start < limit
+    ]
     end = max(start + length for _, start, length in seconds) + 0.5
     sound = np.zeros(int(end * rate) + 1)
     for pitch, start, length in seconds:

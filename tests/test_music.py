@@ -7,6 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hpkit import music
 from hpkit.corpus import load_corpus
@@ -57,6 +59,9 @@ def test_normal_form(written, normal):
         ("M:6/8\nAB", 2, "before the K: line"),
         ("M:6/8\nK:G\nV:2\nAB", 3, "voice"),
         ("M:6/8\nK:G\nA0", 3, "no length"),
+        ("M:6/8\nK:G\nA/00", 3, "no length"),
+        ("M:6/8\nK:G\nA1234", 3, "out of place"),
+        ("M:6/8\nL:1/0\nK:G\nA", 2, "no unit length"),
         ("M:6/8\nK:G\n>A", 3, "without a note"),
         ("", 1, "no K: line"),
     ],
@@ -79,7 +84,7 @@ def test_every_tune_survives_the_round_trip():
         for text in load_corpus(name).documents:
             tune = music.parse(text)
             assert music.render(tune) == text
-            assert music.parse(music.render(tune)) == tune
+            assert music.parse(music.tune_book([text], ["a title"])) == tune  # lines broken, and a unit length written
             assert set(text) <= set(music.ALPHABET)
 
 
@@ -152,3 +157,26 @@ def test_sound_has_the_pitch_and_length_written():
     spectrum = np.abs(np.fft.rfft(samples[: 2 * rate]))
     assert spectrum.argmax() * rate / (2 * rate) == pytest.approx(440, abs=1)
     assert len(samples) / rate == pytest.approx(8 / 4 + 0.5, abs=0.01)
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(
+    st.text(music.ALPHABET + '[]{}<>"&+?.%☃', max_size=60),
+    st.sampled_from(["M:6/8\nK:Em\n", "X:1\nM:2/4\nK:D\n", "L:1/16\nM:C|\nK:G\n", ""]),
+)
+def test_no_text_breaks_the_reader(text, head):
+    """A model may write anything: it is a tune, with bars, melody and normal form, or an ABCError with its place."""
+    try:
+        tune = music.parse(head + text)
+    except music.ABCError as error:
+        assert error.line >= 1 and error.column >= 1
+        return
+    assert music.bars(tune) and music.melody(tune)
+    assert music.render(music.parse(music.render(tune))) == music.render(tune)
+
+
+def test_sound_ends_after_two_minutes():
+    file = io.BytesIO()
+    music.write_wav(music.parse("M:4/4\nK:C\nA999B999c999|"), file)
+    with wave.open(io.BytesIO(file.getvalue())) as sound:
+        assert sound.getnframes() / sound.getframerate() == pytest.approx(120.5, abs=0.01)

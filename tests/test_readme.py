@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 from hpkit import figures
+from hpkit.corpus import cut_tunes
 from hpkit.finetune import Run
 from hpkit.hyperparameters import recipe_table
+from hpkit.music import judge
 from hpkit.recipe import STARTER
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +29,21 @@ def test_its_figures_are_those_of_the_stored_run():
     assert f"{run.optimizer_state_dtypes['uint8']['bytes'] / run.optimizer_state_bytes:.0%} of it `uint8`" in text
     assert f"8 bytes a parameter, {run.parameters * 8 / 1e6:.2f} MB" in text
     assert f"![{figures.loss_picture(run.history).alt}]" in README
+
+
+def test_the_stored_tunes_are_as_good_as_the_stored_run_says():
+    """Each tune is judged again as any ABC program would read it, and the sums are those of run.json."""
+    run = Run.load(ROOT / "data" / "example")
+    said = [re.search(r"parses; (\d+) of (\d+) bars", tune) for _, tune in cut_tunes((ROOT / "data/example/after.abc").read_text())]
+    verdicts = [judge(tune) for _, tune in cut_tunes((ROOT / "data/example/after.abc").read_text())]
+    assert [verdict.parses for verdict in verdicts] == [bool(match) for match in said]
+    for verdict, match in zip(verdicts, said):
+        assert match is None or (verdict.bars_valid, verdict.bars) == (int(match[1]), int(match[2]))
+    assert sum(verdict.parses for verdict in verdicts) == run.tunes_parsed_after
+    valid = sum(verdict.bars_valid for verdict in verdicts)
+    bars = sum(verdict.bars for verdict in verdicts if verdict.parses)
+    total = valid / run.bars_valid_after  # with the bars of the texts that do not parse
+    assert total == round(total) >= bars
 
 
 def test_every_local_link_leads_somewhere():

@@ -1,30 +1,68 @@
 """What this machine can do for a recipe: what was requested, what is used, and why."""
 
+import dataclasses
+import importlib.metadata
 import importlib.util
+import json
 import logging
 import platform
 import sys
+import time
 from dataclasses import dataclass
 
-from hpkit.errors import BadInput
+from hpkit.errors import BadInput, did_you_mean
+from hpkit.files import cache_folder, write_whole
 from hpkit.recipe import Recipe
 
 #: The names under which the Trainer knows bitsandbytes' 8-bit AdamW.
 EIGHT_BIT_ADAMW = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
+#: The least compute capability that multiplies bf16 in hardware. torch.cuda.is_bf16_supported() counts emulation: a T4 says yes.
+NATIVE_BF16 = (8, 0)
 
 
 @dataclass(frozen=True)
 class Machine:
     """What matters of the hardware. `device` is cuda, mps or cpu; `native_bf16` is false where bf16 is emulated.
 
-    `eight_bit` says whether bitsandbytes really kept 8-bit states when asked to, on `device`.
+    `threads`: CPU threads that torch uses. `eight_bit`: whether bitsandbytes really kept 8-bit states when asked to.
+    `memory_free`: bytes. `eight_bit_time`: how many times as long an update of adamw_8bit takes as one of fused AdamW.
+    None is what was not looked at, or cannot be known.
     """
 
     device: str
     name: str
     threads: int
     native_bf16: bool
-    eight_bit: bool
+    eight_bit: bool | None = None
+    memory_free: int | None = None
+    eight_bit_time: float | None = None
+
+
+def _card(name: str, compute_capability: tuple[int, int], mebibytes: int) -> Machine:
+    return Machine("cuda", name, 2, compute_capability >= NATIVE_BF16, True, mebibytes * 2**20)
+
+
+#: Machines by name, for asking about one that is not here; a card is taken as empty. Memory as nvidia-smi reports it
+#: (modal-labs/modal-client pull request 2797), compute capability from NVIDIA's CUDA GPUs page.
+MACHINES = {
+    "cpu": Machine("cpu", "a CPU with AVX512-BF16", 2, True, True),
+    "cpu-without-bf16": Machine("cpu", "a CPU without bf16 instructions", 2, False, True),
+    "mps": Machine("mps", "an Apple GPU", 8, True, True),
+    "t4": _card("Tesla T4", (7, 5), 15_360),
+    "l4": _card("NVIDIA L4", (8, 9), 23_034),
+    "a100": _card("NVIDIA A100 40GB", (8, 0), 40_960),
+    "a100-80gb": _card("NVIDIA A100 80GB", (8, 0), 81_920),
+    "h100": _card("NVIDIA H100 80GB", (9, 0), 81_559),
+}
+
+
+def find_machine(name: str) -> Machine:
+    """A machine of MACHINES, or this one for `here`, which takes seconds. Raises BadInput."""
+    if name == "here":
+        return probe()
+    if name not in MACHINES:
+        raise BadInput(f"device: expected here, {', '.join(MACHINES)}; got {name!r}{did_you_mean(name, ['here', *MACHINES])}")
+    return MACHINES[name]
 
 
 @dataclass(frozen=True)
@@ -58,20 +96,39 @@ class Capability:
         return dict(use_cpu=self.device == "cpu", bf16=self.bf16, fp16=self.fp16, optim=self.optim)
 
 
-def probe() -> Machine:
-    """Look at this machine. Takes a moment: it imports torch and takes one 8-bit optimizer step."""
+def probe(try_optimizer: bool = True) -> Machine:
+    """Look at this machine. Takes seconds the first time: it imports torch and times an 8-bit optimizer.
+
+    `try_optimizer=False` leaves that out; while a training runs it must, for trying empties bitsandbytes' overrides.
+    """
     import torch
 
-    threads = torch.get_num_threads()
-    if torch.cuda.is_available():
-        # torch.cuda.is_bf16_supported() counts emulation: a T4 says yes. Compute capability 8.0 has the hardware.
-        native = torch.cuda.get_device_capability() >= (8, 0)
-        return Machine("cuda", torch.cuda.get_device_name(), threads, native, _keeps_8bit_states("cuda"))
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    if torch.backends.mps.is_available():
-        return Machine("mps", platform.processor() or "Apple", threads, native, _keeps_8bit_states("cpu"))
-    return Machine("cpu", platform.processor() or platform.machine(), threads, native, _keeps_8bit_states("cpu"))
+    threads, cuda = torch.get_num_threads(), torch.cuda.is_available()
+    if cuda:
+        device, name, free = "cuda", torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0]
+        native = torch.cuda.get_device_capability() >= NATIVE_BF16
+    else:
+        import psutil
+
+        apple = torch.backends.mps.is_available()
+        device, name = ("mps", platform.processor() or "Apple") if apple else ("cpu", _cpu_name())
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        free = psutil.virtual_memory().available
+    machine = Machine(device, name, threads, native, memory_free=free)
+    if not try_optimizer:
+        return machine
+    eight_bit = _keeps_8bit_states("cuda" if cuda else "cpu")  # bitsandbytes has nothing for Apple's GPU
+    return dataclasses.replace(machine, eight_bit=eight_bit, eight_bit_time=_eight_bit_time(machine) if eight_bit else None)
+
+
+def _cpu_name() -> str:
+    """The processor's name; on Linux `platform` knows only its architecture."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def forget_32bit_overrides() -> None:
@@ -102,6 +159,45 @@ def _keeps_8bit_states(device: str) -> bool:
         return optimizer.state[weight]["state1"].dtype == torch.uint8
     except Exception:  # a build without this device fails in its own ways; each of them means no
         return False
+
+
+def _eight_bit_time(machine: Machine) -> float:
+    """An update of 8-bit AdamW against one of fused AdamW, in time: measured once per machine, then read from the cache.
+
+    A million weights in one tensor; the fastest of five updates each, taken in turns, for only delays disturb them.
+    """
+    import torch
+
+    versions = [importlib.metadata.version(package) for package in ("torch", "bitsandbytes")]
+    key = "-".join([machine.name, str(machine.threads), *versions])
+    cache = cache_folder() / "eight-bit-time.json"
+    try:
+        measured = dict(json.loads(cache.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        measured = {}
+    if isinstance(measured.get(key), float):
+        return measured[key]
+    import bitsandbytes
+
+    device = "cuda" if machine.device == "cuda" else "cpu"
+    weights = [torch.nn.Parameter(torch.ones(1024, 1024, device=device)) for _ in range(2)]
+    for weight in weights:
+        weight.grad = torch.full_like(weight, 1e-3)
+    optimizers = bitsandbytes.optim.AdamW(weights[:1], optim_bits=8), torch.optim.AdamW(weights[1:], fused=True)
+    times = ([], [])
+    for _ in range(6):
+        for optimizer, seconds in zip(optimizers, times):
+            if device == "cuda":
+                torch.cuda.synchronize()
+            began = time.perf_counter()
+            optimizer.step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - began)
+    eight_bit, fused = (min(seconds[1:]) for seconds in times)  # the first update makes the states
+    measured[key] = eight_bit / fused
+    write_whole(cache, json.dumps(measured), optional=True)
+    return measured[key]
 
 
 def decide(recipe: Recipe, machine: Machine) -> Capability:
@@ -137,6 +233,8 @@ def decide(recipe: Recipe, machine: Machine) -> Capability:
     elif recipe.optim == "paged_adamw_8bit" and device == "cpu":
         optim, why = "adamw_8bit", "paging moves states out of GPU memory, and there is none here"
     elif eight_bit:
-        why = "bitsandbytes kept uint8 states when tried just now"
+        why = "bitsandbytes keeps these states in uint8"
+        if machine.eight_bit_time:
+            why += f"; tried here, its update takes {machine.eight_bit_time:.3g} times as long as fused AdamW's"
     choices.append(Choice("optimizer", recipe.optim, optim, why))
     return Capability(device, name, machine.threads, bf16, fp16, optim, choices)

@@ -7,7 +7,6 @@ The historical tunes are read from the installed music21 package, which ships th
 import hashlib
 import importlib.util
 import json
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import hpkit.music as music
 from hpkit.errors import BadInput, did_you_mean
+from hpkit.files import cache_folder, data_folder, write_whole
 
 #: Corpora known by name: the folder in music21's corpus, or the file in `data/`. Join several with `+`.
 BUILT_IN = {
@@ -52,12 +52,6 @@ class Corpus:
     def fingerprint(self) -> str:
         """Twelve hex digits of the documents' hash: two runs with the same one saw the same text."""
         return hashlib.sha256("\0".join(self.documents).encode()).hexdigest()[:12]
-
-
-def data_folder() -> Path:
-    """The project's `data/`: inside the package when installed from a wheel, beside it in a checkout."""
-    packaged = Path(__file__).parent / "data"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "data"
 
 
 def load_corpus(name: str) -> Corpus:
@@ -144,27 +138,13 @@ def _cached_tunes(name: str, sources: list[tuple[str, str]]) -> Corpus:
     digest = hashlib.sha256()
     for part in (*(text.encode() for _, text in sources), Path(music.__file__).read_bytes(), Path(__file__).read_bytes()):
         digest.update(part)
-    home = os.environ.get("HPKIT_CACHE") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/hpkit"
-    cache = Path(home).expanduser() / f"tunes-{digest.hexdigest()[:16]}.json"
+    cache = cache_folder() / f"tunes-{digest.hexdigest()[:16]}.json"
     try:
         documents, origins, passed_over = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         documents, origins, passed_over = normalise(sources)
         write_whole(cache, json.dumps([documents, origins, passed_over]), optional=True)
     return Corpus(name, "tunes", tuple(documents), passed_over, tuple(map(tuple, origins)))
-
-
-def write_whole(path: Path, content: str | bytes, optional: bool = False) -> None:
-    """Write a file under its final name only when it is whole. `optional`: an unwritable place is no error."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        if not optional:
-            raise
 
 
 def _from_files(name: str, path: Path) -> Corpus:

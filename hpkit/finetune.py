@@ -23,8 +23,9 @@ import hpkit.figures as figures
 import hpkit.music as music
 from hpkit.accounting import Accounting, account
 from hpkit.capability import EIGHT_BIT_ADAMW, Capability, decide, forget_32bit_overrides, probe
-from hpkit.corpus import Corpus, encode, load_corpus, pack, write_whole
+from hpkit.corpus import Corpus, encode, load_corpus, pack
 from hpkit.errors import BadInput
+from hpkit.files import write_whole
 from hpkit.memory import optimizer_state_bytes, peak_memory_bytes
 from hpkit.model import context_length, load_model, sample
 from hpkit.recipe import STARTER, Recipe

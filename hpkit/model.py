@@ -8,8 +8,8 @@ import json
 import re
 from pathlib import Path
 
-from hpkit.corpus import data_folder
 from hpkit.errors import BadInput, did_you_mean
+from hpkit.files import data_folder
 from hpkit.music import ALPHABET
 
 _SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}

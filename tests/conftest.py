@@ -42,7 +42,8 @@ def tiny_model(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def few_tunes(tmp_path_factory) -> str:
     """An ABC file with the first 40 aksak tunes."""
-    from hpkit.corpus import cut_tunes, data_folder
+    from hpkit.corpus import cut_tunes
+    from hpkit.files import data_folder
 
     tunes = [text for _, text in cut_tunes((data_folder() / "aksak.abc").read_text(encoding="utf-8"))][:40]
     file = tmp_path_factory.mktemp("corpus") / "few.abc"

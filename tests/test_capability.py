@@ -1,18 +1,17 @@
 """What is used on machines that we do not have: their properties are given, the decisions are ours."""
 
+import dataclasses
+
+import psutil
 import pytest
 import torch
 
 from hpkit import capability
-from hpkit.capability import Machine, decide, probe
+from hpkit.capability import MACHINES, Machine, decide, find_machine, probe
 from hpkit.errors import BadInput
 from hpkit.recipe import STARTER, Recipe
 
-CPU = Machine("cpu", "a CPU", 2, native_bf16=True, eight_bit=True)
-OLD_CPU = Machine("cpu", "an old CPU", 2, native_bf16=False, eight_bit=True)
-T4 = Machine("cuda", "Tesla T4", 2, native_bf16=False, eight_bit=True)
-A100 = Machine("cuda", "NVIDIA A100", 8, native_bf16=True, eight_bit=True)
-MAC = Machine("mps", "Apple M3", 8, native_bf16=True, eight_bit=True)
+CPU, OLD_CPU, T4, A100, MAC = (MACHINES[name] for name in ("cpu", "cpu-without-bf16", "t4", "a100", "mps"))
 
 
 def why(machine, recipe=STARTER, what="precision"):
@@ -57,19 +56,73 @@ def test_without_eight_bits_the_optimizer_is_replaced():
 
 
 def test_this_machine():
-    machine = probe()
+    machine = find_machine("here")
     assert machine.threads == torch.get_num_threads()
     assert machine.eight_bit, "bitsandbytes keeps no 8-bit states here, and the kit's first promise is that it does"
+    assert 0 < machine.memory_free < psutil.virtual_memory().total
+    assert machine.eight_bit_time > 0
 
 
-def test_a_t4_is_not_native_though_torch_says_yes(monkeypatch):
+def test_the_time_of_8_bits_is_measured_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("HPKIT_CACHE", str(tmp_path))
+    first = probe().eight_bit_time
+    assert probe().eight_bit_time == first  # two measurements never agree in every bit
+    assert f"takes {first:.3g} times as long as fused AdamW" in str(why(probe(), what="optimizer"))
+    (file,) = tmp_path.iterdir()
+    file.write_text("[half a fi")
+    assert probe().eight_bit_time > 0 and probe(try_optimizer=False).eight_bit_time is None
+
+
+def test_looking_does_not_disturb_a_training():
+    """bitsandbytes reads its overrides at an optimizer's first step: emptied before it, embeddings would go to 8 bits."""
+    import bitsandbytes
+
+    overrides = bitsandbytes.optim.GlobalOptimManager.get_instance()
+    overrides.initialize()
+    overrides.index2config[(0, 0)] = {"optim_bits": 32}
+    probe(try_optimizer=False)
+    assert overrides.index2config
+
+
+GPUS = {"t4": (7, 5), "l4": (8, 9), "a100": (8, 0), "a100-80gb": (8, 0), "h100": (9, 0)}
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_the_named_cards_are_what_probe_would_see(name, monkeypatch):
+    """torch says of every one, a T4 too, that it supports bf16: it counts emulation."""
+    card = MACHINES[name]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "some GPU")
-    monkeypatch.setattr(capability, "_keeps_8bit_states", lambda device: True)
-    for level, native in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda level=level: level)
-        assert probe().native_bf16 == native
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: card.name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: GPUS[name])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (card.memory_free, card.memory_free))
+    monkeypatch.setattr(capability, "_keeps_8bit_states", lambda device: device == "cuda")
+    monkeypatch.setattr(capability, "_eight_bit_time", lambda machine: None)
+    assert probe() == dataclasses.replace(card, threads=torch.get_num_threads())
+    assert card.native_bf16 == (name != "t4")
+
+
+@pytest.mark.parametrize(
+    "instructions, native",
+    [({"avx512_bf16": True}, True), ({"avx512_f": True}, False), ({"amx_bf16": True}, True), ({"bf16": True}, True), ({}, False)],
+)
+def test_a_cpu_with_and_without_bf16(instructions, native, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    machine = probe(try_optimizer=False)
+    assert (machine.device, machine.native_bf16) == ("cpu", native)
+    assert ("emulated" in str(why(dataclasses.replace(machine, eight_bit=True)))) == (not native)
+
+
+def test_an_apple_gpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    machine = probe()
+    assert machine.device == "mps" and machine.eight_bit  # tried on its CPU, where hpkit then trains
+    assert decide(STARTER, machine).settings["use_cpu"]
+
+
+def test_a_machine_that_nobody_knows():
+    with pytest.raises(BadInput, match=r"expected here, cpu, .*t4, .*; got 'a1000' \(did you mean a100\?\)"):
+        find_machine("a1000")
 
 
 def test_without_bitsandbytes(monkeypatch):

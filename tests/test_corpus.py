@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from hpkit import corpus as corpus_module
 from hpkit import music
-from hpkit.corpus import data_folder, encode, load_corpus, pack
+from hpkit.corpus import encode, load_corpus, pack
 from hpkit.errors import BadInput
+from hpkit.files import data_folder
 from hpkit.model import character_tokenizer
 
 ROOT = Path(__file__).parent.parent

@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 
-from hpkit.corpus import data_folder, encode, load_corpus
+from hpkit.corpus import encode, load_corpus
 from hpkit.errors import BadInput
+from hpkit.files import data_folder
 from hpkit.model import character_tokenizer, context_length, load_model, sample
 from hpkit.music import ALPHABET
 

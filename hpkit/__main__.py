@@ -1,15 +1,19 @@
-"""The command line: `hpkit finetune` trains, `hpkit explain` tells what a hyperparameter does.
+"""The command line: `finetune` trains, `check` finds what is wrong beforehand, `explain` and `device` tell.
 
 torch and transformers are imported only once a command needs them, so that `--help` answers at once.
 """
 
 import argparse
+import dataclasses
+import json
 import shutil
 import sys
 import textwrap
 import time
 from pathlib import Path
 
+from hpkit.accounting import account
+from hpkit.capability import MACHINES, decide, find_machine
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.hyperparameters import CARDS, recipe_table, shown
 from hpkit.recipe import NOTES, STARTER, Recipe, load_recipe, parse_value
@@ -26,6 +30,21 @@ Fine-tune a language model and see, hear and keep what came of it.
 
 The run's folder holds run.json, loss.png, model/, and before and after the run 32 sampled tunes in ABC notation,
 with sound and piano roll of the first that parses. Exit status: 0 done, 2 bad input, 130 stopped by Ctrl-C.
+"""
+
+
+_CHECK = f"""\
+Say what would go wrong in a run, before it runs: each finding with its number, and the change that mends it.
+
+  hpkit check --recipe notes --examples 640           6 updates, and a warmup of 2,000
+  hpkit check --recipe starter --corpus airdsAirs     examples and lengths from the text itself
+  hpkit check train.py --examples 52000 --device t4   a script, which is read and never run
+  hpkit check tune.ipynb --model org/name --json      a notebook; memory and loss of that model
+
+A script's TrainingArguments, SFTConfig and their like are found, and their arguments read as far as the text alone
+tells them. What it does not tell is named, and rules that need it stay silent.
+Devices: here (this machine, looked at), {", ".join(MACHINES)}.
+Exit status: 0 no errors, 1 errors found, 2 bad input.
 """
 
 
@@ -66,12 +85,31 @@ def _build_parser() -> argparse.ArgumentParser:
     finetune.add_argument("--out", metavar="FOLDER", help="new or empty folder for the run (default: runs/ and the time)")
     finetune.add_argument("--resume", action="store_true", help="continue the unfinished run in --out; nothing else need be repeated")
     finetune.add_argument("--json", action="store_true", help="print run.json on standard output, everything else on standard error")
-    group = finetune.add_argument_group("hyperparameters, under transformers' names; each overrides the recipe")
-    for card in CARDS.values():
-        # A flag such as --bf16 may stand alone; every other hyperparameter wants its value.
-        alone = dict(nargs="?", const="true") if isinstance(card.default, bool) else {}
-        text = f"{card.what} ours: {shown(card.starter)}".replace("%", "%%")
-        group.add_argument(f"--{card.name}", metavar="VALUE", help=text, **alone)
+    _add_hyperparameters(finetune)
+
+    check = commands.add_parser(
+        "check",
+        help="what would go wrong in a run: of a recipe, a script or a notebook",
+        usage="hpkit check (FILE | --recipe RECIPE) [options]",
+        description=_CHECK,
+        formatter_class=formatter,
+        allow_abbrev=False,
+    )
+    check.add_argument("file", nargs="?", metavar="FILE", help="a Python script (.py) or a notebook (.ipynb); it is read, never run")
+    check.add_argument("--recipe", metavar="starter|notes|FILE.toml", help="a recipe, with the hyperparameters below changed")
+    check.add_argument("--examples", type=_count, metavar="N", help="how many training examples there are; without it, nothing is counted")
+    check.add_argument("--processes", type=_count, default=1, metavar="N", help="how many devices share them (default: 1)")
+    check.add_argument(
+        "--model", metavar="NAME", help="starter, fresh, a folder, a hub id, or a size such as 7B: memory and loss are checked"
+    )
+    check.add_argument("--corpus", metavar="NAME", help="as in finetune: examples and lengths come from its text")
+    check.add_argument("--device", metavar="NAME", help=f"here, {', '.join(MACHINES)}: precision and memory are checked")
+    check.add_argument("--json", action="store_true", help="print calls and findings as JSON")
+    _add_hyperparameters(check)
+
+    device = commands.add_parser("device", help="what this machine can do for a recipe, and why", allow_abbrev=False)
+    device.add_argument("name", nargs="?", default="here", help=f"here (default), {', '.join(MACHINES)}")
+    device.add_argument("--recipe", default="starter", metavar="starter|notes|FILE.toml", help="what is asked of it (default: starter)")
 
     explain = commands.add_parser("explain", help="what a hyperparameter does, the notes' value, ours, and why", allow_abbrev=False)
     explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
@@ -79,11 +117,31 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_hyperparameters(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("hyperparameters, under transformers' names; each overrides the recipe")
+    for card in CARDS.values():
+        # A flag such as --bf16 may stand alone; every other hyperparameter wants its value.
+        alone = dict(nargs="?", const="true") if isinstance(card.default, bool) else {}
+        text = f"{card.what} ours: {shown(card.starter)}".replace("%", "%%")
+        group.add_argument(f"--{card.name}", metavar="VALUE", help=text, **alone)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return int(text)
+
+
+def _changes(options: argparse.Namespace) -> dict:
+    """The hyperparameters given as flags."""
+    return {name: parse_value(name, text) for name in CARDS if (text := getattr(options, name)) is not None}
+
+
 def _finetune(options: argparse.Namespace) -> None:
     if options.resume and not options.out:
         raise BadInput("--resume: say which run with --out FOLDER")
     out = Path(options.out or time.strftime("runs/%Y-%m-%d-%H%M%S"))
-    changes = {name: parse_value(name, text) for name in CARDS if (text := getattr(options, name)) is not None}
+    changes = _changes(options)
     started = {}
     if options.resume:
         from hpkit.finetune import read_started
@@ -117,6 +175,122 @@ def _finetune(options: argparse.Namespace) -> None:
     )
     if options.json:
         print(run.to_json())
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Prints the findings; 1 where one of them is an error."""
+    if bool(options.file) == bool(options.recipe):
+        raise BadInput("check: give a script or notebook, or --recipe, and not both; `hpkit check --help` shows examples")
+    machine = find_machine(options.device) if options.device else None
+    lengths, blocks = _lengths(options) if options.corpus else (None, None)
+    known = dict(model=options.model, device=machine, processes=options.processes, lengths=lengths)
+    report = _check_file if options.file else _check_recipe
+    calls, findings = report(options, options.examples or blocks, known)
+    if options.json:
+        print(_json({"calls": calls, "findings": findings}))
+    else:
+        _print_findings(findings)
+    return int(any(finding["severity"] == "error" for finding in findings))
+
+
+def _check_recipe(options: argparse.Namespace, examples: int | None, known: dict) -> tuple[list[dict], list[dict]]:
+    from hpkit.preflight import preflight
+
+    base = load_recipe(options.recipe)
+    recipe = base.replace(**_changes(options))
+    findings = preflight(recipe, examples, base=base if recipe != base else None, **known)
+    if not options.json:
+        print(f"recipe {options.recipe}{f', {examples:,} examples' if examples else ''}")
+        for line in account(recipe, examples, processes=options.processes).lines() if examples else []:
+            print(f"  {line}")
+        _print_missing(examples or recipe.max_steps > 0, options.device)
+    place = {"file": options.recipe, "cell": None, "line": None}
+    call = place | {"name": "Recipe", "arguments": dataclasses.asdict(recipe), "unread": []}
+    return [call], [_as_dict(finding) | place for finding in findings]
+
+
+def _check_file(options: argparse.Namespace, examples: int | None, known: dict) -> tuple[list[dict], list[dict]]:
+    from hpkit.preflight import preflight
+    from hpkit.scripts import read_calls
+
+    if changes := _changes(options):
+        raise BadInput(f"--{next(iter(changes))} belongs to --recipe: a file is checked as it is written")
+    calls, notes = read_calls(options.file)
+    findings, stream = [], sys.stderr if options.json else sys.stdout
+    for note in notes:
+        print(f"{options.file}, {note}", file=stream)
+    for call in calls:
+        trainer = call.name.endswith("Trainer")  # its own arguments only; what it trains by is another call
+        for finding in preflight(call.arguments, None if trainer else examples, name=call.name, unread=call.unread, **known):
+            line = call.lines.get(finding.argument, call.line)
+            findings.append(_as_dict(finding) | {"file": call.file, "cell": call.cell, "line": line})
+        if not options.json:
+            cell = f"cell {call.cell}, " if call.cell else ""
+            print(f"{call.file}, {cell}line {call.line}: {call.name}, {len(call.arguments)} arguments read")
+            if call.unread:
+                print(f"  not told by the text: {', '.join(call.unread)}")
+    calls = [call for call in calls if not call.name.endswith("Trainer")]
+    if not calls:
+        print(f"{options.file}: no call of TrainingArguments or its like was found", file=stream)
+    elif not options.json:
+        _print_missing(examples, options.device)
+    keys = ("file", "cell", "line", "name", "arguments", "unread")
+    return [{key: getattr(call, key) for key in keys} for call in calls], findings
+
+
+def _as_dict(finding) -> dict:
+    return {name: value for name, value in dataclasses.asdict(finding).items() if name != "argument"}
+
+
+def _print_missing(counted, device) -> None:
+    if not counted:
+        print("  no --examples: updates, warmup, logs and checkpoints are not counted")
+    if not device:
+        print("  no --device: nothing is said about precision and memory of a device")
+
+
+def _print_findings(findings: list[dict]) -> None:
+    width = min(shutil.get_terminal_size().columns, 110)
+    for finding in findings:
+        cell = f"cell {finding['cell']}, " if finding["cell"] else ""
+        where = f"  {finding['file']}, {cell}line {finding['line']}" if finding["line"] else ""
+        print(f"\n{finding['severity']:8}{finding['rule']}{where}")
+        print(textwrap.fill(finding["message"], width, initial_indent=" " * 8, subsequent_indent=" " * 8))
+        print(textwrap.fill("-> " + finding["fix"], width, initial_indent=" " * 8, subsequent_indent=" " * 11))
+    counts = [(sum(finding["severity"] == severity for finding in findings), severity) for severity in ("error", "warning", "hint")]
+    print("\n" + (", ".join(f"{count} {severity}{'s' * (count > 1)}" for count, severity in counts if count) or "nothing found"))
+
+
+def _json(report: dict) -> str:
+    """JSON knows no NaN and no infinity, and a script may hold both: they are written as text."""
+    text = json.dumps(report, default=repr)
+    return json.dumps(json.loads(text, parse_constant=str), indent=1)
+
+
+def _lengths(options: argparse.Namespace) -> tuple[list[int], int]:
+    """(tokens of each training document, how many examples they make: packed for a recipe, one each in a script)."""
+    from hpkit.corpus import encode, load_corpus, pack
+    from hpkit.model import load_tokenizer
+
+    tokenizer = load_tokenizer(options.model or "starter")
+    documents, _ = encode(load_corpus(options.corpus), tokenizer)
+    lengths = [len(document) for document in documents]
+    if options.file:
+        return lengths, len(documents)
+    recipe = load_recipe(options.recipe).replace(**_changes(options))
+    return lengths, len(pack(documents, recipe.max_seq_length or tokenizer.model_max_length))
+
+
+def _device(options: argparse.Namespace) -> None:
+    machine = find_machine(options.name)
+    print(f"{machine.name}, {machine.threads} threads")
+    print(f"bf16: {'in hardware' if machine.native_bf16 else 'emulated'}")
+    print(f"8-bit states: {'kept by bitsandbytes' if machine.eight_bit else 'not to be had'}")
+    if machine.memory_free:
+        print(f"memory free: {machine.memory_free / 1e9:,.1f} GB")
+    print(f"\nrecipe {options.recipe}: what is asked for -> what is used: why")
+    for choice in decide(load_recipe(options.recipe), machine).choices:
+        print(f"  {choice}")
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -155,7 +329,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status. A user's mistake is one line on standard error and status 2."""
     try:
         options = _build_parser().parse_args(arguments)
-        {"finetune": _finetune, "explain": _explain}[options.command](options)
+        commands = {"finetune": _finetune, "check": _check, "device": _device, "explain": _explain}
+        return commands[options.command](options) or 0
     except BadInput as error:
         print(f"hpkit: {error}", file=sys.stderr)
         return 2
@@ -165,7 +340,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, `head` for one, has closed it
         sys.stderr.close()
         return 0
-    return 0
 
 
 if __name__ == "__main__":

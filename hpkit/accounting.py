@@ -14,6 +14,8 @@ from hpkit.recipe import Recipe
 MEASURED = ("reduce_lr_on_plateau", "greedy")
 #: Schedules without a warmup of their own: `warmup_steps` changes nothing.
 WITHOUT_WARMUP = ("constant", *MEASURED)
+#: More are taken for a slip of the pen. Pre-training runs have a million.
+MOST_UPDATES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Accounting:
         elif self.warmup_updates >= self.updates:
             warmup = f"warmup ({self.warmup_updates:,} updates) outlasts the run ({self.updates:,})"
         if self.learning_rates:
-            warmup += f"; the learning rate's peak is {self.peak_learning_rate:.2g}, after update {self.peak_at}"
+            warmup += f"; the learning rate's peak is {shown_rate(self.peak_learning_rate)}, after update {self.peak_at}"
         size = f" of {self.tokens_per_example} tokens" if self.tokens_per_example else ""
         tokens = f", {self.tokens:,} tokens" if self.tokens else ""
         return [
@@ -71,15 +73,23 @@ class Accounting:
         ]
 
 
+def shown_rate(rate: float) -> str:
+    """A learning rate as people write it: `3.0e-7`."""
+    return f"{rate:.1e}".replace("e-0", "e-")
+
+
 def account(recipe: Recipe, examples: int, tokens_per_example: int = 0, processes: int = 1) -> Accounting:
     """Count what `recipe` does on `examples` training examples, shared among `processes` devices.
 
-    Raises BadInput where the schedule lacks a value in `lr_scheduler_kwargs`, or cannot use one.
+    Raises BadInput where the schedule lacks a value in `lr_scheduler_kwargs`, or cannot use one, and for more than
+    MOST_UPDATES.
     """
     micro_batches = math.ceil(math.ceil(examples / recipe.per_device_train_batch_size) / processes)
     accumulation = recipe.gradient_accumulation_steps
     updates_per_epoch = max(math.ceil(micro_batches / accumulation), 1)
     updates = recipe.max_steps if recipe.max_steps > 0 else math.ceil(recipe.num_train_epochs * updates_per_epoch)
+    if updates > MOST_UPDATES:
+        raise BadInput(f"{updates:,} updates: expected at most {MOST_UPDATES:,}; check examples, num_train_epochs and max_steps")
     effective_batch = recipe.per_device_train_batch_size * accumulation * processes
     epochs, rest = divmod(updates, updates_per_epoch)
     # The last update of an epoch takes what is left over, so whole epochs are counted by their examples.

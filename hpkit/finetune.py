@@ -28,6 +28,7 @@ from hpkit.errors import BadInput
 from hpkit.files import write_whole
 from hpkit.memory import optimizer_state_bytes, peak_memory_bytes
 from hpkit.model import context_length, load_model, sample
+from hpkit.preflight import preflight
 from hpkit.recipe import STARTER, Recipe
 
 SAMPLED_TUNES = 32
@@ -159,7 +160,8 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say) -> _Job:
     """Load and count everything, say what will happen, and refuse what cannot work. Writes nothing."""
     from transformers import set_seed
 
-    capability = decide(recipe, probe())
+    machine = probe()
+    capability = decide(recipe, machine)
     for choice in capability.choices:
         say(str(choice))
     arguments = recipe.training_arguments(out, **capability.settings)
@@ -175,6 +177,8 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say) -> _Job:
         say(f"  passed over {count}: {why}")
     for line in accounting.lines():
         say(line)
+    for finding in preflight(recipe, len(train), model, machine, processes=devices):
+        say(str(finding))
     return _Job(recipe, capability, corpus, model, tokenizer, train, evaluation, arguments, accounting)
 
 

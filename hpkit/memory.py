@@ -221,10 +221,14 @@ def _check(name: str, value) -> None:
 
 
 def _build(config, **settings):
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     # The copy keeps the settings out of a live model's config.
-    return AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=False, **settings)
+    config = copy.deepcopy(config)
+    head = getattr(transformers, (config.architectures or [""])[0], None)  # such as BertForSequenceClassification
+    if head:
+        return head._from_config(config, **settings)
+    return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False, **settings)
 
 
 def _config_of(source):

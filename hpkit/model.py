@@ -66,6 +66,29 @@ def load_model(name: str, dtype: str = "float32"):
     raise BadInput(f"model folder {name!r} not found: expected starter, fresh, a folder with config.json, or a hub id")
 
 
+def read_config(name: str):
+    """The transformers config of `starter`, `fresh`, a folder or a hub id, without its weights. Raises BadInput."""
+    from transformers import AutoConfig, LlamaConfig
+
+    return LlamaConfig(**STARTER_SHAPE, architectures=["LlamaForCausalLM"]) if name == "fresh" else _read(AutoConfig, name)
+
+
+def load_tokenizer(name: str):
+    """The tokenizer alone, of a model named as for `read_config`. Raises BadInput."""
+    from transformers import AutoTokenizer
+
+    return character_tokenizer() if name == "fresh" else _read(AutoTokenizer, name)
+
+
+def _read(auto_class, name: str):
+    folder = data_folder() / "starter" if name == "starter" else Path(name).expanduser()
+    try:
+        return auto_class.from_pretrained(str(folder) if folder.is_dir() else name, trust_remote_code=False)
+    except Exception as error:  # each kind of damage has its own
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise BadInput(f"model {name}: expected starter, fresh, a folder with config.json, or a hub id; got {first}") from None
+
+
 def _refuse_unsafe(folder: Path, name: str) -> None:
     """Raise BadInput unless the folder holds a config without remote code, and safetensors."""
     config = folder / "config.json"

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, Trainer, default_dat
 from transformers.utils import logging
 
 from hpkit.accounting import MEASURED, account
+from hpkit.errors import BadInput
 from hpkit.hyperparameters import SCHEDULERS
 from hpkit.recipe import NOTES, Recipe
 
@@ -164,10 +165,15 @@ def test_the_last_accumulation_is_what_is_left_over():
         assert counted.last_accumulation == left == counted.micro_batches_per_epoch - full * 4
 
 
+def test_a_slip_of_the_pen_is_not_counted_out():
+    with pytest.raises(BadInput, match="1,000,000,000,000 updates: expected at most 5,000,000"):
+        account(Recipe(max_steps=10**12), 100)
+
+
 def test_the_notes_recipe_in_words():
     counted = account(NOTES, 640, 256)
     assert counted.peak_learning_rate == pytest.approx(3.0e-7)
     lines = "\n".join(counted.lines())
     assert "6 in all" in lines
-    assert "warmup (2,000 updates) outlasts the run (6); the learning rate's peak is 3e-07, after update 6" in lines
+    assert "warmup (2,000 updates) outlasts the run (6); the learning rate's peak is 3.0e-7, after update 6" in lines
     assert "training loss at no update" in lines

@@ -10,7 +10,8 @@ import sys
 import bitsandbytes
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config, Trainer
+import transformers
+from transformers import AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConfig, Qwen2Config, T5Config, Trainer
 
 from hpkit.capability import forget_32bit_overrides
 from hpkit.errors import BadInput
@@ -162,6 +163,19 @@ def test_a_number_of_parameters_stands_for_a_llama_near_it(source, count):
     parameters = parameters_of(source)
     assert sum(parameter.elements for parameter in parameters) == pytest.approx(count, rel=0.03)
     assert ("lm_head.weight" in [parameter.name for parameter in parameters]) == (count > 4e9)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BertConfig(num_hidden_layers=1, hidden_size=64, num_attention_heads=2, architectures=["BertForSequenceClassification"]),
+        T5Config(num_layers=1, d_model=64, architectures=["T5ForConditionalGeneration"]),
+    ],
+    ids=["bert", "t5"],
+)
+def test_parameters_of_a_head_that_is_no_language_model(config):
+    live = getattr(transformers, config.architectures[0])(config)
+    assert [(p.name, p.shape) for p in parameters_of(config)] == [(name, tuple(w.shape)) for name, w in live.named_parameters()]
 
 
 @pytest.mark.parametrize("source", ["", "seven", "7G", "-7B", "0B", "4M", "2T", 3, True, None, 7e9, torch.nn.Linear(3, 3)], ids=repr)

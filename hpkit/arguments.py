@@ -64,16 +64,20 @@ def instead(text: str, value) -> str:
     return f"set {written}" if "=" in written.split(" ")[0] else written
 
 
-@cache
 def training_argument_names() -> frozenset[str]:
-    """The arguments of the installed TrainingArguments and Seq2SeqTrainingArguments, read from their source.
+    """The arguments that the installed TrainingArguments and Seq2SeqTrainingArguments take."""
+    fields = [node for name in TRANSFORMERS_ARGUMENTS for node in _classes()[name].body if isinstance(node, ast.AnnAssign)]
+    return frozenset(field.target.id for field in fields)
 
-    Importing them would take seconds.
-    """
+
+def optimizer_names() -> frozenset[str]:
+    """What the installed transformers takes for `optim`."""
+    return frozenset(node.value.value for node in _classes()["OptimizerNames"].body if isinstance(node, ast.Assign))
+
+
+@cache
+def _classes() -> dict[str, ast.ClassDef]:
+    """The classes of transformers' training arguments, from their source: importing them would take seconds."""
     package = Path(importlib.util.find_spec("transformers").origin).parent
-    names = set()
-    for file in ("training_args.py", "training_args_seq2seq.py"):
-        for node in ast.parse((package / file).read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and node.name in TRANSFORMERS_ARGUMENTS:
-                names |= {part.target.id for part in node.body if isinstance(part, ast.AnnAssign)}
-    return frozenset(names)
+    sources = [(package / file).read_text(encoding="utf-8") for file in ("training_args.py", "training_args_seq2seq.py")]
+    return {node.name: node for source in sources for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}

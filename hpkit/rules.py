@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpkit.accounting import MEASURED, WITHOUT_WARMUP, Accounting, shown_rate
-from hpkit.arguments import DEPRECATED, MOVED_FROM_TRAINER, SUCCESSORS, TRANSFORMERS_ARGUMENTS, instead, training_argument_names
+from hpkit.arguments import (
+    DEPRECATED,
+    MOVED_FROM_TRAINER,
+    SUCCESSORS,
+    TRANSFORMERS_ARGUMENTS,
+    instead,
+    optimizer_names,
+    training_argument_names,
+)
 from hpkit.capability import EIGHT_BIT_ADAMW, MACHINES
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.hyperparameters import CARDS, shown
@@ -283,6 +291,13 @@ def _bf16_emulated(plan):
         yield "hint", "bf16", message, "set bf16=false", {"native_bf16": False}
 
 
+@_rule("bf16-without-use-cpu", "machine", "bf16", "use_cpu")
+def _bf16_without_use_cpu(plan):
+    if plan.machine.device == "cpu" and plan.value("bf16") and not plan.value("use_cpu") and not plan.ours:
+        message = "bf16 on a machine with 0 GPUs: transformers stops, unless it is told that the CPU is meant"
+        yield "error", "bf16", message, "set use_cpu=true", {"gpus": 0}
+
+
 @_rule("fp16-on-cpu", "machine", "fp16")
 def _fp16_on_cpu(plan):
     if plan.value("fp16") and plan.machine.device == "cpu":
@@ -324,7 +339,7 @@ def _eight_bit_saves_little(plan):
     count = sum(parameter.elements for parameter in plan.parameters)
     weights = count * (4 if plan.dtype == "float32" else 2)
     total = plan.memory.total - plan.memory.optimizer + plain if plan.memory else 2 * weights + plain
-    if plain - held < 0.1 * total or held > 0.5 * plain:
+    if plain - held < 0.1 * total:
         full = sum(p.elements for p in plan.parameters if p.embedding or p.elements < 4096)
         activations = f", and activations take {_bytes(plan.memory.activations)}" if plan.memory and plan.memory.activations else ""
         yield (
@@ -395,7 +410,11 @@ def _invalid_value(plan):
             continue
         hint = did_you_mean(value, CARDS[argument].expected.removeprefix("one of ").split(", ")) if isinstance(value, str) else ""
         message = f"{argument} is {shown(value) if isinstance(value, (bool, int, float, str)) else repr(value)}{hint}"
-        yield "error", argument, message, f"expected is {CARDS[argument].expected}", {"value": repr(value)}
+        yield "error", argument, message, f"give {CARDS[argument].expected}", {"value": repr(value)}
+    optim = plan.given.get("optim", "sgd")
+    if "optim" not in plan.invalid and optim not in optimizer_names():
+        near = did_you_mean(optim, optimizer_names()) or "; adamw_torch_fused is the default"
+        yield "error", "optim", f"transformers has no optimizer {optim}", f"take another{near}", {"value": repr(optim)}
 
 
 @_rule("removed-argument")

@@ -151,6 +151,8 @@ def main() -> None:
 
     print(f"import hpkit: {start_up('-c', 'import hpkit') - start_up('-c', ''):.3f} s beyond Python's own start (at most 0.3)")
     print(f"hpkit --help: {start_up('-m', 'hpkit', '--help'):.3f} s (at most 0.5)")
+    print(f"hpkit check of a recipe: {start_up('-m', 'hpkit', 'check', '--recipe', 'starter', '--examples', '700'):.3f} s (at most 0.5)")
+    print(f"hpkit check of a script: {start_up('-m', 'hpkit', 'check', __file__):.3f} s (at most 0.5)")
 
 
 if __name__ == "__main__":

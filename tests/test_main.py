@@ -1,5 +1,6 @@
 """The command line: one line and status 2 for a mistake, and no torch before it is needed."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from hpkit.__main__ import main
 from hpkit.hyperparameters import CARDS
+from hpkit.recipe import NOTES
 
 
 def fails(capsys, *arguments) -> str:
@@ -36,6 +38,8 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
         "import hpkit",
         "import hpkit.__main__ as m; m.main(['explain'])",
         "import hpkit.__main__ as m; m.main(['explain', 'optim'])",
+        "import hpkit.__main__ as m; m.main(['check', '--recipe', 'notes', '--examples', '640', '--device', 't4'])",
+        "import hpkit.__main__ as m; m.main(['check', 'tests/bench.py', '--json'])",
     ):
         heavy = "{'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)"
         check = f"import sys; {code}; heavy = {heavy}; sys.exit(str(heavy) if heavy else 0)"
@@ -54,6 +58,13 @@ def test_mistakes_on_the_command_line(capsys, tmp_path):
     assert "nothing to resume" in fails(capsys, "finetune", "--resume", "--out", tmp_path)
     assert "no such file" in fails(capsys, "finetune", "--recipe", tmp_path / "none.toml")
     assert "did you mean learning_rate?" in fails(capsys, "explain", "learningrate")
+    assert "not both" in fails(capsys, "check")
+    assert "not both" in fails(capsys, "check", "train.py", "--recipe", "notes")
+    assert "expected a whole number of 1 or more, got '0'" in fails(capsys, "check", "--recipe", "notes", "--examples", "0")
+    assert "did you mean t4?" in fails(capsys, "check", "--recipe", "notes", "--device", "t5")
+    assert "no such file" in fails(capsys, "check", tmp_path / "train.py")
+    assert "--bf16 belongs to --recipe" in fails(capsys, "check", tmp_path / "train.py", "--bf16")
+    assert "expected at most" in fails(capsys, "check", "--recipe", "notes", "--examples", "1" + "0" * 15)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +104,42 @@ def test_explain(capsys):
     assert main(["explain", "warmup_steps"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert CARDS["warmup_steps"].verdict in text and re.search(r"notes 2000 ours 20\b", text)
+
+
+def test_check_on_a_recipe(capsys):
+    assert main(["check", "--recipe", "notes", "--examples", "640", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    (call,) = report["calls"]
+    assert call["name"] == "Recipe" and call["arguments"] == dataclasses.asdict(NOTES) and call["unread"] == []
+    assert {"rule", "severity", "message", "evidence", "fix", "file", "cell", "line"} == set(report["findings"][0])
+    assert main(["check", "--recipe", "notes", "--examples", "640", "--warmup_steps", "0", "--learning_rate", "1e-3"]) == 0
+    assert main(["check", "--recipe", "starter", "--gradient_accumulation_steps", "32"]) == 0
+    text = capsys.readouterr().out
+    assert "batch-without-rate" in text and "no --examples" in text and "no --device" in text
+
+
+def test_check_counts_the_blocks_of_a_corpus(capsys, tiny_model, few_tunes, tmp_path):
+    """The accounting that finetune prints for the same recipe, before it trains."""
+    flags = ["--model", tiny_model, "--corpus", few_tunes, "--max_seq_length", "32", "--max_steps", "1"]
+    assert main(["check", "--recipe", "starter", *flags]) == 1  # one update, and a warmup of 20
+    checked = capsys.readouterr().out
+    assert main(["finetune", *flags, "--save_strategy", "no", "--out", str(tmp_path / "out")]) == 0
+    blocks = re.search(r"(\d+) examples of 32 tokens", capsys.readouterr().out)[1]
+    assert f"recipe starter, {blocks} examples" in checked and "length-cuts-tokens" in checked
+
+
+def test_finetune_says_what_check_finds(capsys, tiny_model, few_tunes, tmp_path):
+    flags = ["--max_steps", "2", "--max_seq_length", "32", "--logging_steps", "5", "--save_strategy", "no"]
+    assert main(["finetune", "--model", tiny_model, "--corpus", few_tunes, "--out", str(tmp_path / "out"), *flags]) == 0
+    said = capsys.readouterr().out
+    assert "error warmup-outlasts-run: warmup takes 20 updates and the run has 2" in said
+    assert said.index("warmup-outlasts-run") < said.index("evaluation loss before")
+
+
+def test_device(capsys):
+    assert main(["device", "t4"]) == 0
+    assert "bf16 -> fp16: Tesla T4 only emulates bf16" in capsys.readouterr().out
+    assert main(["device", "cpu", "--recipe", "notes"]) == 0
+    assert main(["device"]) == 0
+    assert "times as long as fused AdamW's" in capsys.readouterr().out
+    assert "did you mean h100?" in fails(capsys, "device", "h10")

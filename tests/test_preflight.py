@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from hpkit.arguments import DEPRECATED, SUCCESSORS, training_argument_names
+from hpkit.arguments import DEPRECATED, SUCCESSORS, optimizer_names, training_argument_names
 from hpkit.capability import MACHINES, forget_32bit_overrides
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import CARDS
@@ -58,10 +58,16 @@ def found(run, *args, **known) -> dict:
     return {finding.rule: finding for finding in preflight(run, *args, **known)}
 
 
+def literal(name: str, text: str):
+    if name in CARDS:
+        return parse_value(name, text)
+    return {"true": True, "false": False}.get(text, int(text) if text.isdecimal() else text)
+
+
 def mended(run, fix: str):
     """`run` with every `name=value` of the fix set: what a reader would do."""
     changes = dict(re.findall(r"\b(\w+)=([^\s,;:]+)", fix))
-    values = {name: parse_value(name, text) if name in CARDS else int(text) if text.isdecimal() else text for name, text in changes.items()}
+    values = {name: literal(name, text) for name, text in changes.items()}
     if isinstance(run, Recipe):
         return run.replace(**values)
     return {name: value for name, value in run.items() if name not in SUCCESSORS and name not in DEPRECATED} | values
@@ -96,6 +102,7 @@ CASES = {
     ),
     "bf16-weights-without-masters": (Recipe(dtype="bfloat16", bf16=True), {}, Recipe(bf16=True), {}),
     "bf16-emulated": (dict(bf16=True), dict(device="t4"), dict(bf16=True), dict(device="h100")),
+    "bf16-without-use-cpu": (dict(bf16=True), dict(device="cpu"), dict(bf16=True, use_cpu=True), dict(device="cpu")),
     "fp16-on-cpu": (dict(fp16=True), dict(device="cpu"), dict(fp16=True), dict(device="t4")),
     "both-halves": (dict(bf16=True, fp16=True), {}, dict(bf16=True, fp16=False), {}),
     "no-half-precision": (dict(learning_rate=1e-4), dict(device="a100"), dict(bf16=False), dict(device="cpu-without-bf16")),
@@ -184,6 +191,7 @@ def test_what_is_not_known_is_not_complained_of():
     assert found(run) == {"batch-without-rate": found(run)["batch-without-rate"]}  # nothing to count
     assert not found(run, 640, unread=("num_train_epochs", "learning_rate"))
     assert not found(run, 640, unread=("**kwargs",))  # it may hold anything
+    assert not found(dict(bf16=True), device="cpu", unread=("use_cpu",))
     assert not found(dict(gradient_accumulation_steps=32), 640, name="GRPOConfig")  # whose updates count otherwise
     assert "no-half-precision" not in found({}, device="a100", name="SFTConfig")  # TRL's default is bf16
     assert "few-updates" in found(dict(max_steps=20))
@@ -331,6 +339,8 @@ def test_fp16_on_a_cpu_multiplies_in_fp32(tmp_path):
 def test_what_transformers_refuses(tmp_path):
     with pytest.raises(ValueError):
         TrainingArguments(str(tmp_path), use_cpu=True, **CASES["both-halves"][0])
+    with pytest.raises(ValueError, match="use_cpu"):
+        TrainingArguments(str(tmp_path), **CASES["bf16-without-use-cpu"][0])
     schedule, optimizer = transformers.get_scheduler, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-7)
     with pytest.raises(ValueError):
         schedule("polynomial", optimizer, 0, 10)
@@ -345,12 +355,18 @@ def test_the_names_that_transformers_takes():
     fields = dataclasses.fields(transformers.Seq2SeqTrainingArguments)
     assert training_argument_names() == {field.name for field in fields if field.init}
     assert not training_argument_names() & set(SUCCESSORS)
+    assert optimizer_names() == {name.value for name in transformers.training_args.OptimizerNames}
     for text in SUCCESSORS.values():
         successor = re.match(r"(\w+)=", text)
         assert text.startswith("leave it out") or successor[1] in training_argument_names()
 
 
-def test_a_misspelt_argument():
+def test_misspelt_names(tmp_path):
+    for optim in ("adamw_hf", "adam8bit"):
+        with pytest.raises(ValueError, match=optim):
+            TrainingArguments(str(tmp_path), use_cpu=True, optim=optim)
+        assert optim in found(dict(optim=optim))["invalid-value"].message
+    assert "did you mean adamw_8bit?" in found(dict(optim="adamw_8bits"))["invalid-value"].fix
     fired = found(dict(lerning_rate=1e-4))["removed-argument"]
     assert "did you mean learning_rate?" in fired.fix
     assert found(dict(lerning_rate=1e-4), name="SFTConfig") == {}  # TRL is not here to ask

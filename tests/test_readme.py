@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from hpkit import figures
+from hpkit.__main__ import main
 from hpkit.corpus import cut_tunes
 from hpkit.finetune import Run
 from hpkit.hyperparameters import recipe_table
@@ -29,6 +30,14 @@ def test_its_figures_are_those_of_the_stored_run():
     assert f"{run.optimizer_state_dtypes['uint8']['bytes'] / run.optimizer_state_bytes:.0%} of it `uint8`" in text
     assert f"8 bytes a parameter, {run.parameters * 8 / 1e6:.2f} MB" in text
     assert f"![{figures.loss_picture(run.history).alt}]" in README
+
+
+def test_the_check_it_shows_is_what_the_command_prints(capsys):
+    shown = README.split("$ hpkit check --recipe notes --examples 640\n")[1].split("```")[0]
+    assert main(["check", "--recipe", "notes", "--examples", "640"]) == 1
+    printed = capsys.readouterr().out
+    for part in shown.split("…\n"):
+        assert part in printed
 
 
 def test_the_stored_tunes_are_as_good_as_the_stored_run_says():

@@ -198,10 +198,11 @@ def _check_recipe(options: argparse.Namespace, examples: int | None, known: dict
 
     base = load_recipe(options.recipe)
     recipe = base.replace(**_changes(options))
+    counted = account(recipe, examples, processes=options.processes).lines() if examples else []
     findings = preflight(recipe, examples, base=base if recipe != base else None, **known)
     if not options.json:
         print(f"recipe {options.recipe}{f', {examples:,} examples' if examples else ''}")
-        for line in account(recipe, examples, processes=options.processes).lines() if examples else []:
+        for line in counted:
             print(f"  {line}")
         _print_missing(examples or recipe.max_steps > 0, options.device)
     place = {"file": options.recipe, "cell": None, "line": None}
@@ -221,7 +222,8 @@ def _check_file(options: argparse.Namespace, examples: int | None, known: dict) 
         print(f"{options.file}, {note}", file=stream)
     for call in calls:
         trainer = call.name.endswith("Trainer")  # its own arguments only; what it trains by is another call
-        for finding in preflight(call.arguments, None if trainer else examples, name=call.name, unread=call.unread, **known):
+        told = dict(name=call.name, unread=call.unread, unseeded=call.unseeded)
+        for finding in preflight(call.arguments, None if trainer else examples, **told, **known):
             line = call.lines.get(finding.argument, call.line)
             findings.append(_as_dict(finding) | {"file": call.file, "cell": call.cell, "line": line})
         if not options.json:

@@ -130,7 +130,7 @@ def _given(settings) -> dict:
 def _missing(settings, name: str, unread) -> set[str]:
     """The names whose value is not known; `*` among them stands for every one that was not given."""
     missing = set(unread)
-    if any(argument.startswith("*") for argument in missing):
+    if any(argument.startswith("*") for argument in missing) or name.endswith("Trainer"):  # whose arguments stand elsewhere
         missing.add("*")
     if isinstance(settings, dict) and name not in TRANSFORMERS_ARGUMENTS:
         missing |= set(CHANGED_ELSEWHERE) - set(settings)

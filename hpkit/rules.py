@@ -499,7 +499,7 @@ def _batch_without_rate(plan):
 
 @_rule("seed-after-model", "seed")
 def _seed_after_model(plan):
-    if plan.unseeded:
+    if plan.unseeded and "seed" in plan.given:
         message = (
             f"{plan.unseeded} draws random weights before the Trainer sets seed {plan.recipe.seed}: two runs start from different weights"
         )

@@ -424,7 +424,8 @@ def _removed_argument(plan):
     known = training_argument_names() if plan.name in TRANSFORMERS_ARGUMENTS else None
     for argument in plan.named:
         if argument not in known if known else argument in SUCCESSORS:
-            text = SUCCESSORS.get(argument)
+            in_trl = argument == "max_seq_length" and plan.name.endswith("Config")
+            text = "max_length={}" if in_trl else SUCCESSORS.get(argument)
             message = f"transformers {importlib.metadata.version('transformers')} has no argument {argument}: the call is a TypeError"
             fix = instead(text, plan.given.get(argument, "…")) if text else f"leave it out{did_you_mean(argument, known)}"
             yield "error", argument, message, fix, {"successor": text}

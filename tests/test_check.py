@@ -88,6 +88,7 @@ def test_a_notebook(capsys, tmp_path):
     assert (call["cell"], call["line"], call["name"]) == (4, 1, "SFTConfig")
     assert call["arguments"]["learning_rate"] == 2e-4 and call["unread"] == []
     at = {finding["rule"]: (finding["cell"], finding["line"]) for finding in found["findings"]}
+    assert "set max_length=2048" in [finding["fix"] for finding in found["findings"]]
     assert at["removed-argument"] == (4, 3) and at["warmup-outlasts-run"] == (4, 7)
     assert "no-half-precision" not in at  # bf16 is TRL's default
     assert status == 1

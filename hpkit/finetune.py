@@ -30,6 +30,7 @@ from hpkit.memory import optimizer_state_bytes, peak_memory_bytes
 from hpkit.model import context_length, load_model, sample
 from hpkit.preflight import preflight
 from hpkit.recipe import STARTER, Recipe
+from hpkit.schedules import make_schedule
 
 SAMPLED_TUNES = 32
 _VERSIONS = ("torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "music21")
@@ -171,7 +172,7 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say) -> _Job:
     train, evaluation = _blocks(corpus, tokenizer, _sequence_length(recipe, model))
     devices = arguments.world_size * max(arguments.n_gpu, 1)
     accounting = account(recipe, len(train), len(train[0]["input_ids"]), devices)
-    _check_schedule(recipe, accounting)
+    make_schedule(recipe, accounting.updates)  # refused here, before anything is written
     say(f"model {request['model']}: {model.num_parameters():,} parameters; corpus {corpus.name}: {len(corpus.documents):,} documents")
     for why, count in sorted(corpus.passed_over.items(), key=lambda item: -item[1])[:3]:
         say(f"  passed over {count}: {why}")
@@ -316,25 +317,6 @@ def _disk_errors_are_bad_input(out: Path):
         if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)) or getattr(error, "errno", None) == errno.EROFS:
             raise BadInput(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
         raise
-
-
-def _check_schedule(recipe: Recipe, accounting: Accounting) -> None:
-    """Raise BadInput where transformers' schedule refuses its kwargs or breaks at one of its corners."""
-    import torch
-    from transformers import get_scheduler
-
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
-    warmup, updates, kwargs = accounting.warmup_updates, accounting.updates, recipe.lr_scheduler_kwargs
-    try:
-        schedule = get_scheduler(recipe.lr_scheduler_type, optimizer, warmup, updates, kwargs)
-        for share in getattr(schedule, "lr_lambdas", ()):
-            for step in (0, min(warmup, updates), updates):
-                share(step)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise BadInput(
-            f"lr_scheduler_type {recipe.lr_scheduler_type} cannot run with learning_rate {recipe.learning_rate}, "
-            f"{warmup} of {updates} updates warmup and lr_scheduler_kwargs {kwargs}: {error}"
-        ) from None
 
 
 def _sequence_length(recipe: Recipe, model) -> int:

@@ -1,4 +1,4 @@
-"""The command line: `finetune` trains, `check` finds what is wrong beforehand, `explain` and `device` tell.
+"""The command line: `finetune` trains, `record` trains many, `check` finds what is wrong beforehand.
 
 torch and transformers are imported only once a command needs them, so that `--help` answers at once.
 """
@@ -45,6 +45,22 @@ A script's TrainingArguments, SFTConfig and their like are found, and their argu
 tells them. What it does not tell is named, and rules that need it stay silent.
 Devices: here (this machine, looked at), {", ".join(MACHINES)}.
 Exit status: 0 no errors, 1 errors found, 2 bad input.
+"""
+
+
+_RECORD = """\
+Train every run of a grid of settings and keep them in a table, so that a slider shows real curves.
+
+  hpkit record --list                        the grids, their questions, what is recorded and what is left
+  hpkit record --grid seeds --processes 2    one grid, two runs at a time, one thread each
+  hpkit record --processes 2                 all grids
+  hpkit record --part 1/4                    on each of four machines another part; Slurm arrays and Kubernetes' indexed
+                                             jobs say which by themselves (there give --part /4)
+  hpkit record --merge runs/record/runs …    put the parts, copied here, into the table
+  hpkit record --grids my.toml               grids of your own, declared like data/grids.toml
+
+Stop with Ctrl-C or kill it: the same command goes on with the runs that are missing, and none is trained twice. Each
+finished run is a file of its own until all are merged into the table. Exit status: 0 done, 2 bad input, 130 stopped.
 """
 
 
@@ -110,6 +126,23 @@ def _build_parser() -> argparse.ArgumentParser:
     device = commands.add_parser("device", help="what this machine can do for a recipe, and why", allow_abbrev=False)
     device.add_argument("name", nargs="?", default="here", help=f"here (default), {', '.join(MACHINES)}")
     device.add_argument("--recipe", default="starter", metavar="starter|notes|FILE.toml", help="what is asked of it (default: starter)")
+
+    record = commands.add_parser(
+        "record",
+        help="train grids of settings into a table",
+        usage="hpkit record [options]",
+        description=_RECORD,
+        formatter_class=formatter,
+        allow_abbrev=False,
+    )
+    record.add_argument("--grid", metavar="NAME", action="append", help="only this grid; may be given several times (default: all)")
+    record.add_argument("--list", action="store_true", help="show the grids, and train nothing")
+    record.add_argument("--processes", metavar="N", type=_count, default=1, help="runs at a time; no more than cores (default: 1)")
+    record.add_argument("--part", metavar="i/n", help="only the i-th of n parts, for several machines; not merged by itself")
+    record.add_argument("--merge", metavar="FOLDER", nargs="*", help="train nothing; merge parts into the table (default: --parts)")
+    record.add_argument("--grids", metavar="FILE.toml", help="declared grids (default: data/grids.toml)")
+    record.add_argument("--table", metavar="FILE", help="default: data/runs.parquet, or runs/NAME.parquet for --grids NAME.toml")
+    record.add_argument("--parts", metavar="FOLDER", help="where finished runs wait (default: runs/record/ and the table's name)")
 
     explain = commands.add_parser("explain", help="what a hyperparameter does, the notes' value, ours, and why", allow_abbrev=False)
     explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
@@ -295,6 +328,38 @@ def _device(options: argparse.Namespace) -> None:
         print(f"  {choice}")
 
 
+def _record(options: argparse.Namespace) -> None:
+    from hpkit.files import data_folder
+    from hpkit.finetune import Interrupted
+    from hpkit.records import load_grids, merge, plan, record, recorded_keys, which_part
+
+    table = Path(options.table or (f"runs/{Path(options.grids).stem}.parquet" if options.grids else data_folder() / "runs.parquet"))
+    parts = Path(options.parts or f"runs/record/{table.stem}")
+    if options.merge is not None:
+        folders = [Path(folder) for folder in options.merge] or [parts]
+        for folder in folders:
+            if not folder.is_dir():
+                raise BadInput(f"--merge {folder}: expected a folder of recorded parts, and there is none")
+        merge(table, folders)
+        return
+    grids = load_grids(options.grids)
+    for name in options.grid or ():
+        if name not in grids:
+            raise BadInput(f"--grid: no grid {name!r}{did_you_mean(name, grids)}; there are {', '.join(grids)}")
+    chosen = [grids[name] for name in options.grid or grids]
+    if options.list:
+        done = recorded_keys(table, [parts])
+        for name, keys in [(grid.name, plan([grid], parts).keys()) for grid in chosen] + [("all, each once", plan(chosen, parts).keys())]:
+            asks = f"  {grids[name].asks}" if name in grids else ""
+            print(f"{name:20} {len(keys):4} runs, {len(keys & done):4} recorded, {len(keys - done):4} left{asks}")
+        return
+    try:
+        record(chosen, table, parts, options.processes, which_part(options.part), log=lambda line: print(line, flush=True))
+    except Interrupted as stop:
+        print(f"hpkit: {stop}; what was finished is kept, and the same command goes on", file=sys.stderr)
+        raise SystemExit(128 + stop.signum) from None
+
+
 def _explain(options: argparse.Namespace) -> None:
     if options.markdown:
         print(recipe_table())
@@ -331,7 +396,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status. A user's mistake is one line on standard error and status 2."""
     try:
         options = _build_parser().parse_args(arguments)
-        commands = {"finetune": _finetune, "check": _check, "device": _device, "explain": _explain}
+        commands = {"finetune": _finetune, "check": _check, "device": _device, "record": _record, "explain": _explain}
         return commands[options.command](options) or 0
     except BadInput as error:
         print(f"hpkit: {error}", file=sys.stderr)

@@ -48,6 +48,18 @@ class Corpus:
             held_out = {min(self.documents, key=rank.get)}
         return [d for d in self.documents if d not in held_out], [d for d in self.documents if d in held_out]
 
+    def first(self, count: int) -> "Corpus":
+        """The first `count` documents to train on, and all that are held out: a run on it is evaluated as one on the whole.
+
+        Raises BadInput where there are fewer.
+        """
+        train, held_out = self.split()
+        if not 0 < count <= len(train):
+            raise BadInput(f"corpus {self.name}:{count}: expected 1 to {len(train)} documents to train on")
+        kept = {*train[:count], *held_out}
+        documents, origin = zip(*(pair for pair in zip(self.documents, self.origin) if pair[0] in kept))
+        return Corpus(f"{self.name}:{count}", self.kind, documents, self.passed_over, origin)
+
     @property
     def fingerprint(self) -> str:
         """Twelve hex digits of the documents' hash: two runs with the same one saw the same text."""
@@ -55,14 +67,17 @@ class Corpus:
 
 
 def load_corpus(name: str) -> Corpus:
-    """Read a corpus by built-in name (`airdsAirs`, `oneills1850+ryansMammoth`), file, folder or hub id.
+    """Read a corpus by built-in name (`airdsAirs`, `oneills1850+ryansMammoth`, `airdsAirs:30`), file, folder or hub id.
 
+    `:30` after a built-in name leaves 30 documents to train on, and holds out the same ones as the whole corpus.
     ABC files become tunes in normal form; other text files become passages, split at blank lines. Raises BadInput.
     """
-    parts = str(name).split("+")
+    whole, few = re.fullmatch(r"(?s)(.*?)(?::(\d+))?", str(name)).groups()
+    parts = whole.split("+")
     if all(part in BUILT_IN for part in parts):
         sources = [source for part in parts for source in _built_in_sources(part)]
-        return _cached_tunes(str(name), sources)
+        corpus = _cached_tunes(whole, sources)
+        return corpus.first(int(few)) if few else corpus
     path = Path(name).expanduser()
     if path.is_file() or path.is_dir():
         return _from_files(str(name), path)

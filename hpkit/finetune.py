@@ -2,15 +2,20 @@
 
 A run's folder fills in this order: `started.json` (what was asked for), samples and loss before, checkpoints,
 samples and model after, and last of all `run.json`. A folder with `run.json` holds a finished run.
+
+`train(recipe, model, corpus) -> Run` takes the same path and leaves nothing on disk.
 """
 
 import dataclasses
 import errno
+import hashlib
 import importlib.metadata
 import json
+import math
 import re
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import zipfile
@@ -22,17 +27,19 @@ from typing import NamedTuple
 import hpkit.figures as figures
 import hpkit.music as music
 from hpkit.accounting import Accounting, account
-from hpkit.capability import EIGHT_BIT_ADAMW, Capability, decide, forget_32bit_overrides, probe
+from hpkit.capability import EIGHT_BIT_ADAMW, Capability, Machine, decide, forget_32bit_overrides, probe
 from hpkit.corpus import Corpus, encode, load_corpus, pack
 from hpkit.errors import BadInput
 from hpkit.files import write_whole
-from hpkit.memory import optimizer_state_bytes, peak_memory_bytes
+from hpkit.memory import optimizer_state_bytes, peak_memory_bytes, reset_peak_memory
 from hpkit.model import context_length, load_model, sample
 from hpkit.preflight import preflight
 from hpkit.recipe import STARTER, Recipe
 from hpkit.schedules import make_schedule
 
 SAMPLED_TUNES = 32
+#: What the Trainer logs that a run keeps.
+LOGGED = ("loss", "learning_rate", "grad_norm", "eval_loss")
 _VERSIONS = ("torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "music21")
 
 
@@ -41,8 +48,10 @@ class Run:
     """A finished fine-tune, as `run.json` holds it. Losses in nats per token, times in seconds, memory in bytes.
 
     `history`: dicts with `step` and `loss`, `learning_rate`, `grad_norm` or `eval_loss`. `bars_valid_*`: the share, 0
-    to 1, of bars that add up in 32 sampled tunes; None where the corpus is not tunes. `tokens_per_second` and
-    `train_seconds` leave out evaluations and, in a resumed run, everything before the resumption.
+    to 1, of bars that add up in 32 sampled tunes; None where the corpus is not tunes, nothing was sampled, or the model
+    has diverged. `tokens_per_second` and `train_seconds` leave out evaluations and, in a resumed run, everything before
+    the resumption. `weights_norm`: length of all weights after the run as one vector. `evaluation_fingerprint`: of the
+    tokens evaluated on; losses of two runs compare where it is the same. Runs of older versions lack the last three.
     """
 
     recipe: Recipe
@@ -67,6 +76,15 @@ class Run:
     tokens_per_second: float | None
     peak_memory_bytes: int
     resumed_from: int | None
+    weights_norm: float | None = None
+    evaluation_fingerprint: str | None = None
+    model_fingerprint: str | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Has a loss or a weight left the finite numbers? In JSON such a loss is null, so None counts too."""
+        losses = [self.eval_loss_after, *(entry["loss"] for entry in self.history if "loss" in entry)]
+        return not all(value is not None and math.isfinite(value) for value in (*losses, self.weights_norm or 0.0))
 
     def to_json(self) -> str:
         """The run as JSON text. JSON knows no NaN and no infinity: a loss that was one of them is null."""
@@ -91,7 +109,7 @@ class Interrupted(KeyboardInterrupt):
         self.signum = signum
 
 
-class _StopSignal:
+class StopSignal:
     """Turns Ctrl-C and SIGTERM into a wish that the training loop grants after the update at hand.
 
     Outside the loop, and at the second signal, it interrupts at once.
@@ -137,16 +155,55 @@ def finetune(
     say = log or (lambda line: None)
     out = Path(out)
     request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus)}
-    with _StopSignal().installed() as stop, _disk_errors_are_bad_input(out):
+    with StopSignal().installed() as stop, disk_errors_are_bad_input(out, f"continue with --resume --out {out}"):
         _check_folder(out, request, resume)
         with _quiet_transformers():
             return _finetune(recipe, request, out, stop, say, progress=log is not None)
+
+
+class Yardstick(NamedTuple):
+    """What a run is measured with.
+
+    Of the held-out text, `eval_blocks` blocks of `eval_length` tokens; None: all of it, in blocks of the recipe's length.
+    A sampled tune is cut off after `sampled_tokens`.
+    """
+
+    eval_blocks: int | None = None
+    eval_length: int | None = None
+    sampled_tokens: int = 400
+
+
+WHOLE = Yardstick()
+
+
+def train(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "airdsAirs", yardstick=WHOLE, watch=None) -> Run:
+    """The training of `finetune` alone: nothing is said, saved or drawn, and tunes are sampled after the run only.
+
+    `watch(update, logged)` is called after every update with an empty dict, and with what is logged whenever something
+    is: loss, learning_rate, grad_norm, eval_loss. What it raises ends the run and comes through. Raises BadInput.
+    """
+    request = {"model": model, "corpus": str(corpus)}
+    with _quiet_transformers(), tempfile.TemporaryDirectory() as out:
+        job = _prepare(recipe, request, Path(out), lambda line: None, yardstick, save_strategy="no")
+        reset_peak_memory(job.capability.device)
+        stop = StopSignal()  # never installed: an interruption ends the run at once, since there is nothing to save
+        callback = _make_callback(stop, job.accounting, None, False, watch)
+        trainer = _make_trainer(job.model, job.tokenizer, job.train, job.evaluation, job.arguments, callback)
+        before = trainer.evaluate()["eval_loss"]
+        trained = _train(trainer, recipe, None, callback, stop)
+        last = trained.history[-1] if trained.history else {}
+        evaluated = "eval_loss" in last and last["step"] == trainer.state.global_step
+        after = last["eval_loss"] if evaluated else trainer.evaluate()["eval_loss"]
+        verdicts = [music.judge(text) for text in _sample_tunes(trainer, job, after)]
+        measured = {"eval_loss_before": before, "bars_valid_before": None, "tunes_parsed_before": None}
+        return _as_run(job, request, trainer, trained, measured | {"eval_loss_after": after} | _tally("after", verdicts))
 
 
 class _Job(NamedTuple):
     """Everything that is settled before anything is written."""
 
     recipe: Recipe
+    machine: Machine
     capability: Capability
     corpus: Corpus
     model: object
@@ -155,9 +212,19 @@ class _Job(NamedTuple):
     evaluation: list[dict]
     arguments: object
     accounting: Accounting
+    yardstick: Yardstick
 
 
-def _prepare(recipe: Recipe, request: dict, out: Path, say) -> _Job:
+class _Trained(NamedTuple):
+    """What the training loop gave: seconds spent in its updates, tokens seen in them, the optimizer's state."""
+
+    history: list[dict]
+    seconds: float
+    tokens: int
+    state: dict
+
+
+def _prepare(recipe: Recipe, request: dict, out: Path, say, yardstick=WHOLE, **settings) -> _Job:
     """Load and count everything, say what will happen, and refuse what cannot work. Writes nothing."""
     from transformers import set_seed
 
@@ -165,11 +232,12 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say) -> _Job:
     capability = decide(recipe, machine)
     for choice in capability.choices:
         say(str(choice))
-    arguments = recipe.training_arguments(out, **capability.settings)
+    eval_batch = 8 if yardstick.eval_blocks else recipe.per_device_train_batch_size
+    arguments = recipe.training_arguments(out, per_device_eval_batch_size=eval_batch, **capability.settings, **settings)
     corpus = load_corpus(request["corpus"])
     set_seed(recipe.seed)  # a fresh model draws its weights here, before the Trainer could seed anything
     model, tokenizer = load_model(request["model"], recipe.dtype)
-    train, evaluation = _blocks(corpus, tokenizer, _sequence_length(recipe, model))
+    train, evaluation = _blocks(corpus, tokenizer, _sequence_length(recipe, model), yardstick, context_length(model))
     devices = arguments.world_size * max(arguments.n_gpu, 1)
     accounting = account(recipe, len(train), len(train[0]["input_ids"]), devices)
     make_schedule(recipe, accounting.updates)  # refused here, before anything is written
@@ -178,13 +246,13 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say) -> _Job:
         say(f"  passed over {count}: {why}")
     for line in accounting.lines():
         say(line)
-    for finding in preflight(recipe, len(train), model, machine, processes=devices):
-        say(str(finding))
-    return _Job(recipe, capability, corpus, model, tokenizer, train, evaluation, arguments, accounting)
+    return _Job(recipe, machine, capability, corpus, model, tokenizer, train, evaluation, arguments, accounting, yardstick)
 
 
-def _finetune(recipe: Recipe, request: dict, out: Path, stop: _StopSignal, say, progress: bool) -> Run:
+def _finetune(recipe: Recipe, request: dict, out: Path, stop: StopSignal, say, progress: bool) -> Run:
     job = _prepare(recipe, request, out, say)
+    for finding in preflight(recipe, len(job.train), job.model, job.machine, processes=job.accounting.processes):
+        say(str(finding))
     started = _start_folder(out, request | {"corpus_fingerprint": job.corpus.fingerprint}, job)
     checkpoint = _last_whole_checkpoint(out, say)
     if "eval_loss_before" in started or checkpoint:
@@ -195,37 +263,47 @@ def _finetune(recipe: Recipe, request: dict, out: Path, stop: _StopSignal, say, 
     callback = _make_callback(stop, job.accounting, say, progress)
     trainer = _make_trainer(model, job.tokenizer, job.train, job.evaluation, job.arguments, callback)
     if "eval_loss_before" not in started:
-        started |= _measure("before", trainer, job.corpus, recipe, out, say)
+        started |= _measure("before", trainer, job, out, say)
         write_whole(out / "started.json", json.dumps(started, indent=1))
-    history, seconds, tokens, state = _train(trainer, recipe, checkpoint, callback, stop)
-    after = _measure("after", trainer, job.corpus, recipe, out, say)
+    trained = _train(trainer, recipe, checkpoint, callback, stop)
+    after = _measure("after", trainer, job, out, say)
     _save_model(trainer, out)
-    dtypes = optimizer_state_bytes(state)
-    run = Run(
-        recipe=recipe,
-        model=request["model"],
-        corpus=job.corpus.name,
-        corpus_fingerprint=job.corpus.fingerprint,
-        capability=dataclasses.asdict(job.capability),
-        versions={name: _version(name) for name in _VERSIONS},
-        parameters=model.num_parameters(),
-        updates=trainer.state.global_step,
-        tokens=trainer.state.num_input_tokens_seen,
-        history=[{"step": 0, "eval_loss": started["eval_loss_before"]}, *history],
-        **{name: value for name, value in started.items() if name.endswith("_before")},
-        **after,
-        optimizer_state_bytes=sum(entry["bytes"] for entry in dtypes.values()),
-        optimizer_state_dtypes=dtypes,
-        train_seconds=seconds,
-        tokens_per_second=tokens / seconds if tokens else None,
-        peak_memory_bytes=peak_memory_bytes(job.capability.device),
-        resumed_from=_update_of(checkpoint) if checkpoint else None,
-    )
+    before = {name: value for name, value in started.items() if name.endswith("_before")}
+    run = _as_run(job, request, trainer, trained, before | after, _update_of(checkpoint) if checkpoint else None)
     picture = figures.loss_picture(run.history)
     write_whole(out / "loss.png", picture.png)
     say(picture.alt)
     write_whole(out / "run.json", run.to_json())
     return run
+
+
+def _as_run(job: _Job, request: dict, trainer, trained: _Trained, measured: dict, resumed_from: int | None = None) -> Run:
+    import torch
+
+    dtypes = optimizer_state_bytes(trained.state)
+    norms = [torch.linalg.vector_norm(weight.detach().float()).item() for weight in trainer.model.parameters()]
+    evaluated = json.dumps([(block["input_ids"], block["labels"]) for block in job.evaluation])
+    return Run(
+        recipe=job.recipe,
+        model=request["model"],
+        corpus=job.corpus.name,
+        corpus_fingerprint=job.corpus.fingerprint,
+        capability=dataclasses.asdict(job.capability),
+        versions={name: _version(name) for name in _VERSIONS},
+        parameters=trainer.model.num_parameters(),
+        updates=trainer.state.global_step,
+        tokens=trainer.state.num_input_tokens_seen,
+        history=[{"step": 0, "eval_loss": measured["eval_loss_before"]}, *trained.history],
+        **measured,
+        optimizer_state_bytes=sum(entry["bytes"] for entry in dtypes.values()),
+        optimizer_state_dtypes=dtypes,
+        train_seconds=trained.seconds,
+        tokens_per_second=trained.tokens / trained.seconds if trained.tokens else None,
+        peak_memory_bytes=peak_memory_bytes(job.capability.device),
+        resumed_from=resumed_from,
+        weights_norm=sum(norm**2 for norm in norms) ** 0.5,
+        evaluation_fingerprint=hashlib.sha256(evaluated.encode()).hexdigest()[:12],
+    )
 
 
 @contextmanager
@@ -303,7 +381,7 @@ def _disk_needed(job: _Job) -> int:
 
 
 @contextmanager
-def _disk_errors_are_bad_input(out: Path):
+def disk_errors_are_bad_input(out: Path, again: str):
     """A folder that cannot be written becomes one line; torch and safetensors report a full disk in their own words."""
     try:
         yield
@@ -311,11 +389,10 @@ def _disk_errors_are_bad_input(out: Path):
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or re.search(r"os error (28|122|27)\b|No space left|PytorchStreamWriter", str(error)):
             raise BadInput(
-                f"no space left on the device while writing to {out}: what was whole before is still there; "
-                f"free some space, then continue with --resume --out {out}"
+                f"no space left on the device while writing to {out}: what was whole before is still there; free some space, then {again}"
             ) from error
         if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)) or getattr(error, "errno", None) == errno.EROFS:
-            raise BadInput(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
+            raise BadInput(f"{out} cannot be written ({error.strerror}): choose another folder") from error
         raise
 
 
@@ -328,8 +405,10 @@ def _sequence_length(recipe: Recipe, model) -> int:
     return recipe.max_seq_length or context
 
 
-def _blocks(corpus: Corpus, tokenizer, length: int):
-    train, evaluation = (pack(documents, length) for documents in encode(corpus, tokenizer))
+def _blocks(corpus: Corpus, tokenizer, length: int, yardstick: Yardstick, context: int | None):
+    documents, held_out = encode(corpus, tokenizer)
+    eval_length = min(yardstick.eval_length or length, context or math.inf)
+    train, evaluation = pack(documents, length), pack(held_out, eval_length)[: yardstick.eval_blocks]
     if any(len(blocks[0]["input_ids"]) < 2 for blocks in (train, evaluation)):
         raise BadInput(f"corpus {corpus.name} is too small: expected at least two documents, one to train on and one to hold out")
     return train, evaluation
@@ -395,7 +474,6 @@ def _make_trainer(model, tokenizer, train, evaluation, arguments, callback):
 
     arguments.disable_tqdm = True  # the callback has a bar of its own
     arguments.include_num_input_tokens_seen = "all"
-    arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
     trainer = Trainer(
         model=model,
         args=arguments,
@@ -409,7 +487,7 @@ def _make_trainer(model, tokenizer, train, evaluation, arguments, callback):
     return trainer
 
 
-def _make_callback(stop: _StopSignal, accounting: Accounting, say, progress: bool):
+def _make_callback(stop: StopSignal, accounting: Accounting, say, progress: bool, watch=None):
     from tqdm.auto import tqdm
     from transformers import TrainerCallback
 
@@ -430,9 +508,14 @@ def _make_callback(stop: _StopSignal, accounting: Accounting, say, progress: boo
             if stop.signum:
                 say("stopping here, with a checkpoint; a second signal stops at once, without")
                 control.should_save = control.should_training_stop = True
+            if watch:
+                watch(state.global_step, {})
 
         def on_log(self, args, state, control, logs=None, **kwargs):
-            self.loss = (logs or {}).get("loss", self.loss)
+            logged = {name: value for name, value in (logs or {}).items() if name in LOGGED}
+            self.loss = logged.get("loss", self.loss)
+            if watch and logged:
+                watch(state.global_step, logged)
 
         def on_train_end(self, args, state, control, **kwargs):
             self.bar.close()
@@ -440,11 +523,8 @@ def _make_callback(stop: _StopSignal, accounting: Accounting, say, progress: boo
     return Callback()
 
 
-def _train(trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: _StopSignal):
-    """(history, seconds spent in updates, tokens seen in them, optimizer state).
-
-    Raises Interrupted after a signal, when the checkpoint is written.
-    """
+def _train(trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: StopSignal) -> _Trained:
+    """Raises Interrupted after a signal, when the checkpoint is written."""
     import torch
     from transformers import TrainerState, set_seed
 
@@ -470,34 +550,47 @@ def _train(trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: _St
         seconds = time.perf_counter() - began - evaluating
         tokens = trainer.state.num_input_tokens_seen - callback.first_token
         state = trainer.optimizer.state
-    kept = ("step", "loss", "learning_rate", "grad_norm", "eval_loss")
-    logged = (entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry)
-    return [{name: entry[name] for name in kept if name in entry} for entry in logged], seconds, tokens, state
+    entries = (entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry)
+    history = [{name: entry[name] for name in ("step", *LOGGED) if name in entry} for entry in entries]
+    return _Trained(history, seconds, tokens, state)
 
 
-def _measure(when: str, trainer, corpus: Corpus, recipe: Recipe, out: Path, say) -> dict:
+def _measure(when: str, trainer, job: _Job, out: Path, say) -> dict:
     """Evaluate and sample; leave the samples in `out`; return the figures with `when` behind their names."""
     model, tokenizer = trainer.model, trainer.processing_class
     loss = trainer.evaluate()["eval_loss"]
     say(f"evaluation loss {when}: {loss:.4f}")
-    longest = (context_length(model) or 512) - 1
-    if corpus.kind == "text":
-        texts = sample(model, tokenizer, 2, min(longest, 120), recipe.seed)
+    if job.corpus.kind == "text" and math.isfinite(loss):
+        texts = sample(model, tokenizer, 2, min((context_length(model) or 512) - 1, 120), job.recipe.seed)
         write_whole(out / f"{when}.txt", "\n\n".join(texts) + "\n")
         say(f"a sample {when} the run:\n{texts[0]}\n")
-        return {f"eval_loss_{when}": loss, f"bars_valid_{when}": None, f"tunes_parsed_{when}": None}
-    texts = sample(model, tokenizer, SAMPLED_TUNES, min(longest, 400), recipe.seed)
+    texts = _sample_tunes(trainer, job, loss)
     verdicts = [music.judge(text) for text in texts]
-    titles = [f"sample {number} {when} the run: {verdict}" for number, verdict in enumerate(verdicts, 1)]
-    write_whole(out / f"{when}.abc", music.tune_book(texts, titles))
-    bars = sum(verdict.bars for verdict in verdicts)
-    valid = sum(verdict.bars_valid for verdict in verdicts)
-    parsed = sum(verdict.parses for verdict in verdicts)
-    say(f"sample 1 {when}: {verdicts[0]}\n{texts[0]}")
-    say(f"all {len(texts)} samples {when}: {parsed} parse, {valid} of {bars} bars add up")
-    if when == "after" and parsed:
-        _let_it_be_heard(texts, verdicts, out, say)
-    return {f"eval_loss_{when}": loss, f"bars_valid_{when}": valid / bars if bars else 0.0, f"tunes_parsed_{when}": parsed}
+    tally = _tally(when, verdicts)
+    if texts:
+        titles = [f"sample {number} {when} the run: {verdict}" for number, verdict in enumerate(verdicts, 1)]
+        write_whole(out / f"{when}.abc", music.tune_book(texts, titles))
+        bars, valid = sum(verdict.bars for verdict in verdicts), sum(verdict.bars_valid for verdict in verdicts)
+        parsed = tally[f"tunes_parsed_{when}"]
+        say(f"sample 1 {when}: {verdicts[0]}\n{texts[0]}")
+        say(f"all {len(texts)} samples {when}: {parsed} parse, {valid} of {bars} bars add up")
+        if when == "after" and parsed:
+            _let_it_be_heard(texts, verdicts, out, say)
+    return {f"eval_loss_{when}": loss} | tally
+
+
+def _sample_tunes(trainer, job: _Job, loss: float) -> list[str]:
+    """32 tunes; none where the corpus is not tunes, or `loss` shows that the model has no probabilities left to draw by."""
+    if job.corpus.kind == "text" or not math.isfinite(loss):
+        return []
+    longest = (context_length(trainer.model) or 512) - 1
+    return sample(trainer.model, trainer.processing_class, SAMPLED_TUNES, min(longest, job.yardstick.sampled_tokens), job.recipe.seed)
+
+
+def _tally(when: str, verdicts: list[music.Verdict]) -> dict:
+    bars, valid = sum(verdict.bars for verdict in verdicts), sum(verdict.bars_valid for verdict in verdicts)
+    share = (valid / bars if bars else 0.0) if verdicts else None
+    return {f"bars_valid_{when}": share, f"tunes_parsed_{when}": sum(v.parses for v in verdicts) if verdicts else None}
 
 
 def _let_it_be_heard(texts: list[str], verdicts: list[music.Verdict], out: Path, say) -> None:

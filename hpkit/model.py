@@ -4,6 +4,7 @@ Only safetensors are read. Pickled weights and code that comes with a model are 
 what their author wrote.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -141,6 +142,23 @@ def _pretrained(path: str, name: str, dtype: str):
             f"model {name}: its tokenizer has {len(tokenizer)} tokens, its embedding only {model.get_input_embeddings().num_embeddings}"
         )
     return model, tokenizer
+
+
+def fingerprint(name: str) -> str:
+    """Twelve hex digits of what `load_model` reads: a folder's files; for `fresh`, shape and alphabet, the rest is the seed's.
+
+    Raises BadInput for a hub id: its files may change under the same name.
+    """
+    digest = hashlib.sha256()
+    folder = data_folder() / "starter" if name == "starter" else Path(name).expanduser()
+    if name == "fresh":
+        digest.update(json.dumps([STARTER_SHAPE, _SPECIAL, ALPHABET]).encode())
+    elif folder.is_dir():
+        for file in sorted(file for file in folder.iterdir() if file.is_file()):
+            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    else:
+        raise BadInput(f"model {name!r}: expected starter, fresh or a folder, whose files can be compared; download the model first")
+    return digest.hexdigest()[:12]
 
 
 def context_length(model) -> int | None:

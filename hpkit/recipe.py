@@ -111,16 +111,20 @@ def load_recipe(name: str) -> Recipe:
     built_in = {"starter": STARTER, "notes": NOTES}
     if name in built_in:
         return built_in[name]
+    return Recipe().replace(**read_toml(Path(name), "recipe", f"expected starter, notes or a TOML file{did_you_mean(name, built_in)}"))
+
+
+def read_toml(file: Path, what: str, expected: str = "expected a TOML file") -> dict:
+    """The tables and values of a TOML file. Raises BadInput, naming `what` it should hold, and `expected` where it is missing."""
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
         import tomli as tomllib
     try:
-        values = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadInput(f"recipe {name!r}: expected starter, notes or a TOML file; no such file{did_you_mean(name, built_in)}") from None
+        raise BadInput(f"{what} {str(file)!r}: no such file; {expected}") from None
     except OSError as error:
-        raise BadInput(f"recipe {name}: cannot be read: {error.strerror}") from None
+        raise BadInput(f"{what} {file}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # bad UTF-8 and bad TOML
-        raise BadInput(f"recipe {name} is not TOML: {error}") from None
-    return Recipe().replace(**values)
+        raise BadInput(f"{what} {file} is not TOML: {error}") from None

@@ -28,6 +28,18 @@ def write(folder: Path, name: str, text: str | bytes) -> str:
     return str(file)
 
 
+def test_a_few_documents_are_evaluated_like_all():
+    whole, few = load_corpus("aksak"), load_corpus("aksak:30")
+    assert few.split() == (whole.split()[0][:30], whole.split()[1])
+    assert few.name == "aksak:30" and few.fingerprint != whole.fingerprint
+    assert dict(zip(few.documents, few.origin)).items() <= dict(zip(whole.documents, whole.origin)).items()
+    for name in ("aksak:0", "aksak:359"):
+        with pytest.raises(BadInput, match="expected 1 to 358 documents to train on"):
+            load_corpus(name)
+    with pytest.raises(BadInput, match="not found"):
+        load_corpus("nowhere.abc:30")
+
+
 def test_the_data_card_has_the_counts():
     card = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     for name in ("airdsAirs", "oneills1850", "ryansMammoth", "oneills1850+ryansMammoth", "aksak"):

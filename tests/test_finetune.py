@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from hpkit import finetune as module
 from hpkit.errors import BadInput
-from hpkit.finetune import Run, finetune
+from hpkit.finetune import WHOLE, Run, Yardstick, finetune, train
 from hpkit.music import judge, parse
 from hpkit.recipe import NOTES, Recipe
 
@@ -158,6 +158,33 @@ def test_the_same_recipe_twice_gives_the_same_weights(tiny_model, few_tunes, tmp
     assert (tmp_path / "a" / "after.abc").read_bytes() == (tmp_path / "b" / "after.abc").read_bytes()
     assert (tmp_path / "a" / "loss.png").read_bytes() == (tmp_path / "b" / "loss.png").read_bytes()
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c")) and other.history != runs[0].history
+
+
+def test_training_alone_is_the_same_training(tiny_model, few_tunes, tmp_path, one_thread):
+    seen = []
+    recipe = SMALL.replace(max_steps=6)
+    alone = train(recipe, tiny_model, few_tunes, WHOLE, watch=lambda update, logged: seen.append((update, logged)))
+    kept = finetune(recipe, tiny_model, few_tunes, tmp_path / "out", log=None)
+    for name in "history updates tokens eval_loss_after bars_valid_after weights_norm evaluation_fingerprint".split():
+        assert getattr(alone, name) == getattr(kept, name), name
+    assert kept.weights_norm == pytest.approx(sum(w.float().norm() ** 2 for w in weights(tmp_path / "out").values()).item() ** 0.5)
+    assert [update for update, logged in seen if not logged] == [1, 2, 3, 4, 5, 6]
+    assert [update for update, logged in seen if "eval_loss" in logged] == [0, 6]
+    assert not alone.diverged and alone.bars_valid_before is None
+
+
+def test_the_same_yardstick_for_every_length(tiny_model, few_tunes):
+    runs = [train(SMALL.replace(max_steps=2, max_seq_length=length), tiny_model, few_tunes, Yardstick(4, 48, 20)) for length in (16, 64)]
+    assert runs[0].evaluation_fingerprint == runs[1].evaluation_fingerprint
+    assert runs[0].eval_loss_before == runs[1].eval_loss_before
+
+
+def test_a_run_that_leaves_the_numbers_says_so(tiny_model, few_tunes, tmp_path):
+    wild = SMALL.replace(learning_rate=1e30, warmup_steps=0, optim="adamw_torch", max_steps=6)
+    run = finetune(wild, tiny_model, few_tunes, tmp_path / "out", log=None)
+    assert run.diverged and run.bars_valid_after is None and Run.load(tmp_path / "out").diverged
+    assert not (tmp_path / "out" / "after.abc").exists()
+    assert train(wild, tiny_model, few_tunes).diverged
 
 
 def test_any_causal_model_takes_the_same_path(tmp_path):
@@ -391,9 +418,9 @@ def test_no_room_on_the_way(tiny_model, few_tunes, tmp_path):
     "error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("PytorchStreamWriter failed"), OSError(errno.EDQUOT, "x")]
 )
 def test_each_way_of_saying_the_disk_is_full(error, tmp_path):
-    with pytest.raises(BadInput, match="no space left"), module._disk_errors_are_bad_input(tmp_path):
+    with pytest.raises(BadInput, match="no space left"), module.disk_errors_are_bad_input(tmp_path, "go on"):
         raise error
-    with pytest.raises(RuntimeError, match="something else"), module._disk_errors_are_bad_input(tmp_path):
+    with pytest.raises(RuntimeError, match="something else"), module.disk_errors_are_bad_input(tmp_path, "go on"):
         raise RuntimeError("something else")
 
 

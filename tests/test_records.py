@@ -288,7 +288,7 @@ def test_which_part(environment, text, expected, monkeypatch):
         (["--grid", "sedes"], "no grid 'sedes' (did you mean seeds?)"),
         (["--grids", "none.toml"], "no such file"),
         (["--processes", "0"], "a whole number of 1 or more, got '0'"),
-        (["--processes", "two"], "invalid int value: 'two'"),
+        (["--processes", "two"], "a whole number of 1 or more, got 'two'"),
         (["--part", "5/4"], "i from 1 to n, got 5/4"),
         (["--merge", "nowhere"], "--merge nowhere: expected a folder"),
         (["--lits"], "did you mean --list?"),

@@ -4,15 +4,12 @@ torch and transformers are imported only once a command needs them, so that `--h
 """
 
 import argparse
-import dataclasses
-import json
 import shutil
 import sys
 import textwrap
 import time
 from pathlib import Path
 
-from hpkit.accounting import account
 from hpkit.capability import MACHINES, decide, find_machine
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.hyperparameters import CARDS, recipe_table, shown
@@ -212,108 +209,30 @@ def _finetune(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     """Prints the findings; 1 where one of them is an error."""
+    from hpkit.check import as_json, as_text, check_file, check_recipe, measure
+
     if bool(options.file) == bool(options.recipe):
         raise BadInput("check: give a script or notebook, or --recipe, and not both; `hpkit check --help` shows examples")
-    machine = find_machine(options.device) if options.device else None
-    lengths, blocks = _lengths(options) if options.corpus else (None, None)
-    known = dict(model=options.model, device=machine, processes=options.processes, lengths=lengths)
-    report = _check_file if options.file else _check_recipe
-    calls, findings = report(options, options.examples or blocks, known)
-    if options.json:
-        print(_json({"calls": calls, "findings": findings}))
-    else:
-        _print_findings(findings)
-    return int(any(finding["severity"] == "error" for finding in findings))
-
-
-def _check_recipe(options: argparse.Namespace, examples: int | None, known: dict) -> tuple[list[dict], list[dict]]:
-    from hpkit.preflight import preflight
-
-    base = load_recipe(options.recipe)
-    recipe = base.replace(**_changes(options))
-    counted = account(recipe, examples, processes=options.processes).lines() if examples else []
-    findings = preflight(recipe, examples, base=base if recipe != base else None, **known)
-    if not options.json:
-        print(f"recipe {options.recipe}{f', {examples:,} examples' if examples else ''}")
-        for line in counted:
-            print(f"  {line}")
-        _print_missing(examples or recipe.max_steps > 0, options.device)
-    place = {"file": options.recipe, "cell": None, "line": None}
-    call = place | {"name": "Recipe", "arguments": dataclasses.asdict(recipe), "unread": []}
-    return [call], [_as_dict(finding) | place for finding in findings]
-
-
-def _check_file(options: argparse.Namespace, examples: int | None, known: dict) -> tuple[list[dict], list[dict]]:
-    from hpkit.preflight import preflight
-    from hpkit.scripts import read_calls
-
-    if changes := _changes(options):
+    changes = _changes(options)
+    if options.file and changes:
         raise BadInput(f"--{next(iter(changes))} belongs to --recipe: a file is checked as it is written")
-    calls, notes = read_calls(options.file)
-    findings, stream = [], sys.stderr if options.json else sys.stdout
-    for note in notes:
-        print(f"{options.file}, {note}", file=stream)
-    for call in calls:
-        trainer = call.name.endswith("Trainer")  # its own arguments only; what it trains by is another call
-        told = dict(name=call.name, unread=call.unread, unseeded=call.unseeded)
-        for finding in preflight(call.arguments, None if trainer else examples, **told, **known):
-            line = call.lines.get(finding.argument, call.line)
-            findings.append(_as_dict(finding) | {"file": call.file, "cell": call.cell, "line": line})
-        if not options.json:
-            cell = f"cell {call.cell}, " if call.cell else ""
-            print(f"{call.file}, {cell}line {call.line}: {call.name}, {len(call.arguments)} arguments read")
-            if call.unread:
-                print(f"  not told by the text: {', '.join(call.unread)}")
-    calls = [call for call in calls if not call.name.endswith("Trainer")]
-    if not calls:
-        print(f"{options.file}: no call of TrainingArguments or its like was found", file=stream)
-    elif not options.json:
-        _print_missing(examples, options.device)
-    keys = ("file", "cell", "line", "name", "arguments", "unread")
-    return [{key: getattr(call, key) for key in keys} for call in calls], findings
-
-
-def _as_dict(finding) -> dict:
-    return {name: value for name, value in dataclasses.asdict(finding).items() if name != "argument"}
-
-
-def _print_missing(counted, device) -> None:
-    if not counted:
-        print("  no --examples: updates, warmup, logs and checkpoints are not counted")
-    if not device:
-        print("  no --device: nothing is said about precision and memory of a device")
-
-
-def _print_findings(findings: list[dict]) -> None:
-    width = min(shutil.get_terminal_size().columns, 110)
-    for finding in findings:
-        cell = f"cell {finding['cell']}, " if finding["cell"] else ""
-        where = f"  {finding['file']}, {cell}line {finding['line']}" if finding["line"] else ""
-        print(f"\n{finding['severity']:8}{finding['rule']}{where}")
-        print(textwrap.fill(finding["message"], width, initial_indent=" " * 8, subsequent_indent=" " * 8))
-        print(textwrap.fill("-> " + finding["fix"], width, initial_indent=" " * 8, subsequent_indent=" " * 11))
-    counts = [(sum(finding["severity"] == severity for finding in findings), severity) for severity in ("error", "warning", "hint")]
-    print("\n" + (", ".join(f"{count} {severity}{'s' * (count > 1)}" for count, severity in counts if count) or "nothing found"))
-
-
-def _json(report: dict) -> str:
-    """JSON knows no NaN and no infinity, and a script may hold both: they are written as text."""
-    text = json.dumps(report, default=repr)
-    return json.dumps(json.loads(text, parse_constant=str), indent=1)
-
-
-def _lengths(options: argparse.Namespace) -> tuple[list[int], int]:
-    """(tokens of each training document, how many examples they make: packed for a recipe, one each in a script)."""
-    from hpkit.corpus import encode, load_corpus, pack
-    from hpkit.model import load_tokenizer
-
-    tokenizer = load_tokenizer(options.model or "starter")
-    documents, _ = encode(load_corpus(options.corpus), tokenizer)
-    lengths = [len(document) for document in documents]
+    base = load_recipe(options.recipe) if options.recipe else None
+    recipe = base and base.replace(**changes)
+    machine = find_machine(options.device) if options.device else None
+    lengths, counted = measure(options.corpus, options.model or "starter", recipe) if options.corpus else (None, None)
+    examples = options.examples or counted
+    known = dict(model=options.model, device=machine, processes=options.processes, lengths=lengths)
     if options.file:
-        return lengths, len(documents)
-    recipe = load_recipe(options.recipe).replace(**_changes(options))
-    return lengths, len(pack(documents, recipe.max_seq_length or tokenizer.model_max_length))
+        report = check_file(options.file, examples, **known)
+    else:
+        report = check_recipe(options.recipe, recipe, examples, base=base if changes else None, **known)
+    if options.json:
+        for note in report.notes:
+            print(note, file=sys.stderr)
+        print(as_json(report))
+    else:
+        print(as_text(report, min(shutil.get_terminal_size().columns, 110)))
+    return int(any(finding["severity"] == "error" for finding in report.findings))
 
 
 def _device(options: argparse.Namespace) -> None:

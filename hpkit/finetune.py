@@ -31,7 +31,7 @@ from hpkit.capability import EIGHT_BIT_ADAMW, Capability, Machine, decide, forge
 from hpkit.corpus import Corpus, encode, load_corpus, pack
 from hpkit.errors import BadInput
 from hpkit.files import write_whole
-from hpkit.memory import optimizer_state_bytes, peak_memory_bytes, reset_peak_memory
+from hpkit.memory import optimizer_state_bytes, optimizer_states, parameters_of, peak_memory_bytes, reset_peak_memory
 from hpkit.model import context_length, load_model, sample
 from hpkit.preflight import preflight
 from hpkit.recipe import STARTER, Recipe
@@ -270,11 +270,23 @@ def _finetune(recipe: Recipe, request: dict, out: Path, stop: StopSignal, say, p
     _save_model(trainer, out)
     before = {name: value for name, value in started.items() if name.endswith("_before")}
     run = _as_run(job, request, trainer, trained, before | after, _update_of(checkpoint) if checkpoint else None)
+    say(_states_in_words(job, run))
     picture = figures.loss_picture(run.history)
     write_whole(out / "loss.png", picture.png)
     say(picture.alt)
     write_whole(out / "run.json", run.to_json())
     return run
+
+
+def _states_in_words(job: _Job, run: Run) -> str:
+    """What the optimizer held, beside what `memory` predicts from the model's shapes."""
+    eight_bit = run.optimizer_state_dtypes.get("uint8", {"bytes": 0})["bytes"] / max(run.optimizer_state_bytes, 1)
+    words = f"optimizer state: {run.optimizer_state_bytes / 1e6:.3f} MB held, {eight_bit:.0%} of it in 8 bits"
+    try:
+        predicted = sum(state.bytes for state in optimizer_states(parameters_of(job.model), job.capability.optim, job.recipe.dtype))
+    except BadInput:  # an optimizer whose states nobody predicts
+        return words
+    return f"{words}; {predicted / 1e6:.3f} MB predicted"
 
 
 def _as_run(job: _Job, request: dict, trainer, trained: _Trained, measured: dict, resumed_from: int | None = None) -> Run:

@@ -134,6 +134,8 @@ def test_finetune_says_what_check_finds(capsys, tiny_model, few_tunes, tmp_path)
     said = capsys.readouterr().out
     assert "error warmup-outlasts-run: warmup takes 20 updates and the run has 2" in said
     assert said.index("warmup-outlasts-run") < said.index("evaluation loss before")
+    held, predicted = re.search(r"optimizer state: (\S+) MB held, \d+% of it in 8 bits; (\S+) MB predicted", said).groups()
+    assert held == predicted
 
 
 def test_device(capsys):

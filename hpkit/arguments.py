@@ -9,7 +9,7 @@ from hpkit.hyperparameters import shown
 
 #: Classes whose defaults are exactly transformers'. TRL's and a person's own have others for CHANGED_ELSEWHERE.
 TRANSFORMERS_ARGUMENTS = ("TrainingArguments", "Seq2SeqTrainingArguments")
-CHANGED_ELSEWHERE = ("learning_rate", "logging_steps", "eval_steps", "bf16", "gradient_checkpointing", "activation_checkpointing")
+CHANGED_ELSEWHERE = ("learning_rate", "logging_steps", "bf16", "gradient_checkpointing", "activation_checkpointing")
 #: TRL's configs under which an update takes batch x accumulation examples. GRPO and its like generate, and count otherwise.
 COUNT_ALIKE = {f"{name}Config" for name in "SFT DPO KTO ORPO CPO Reward".split()} | {"UnslothTrainingArguments", *TRANSFORMERS_ARGUMENTS}
 

@@ -113,7 +113,7 @@ class Memory(NamedTuple):
 
 
 def parameters_of(source) -> list[Parameter]:
-    """The tensors a full fine-tune trains, each once, in the model's own order.
+    """The tensors that are trained, each once, in the model's own order; of a live model not the frozen ones.
 
     `source` is a live torch model, a transformers config, or a number of parameters (`7_000_000_000`, "7B", "135M")
     from 5M to 1T. A number stands for a model with Llama's proportions, within 3 % of it: vocabulary 32,000, width
@@ -126,7 +126,8 @@ def parameters_of(source) -> list[Parameter]:
         with torch.device("meta"):  # shapes without numbers
             source = _build(_config_of(source))
     embeddings = {id(weight) for module in source.modules() if isinstance(module, torch.nn.Embedding) for weight in module.parameters()}
-    return [Parameter(name, tuple(weight.shape), id(weight) in embeddings) for name, weight in source.named_parameters()]
+    trained = [(name, weight) for name, weight in source.named_parameters() if weight.requires_grad]
+    return [Parameter(name, tuple(weight.shape), id(weight) in embeddings) for name, weight in trained]
 
 
 def optimizer_states(parameters: list[Parameter], optim: str, dtype: str = "float32") -> list[State]:

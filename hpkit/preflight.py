@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from hpkit.accounting import Accounting, account
+from hpkit.accounting import WITHOUT_WARMUP, Accounting, account
 from hpkit.arguments import CHANGED_ELSEWHERE, COUNT_ALIKE, TRANSFORMERS_ARGUMENTS
 from hpkit.capability import Machine, find_machine, probe
 from hpkit.errors import BadInput
@@ -93,11 +93,12 @@ class _Model(NamedTuple):
     source: object
     head: type | None
     dtype: str | None
+    frozen: bool = False
 
     @property
-    def causal(self) -> bool:
-        """Whether the memory of its activations can be predicted."""
-        return self.head is None or self.head.__name__.endswith(("ForCausalLM", "LMHeadModel"))
+    def predictable(self) -> bool:
+        """A full fine-tune of a causal language model."""
+        return not self.frozen and (self.head is None or self.head.__name__.endswith(("ForCausalLM", "LMHeadModel")))
 
 
 def _look_at(model) -> _Model | None:
@@ -113,7 +114,9 @@ def _look_at(model) -> _Model | None:
     import transformers
 
     if isinstance(model, torch.nn.Module):
-        return _Model(model, type(model), str(next(model.parameters()).dtype).removeprefix("torch."))
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model  # what an adapter of peft wraps
+        frozen = not all(weight.requires_grad for weight in model.parameters())
+        return _Model(model, type(base), str(next(model.parameters()).dtype).removeprefix("torch."), frozen)
     head = (getattr(model, "architectures", None) or [""])[0]
     dtype = getattr(model, "dtype", None)
     return _Model(model, getattr(transformers, head, None), str(dtype).removeprefix("torch.") if dtype else None)
@@ -179,7 +182,7 @@ class Plan:
             return getattr(self, need) is not None
         if need in self.invalid:
             return False
-        if need == "eval_steps" and need not in self.given:
+        if need == "eval_steps" and need not in {*self.given, *self.missing}:
             need = "logging_steps"  # it follows
         return need not in self.missing and (need in self.given or "*" not in self.missing)
 
@@ -200,8 +203,9 @@ class Plan:
         if self.recipe.max_steps < 0 and not self.examples:
             return None
         recipe = self.recipe
-        if not all(self.has(argument) for argument in RATES):  # the rates would be wrong: rules that use them ask for these
-            recipe = recipe.replace(lr_scheduler_type="constant", lr_scheduler_kwargs=None)
+        if not all(self.has(argument) for argument in RATES):  # rules that use rates ask for these; others need the rest alone
+            plain = "constant" if recipe.lr_scheduler_type in WITHOUT_WARMUP else "constant_with_warmup"
+            recipe = recipe.replace(lr_scheduler_type=plain, lr_scheduler_kwargs=None)
         try:
             # Without a number of examples max_steps still counts updates; then no epoch ends.
             per_update = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * self.processes
@@ -239,7 +243,7 @@ class Plan:
     def memory(self) -> Memory | None:
         """What a full fine-tune holds; without activations where they are recomputed or cannot be predicted."""
         try:
-            if self.model is None or not self.model.causal or self.dtype not in ("float32", "bfloat16"):
+            if self.model is None or not self.model.predictable or self.dtype not in ("float32", "bfloat16"):
                 return None
             recipe = self.recipe.replace(dtype=self.dtype)
             held = predict_memory(self.model.source, recipe, length=self.max_length)

@@ -16,7 +16,7 @@ from hpkit.arguments import DEPRECATED, SUCCESSORS, optimizer_names, training_ar
 from hpkit.capability import MACHINES, forget_32bit_overrides
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import CARDS
-from hpkit.memory import optimizer_state_bytes, predict_memory
+from hpkit.memory import optimizer_state_bytes, parameters_of, predict_memory
 from hpkit.preflight import preflight, preflight_callback
 from hpkit.recipe import NOTES, STARTER, Recipe, parse_value
 from hpkit.rules import RULES, miscounts_loss, unmoved_share
@@ -195,6 +195,12 @@ def test_what_is_not_known_is_not_complained_of():
     assert not found(dict(gradient_accumulation_steps=32), 640, name="GRPOConfig")  # whose updates count otherwise
     assert "no-half-precision" not in found({}, device="a100", name="SFTConfig")  # TRL's default is bf16
     assert "few-updates" in found(dict(max_steps=20))
+    assert {"warmup-outlasts-run"} == set(
+        found(dict(warmup_steps=2000, max_steps=60, logging_steps=5, save_steps=20), unread=("learning_rate",))
+    )
+    far = dict(max_steps=60, logging_steps=500, eval_strategy="steps")
+    assert "eval-beyond-run" in found(far) and "eval-beyond-run" in found(far, name="SFTConfig")
+    assert "eval-beyond-run" not in found(far, unread=("eval_steps",))
 
 
 def test_the_notes_on_640_examples():
@@ -537,6 +543,19 @@ def test_the_callback_speaks_and_changes_nothing(tmp_path):
     quiet = dict(num_train_epochs=60, logging_steps=5, save_steps=20, save_strategy="steps", bf16=True, save_total_limit=1)
     train(tmp_path, llama(), Rows(8), preflight_callback(log=spoken.append, device=MACHINES["cpu"]), **quiet)
     assert spoken == ["preflight: nothing found"]
+
+
+def test_a_model_that_is_mostly_frozen():
+    """As under an adapter: states for what is trained alone, and nothing is said about a full fine-tune's memory."""
+    model = llama()
+    for weight in model.model.parameters():
+        weight.requires_grad_(False)
+    assert [parameter.name for parameter in parameters_of(model)] == ["lm_head.weight"]
+    small = dataclasses.replace(MACHINES["t4"], memory_free=1)
+    assert "memory-over-free" in found({}, model=llama(), device=small)
+    assert "memory-over-free" not in found({}, model=model, device=small)
+    run = dict(save_strategy="steps", save_steps=1, max_steps=50, optim="sgd")
+    assert found(run, model=model)["disk-filled"].evidence["bytes"] == 50 * 4 * model.lm_head.weight.numel()
 
 
 def test_models_by_name_and_size():

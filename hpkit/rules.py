@@ -396,7 +396,8 @@ def _memory_over_free(plan):
     if fits:
         fix = f"set per_device_train_batch_size={fits}, and gradient_accumulation_steps={math.ceil(batch / fits)} for about the same update"
     elif left > 0:
-        fix = "set max_seq_length lower, or activation_checkpointing=true in TrainingArguments, which recomputes activations"
+        recompute = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in training_argument_names())
+        fix = f"set max_seq_length lower, or {recompute}=true in TrainingArguments, which computes activations twice and keeps few"
     else:
         eight_bit = "" if plan.recipe.optim in EIGHT_BIT_ADAMW else "optim=adamw_8bit, "
         fix = f"no batch fits: take {eight_bit}a smaller model, LoRA, or a larger device"

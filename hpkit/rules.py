@@ -445,7 +445,7 @@ def _moved_argument(plan):
 @_rule("deprecated-argument")
 def _deprecated_argument(plan):
     for argument in [old for old in DEPRECATED if old in plan.given and not plan.live]:
-        if plan.name not in TRANSFORMERS_ARGUMENTS or DEPRECATED[argument].partition("=")[0] in training_argument_names():
+        if DEPRECATED[argument].partition("=")[0] in training_argument_names():
             message = f"{argument} has a new name, and goes with transformers 6"
             fix = instead(DEPRECATED[argument], plan.given[argument])
             yield "warning", argument, message, fix, {"successor": DEPRECATED[argument]}

@@ -229,6 +229,46 @@ def predict_memory(source, recipe: Recipe, batch: int | None = None, length: int
     return Memory(weights, weights, states, activation_bytes(source, batch, length, half, dtype=recipe.dtype))
 
 
+class Predictor:
+    """predict_memory of one `source` for many recipes, sooner: activations take a walk through the model of up to seconds.
+
+    For each length and precision two batches are walked, and further ones lie on the line through them, to the byte (a
+    test compares). A batch of 1 keeps a few bytes less than the line says, so it is always walked. Raises BadInput.
+    """
+
+    def __init__(self, source):
+        self.source, self.parameters, self._walked = source, parameters_of(source), {}
+
+    def predict(self, recipe: Recipe) -> Memory:
+        """As predict_memory; the recipe must say its `max_seq_length`."""
+        weights = sum(parameter.elements for parameter in self.parameters) * _BYTES[recipe.dtype]
+        states = sum(state.bytes for state in optimizer_states(self.parameters, recipe.optim, recipe.dtype))
+        return Memory(weights, weights, states, self._activations(recipe))
+
+    def _activations(self, recipe: Recipe) -> int:
+        batch, length, half = recipe.per_device_train_batch_size, recipe.max_seq_length, recipe.bf16 or recipe.fp16
+        walked = self._walked.setdefault((length, half, recipe.dtype), {})
+        line = [(known, size) for known, size in walked.items() if known > 1][:2]
+        if batch not in walked and batch > 1 and len(line) == 2:
+            (first, start), (second, end) = line
+            return start + (end - start) * (batch - first) // (second - first)
+        if batch not in walked:
+            walked[batch] = activation_bytes(self.source, batch, length, half, dtype=recipe.dtype)
+        return walked[batch]
+
+    def largest_batch(self, recipe: Recipe, free: int) -> int:
+        """The largest batch up to the recipe's own whose prediction is at most `free` bytes; 0 where none is."""
+        memory = self.predict(recipe)
+        low, high = 0, recipe.per_device_train_batch_size + 1  # no batch always fits; high does not
+        if memory.total - memory.activations > free:
+            return 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            fits = self.predict(recipe.replace(per_device_train_batch_size=middle)).total <= free
+            low, high = (middle, high) if fits else (low, middle)
+        return low
+
+
 def _check(name: str, value) -> None:
     if value is None or not CARDS[name].valid(value):
         raise BadInput(f"{name}: expected {CARDS[name].expected}, got {value!r}")

@@ -64,7 +64,8 @@ def _rule(name: str, *needs: str):
     return keep
 
 
-def _bytes(count: float) -> str:
+def shown_bytes(count: float) -> str:
+    """A number of bytes as people write it: `23.4 GB`, a GB being 10^9."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:,.1f} {unit}" if count < 100 * size else f"{count / size:,.0f} {unit}"
@@ -341,11 +342,11 @@ def _eight_bit_saves_little(plan):
     total = plan.memory.total - plan.memory.optimizer + plain if plan.memory else 2 * weights + plain
     if plain - held < 0.1 * total:
         full = sum(p.elements for p in plan.parameters if p.embedding or p.elements < 4096)
-        activations = f", and activations take {_bytes(plan.memory.activations)}" if plan.memory and plan.memory.activations else ""
+        activations = f", and activations take {shown_bytes(plan.memory.activations)}" if plan.memory and plan.memory.activations else ""
         yield (
             "hint",
             "optim",
-            f"8-bit states save {_bytes(plain - held)}, {(plain - held) / total:.0%} of the {_bytes(total)} that AdamW needs: "
+            f"8-bit states save {shown_bytes(plain - held)}, {(plain - held) / total:.0%} of the {shown_bytes(total)} that AdamW needs: "
             f"{full / count:.0%} of the parameters, embeddings and small tensors, stay at 32 bits{activations}",
             "set optim=adamw_torch_fused, which is faster",
             {"bytes_per_parameter": held / count, "saved": plain - held, "of": total},
@@ -389,8 +390,8 @@ def _memory_over_free(plan):
     held, free, batch = plan.memory, plan.machine.memory_free, plan.recipe.per_device_train_batch_size
     if free is None or held.total <= free:
         return
-    parts = ", ".join(f"{part} {_bytes(count)}" for part, count in held._asdict().items() if count)
-    message = f"a full fine-tune needs {_bytes(held.total)} ({parts}), and {plan.machine.name} has {_bytes(free)} free"
+    parts = ", ".join(f"{part} {shown_bytes(count)}" for part, count in held._asdict().items() if count)
+    message = f"a full fine-tune needs {shown_bytes(held.total)} ({parts}), and {plan.machine.name} has {shown_bytes(free)} free"
     left = free - (held.total - held.activations)
     fits = math.floor(batch * left / held.activations) if left > 0 and held.activations else 0
     if fits:
@@ -524,8 +525,8 @@ def _disk_filled(plan):
         free = shutil.disk_usage(next(folder for folder in (out, *out.parents) if folder.is_dir())).free
     over = bool(size and free and kept * size > free)
     if kept > 10 or over:
-        sized = f", {_bytes(size)} each: {_bytes(kept * size)}" if size else ""
-        against = f"; {_bytes(free)} are free" if over else ""
+        sized = f", {shown_bytes(size)} each: {shown_bytes(kept * size)}" if size else ""
+        against = f"; {shown_bytes(free)} are free" if over else ""
         message = f"{kept} checkpoints stay on disk{sized}{against}"
         fix = "set save_total_limit=2" if not over or 3 * size < free else "set save_strategy=no, and find room"
         yield (

@@ -17,7 +17,8 @@ from hpkit.capability import decide, forget_32bit_overrides, probe
 from hpkit.corpus import encode, load_corpus, pack
 from hpkit.finetune import _make_trainer
 from hpkit.model import load_model
-from hpkit.recipe import STARTER
+from hpkit.recipe import NOTES, STARTER
+from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer
 
 UPDATES = 50
 
@@ -114,6 +115,33 @@ def start_up(*command) -> float:
     return statistics.median(seconds)
 
 
+def redraw(explorer, name: str, values) -> float:
+    """Median seconds from a control's change to the new picture."""
+    seconds = []
+    for value in values:
+        began = time.perf_counter()
+        setattr(explorer, name, value)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def widgets() -> None:
+    rates, batches = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2] * 8, [1, 2, 4, 8, 16, 32, 64, 128] * 5
+    memory, number = MemoryExplorer(), Prediction("bench", "How much?", tolerance=0.1)
+    walk = redraw(memory, "max_seq_length", [16, 32, 64, 128, 256])
+    cases = {
+        "ScheduleExplorer, 6 updates": redraw(ScheduleExplorer(), "learning_rate", rates),
+        "ScheduleExplorer, 13,000 updates": redraw(
+            ScheduleExplorer(NOTES.replace(gradient_accumulation_steps=1), 52_000), "learning_rate", rates
+        ),
+        "MemoryExplorer, batch": redraw(memory, "per_device_train_batch_size", batches),
+        "Prediction, a number": redraw(number, "number", [k / 40 for k in range(40)]),
+    }
+    for name, seconds in cases.items():
+        print(f"redraw of {name}: {seconds * 1e3:.0f} ms (at most 50)")
+    print(f"redraw of MemoryExplorer, 1B, at a length not seen before: {walk * 1e3:.0f} ms")
+
+
 def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -152,7 +180,8 @@ def main() -> None:
     print(f"import hpkit: {start_up('-c', 'import hpkit') - start_up('-c', ''):.3f} s beyond Python's own start (at most 0.3)")
     print(f"hpkit --help: {start_up('-m', 'hpkit', '--help'):.3f} s (at most 0.5)")
     print(f"hpkit check of a recipe: {start_up('-m', 'hpkit', 'check', '--recipe', 'starter', '--examples', '700'):.3f} s (at most 0.5)")
-    print(f"hpkit check of a script: {start_up('-m', 'hpkit', 'check', __file__):.3f} s (at most 0.5)")
+    print(f"hpkit check of a script: {start_up('-m', 'hpkit', 'check', __file__):.3f} s (at most 0.5)\n")
+    widgets()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,15 @@ from transformers import AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConf
 
 from hpkit.capability import forget_32bit_overrides
 from hpkit.errors import BadInput
-from hpkit.memory import activation_bytes, optimizer_state_bytes, optimizer_states, parameters_of, peak_memory_bytes, predict_memory
+from hpkit.memory import (
+    Predictor,
+    activation_bytes,
+    optimizer_state_bytes,
+    optimizer_states,
+    parameters_of,
+    peak_memory_bytes,
+    predict_memory,
+)
 from hpkit.model import load_model
 from hpkit.recipe import STARTER, Recipe
 
@@ -231,6 +239,23 @@ def test_activations_grow_with_the_batch_and_under_eager_with_the_square_of_the_
     # Two layers, two heads: the softmax of length x length fp32 numbers is kept at least once.
     assert bend("eager", by_length) >= 2 * 2 * 4 * (48**2 - 2 * 32**2 + 16**2)
     assert model.config._attn_implementation == implementation and torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, "135M", "1B"])
+@pytest.mark.parametrize("settings", [dict(bf16=True), dict(bf16=False), dict(bf16=True, dtype="bfloat16")])
+def test_a_predictor_says_what_predict_memory_says(shape, settings, monkeypatch):
+    source, recipe = SHAPES.get(shape, shape), STARTER.replace(max_seq_length=48, **settings)
+    predictor, walks = Predictor(source), []
+    monkeypatch.setattr("hpkit.memory.activation_bytes", lambda *args, **kwargs: walks.append(args) or activation_bytes(*args, **kwargs))
+    said = {batch: predictor.predict(recipe.replace(per_device_train_batch_size=batch)) for batch in (1, 4, 7, 2, 64, 4)}
+    assert len(walks) == 3  # of 1, 4 and 7; 2 and 64 lie on the line
+    for batch, memory in said.items():
+        assert memory == predict_memory(source, recipe, batch)
+    free = said[7].total
+    assert predictor.largest_batch(recipe.replace(per_device_train_batch_size=64), free) == 7
+    assert predictor.largest_batch(recipe.replace(per_device_train_batch_size=64), free - 1) == 6
+    assert predictor.largest_batch(recipe.replace(per_device_train_batch_size=5), free) == 5
+    assert predictor.largest_batch(recipe, said[1].weights) == 0
 
 
 def test_activations_refuse_nonsense(tiny_model):

@@ -39,7 +39,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
         "import hpkit.__main__ as m; m.main(['explain'])",
         "import hpkit.__main__ as m; m.main(['explain', 'optim'])",
         "import hpkit.__main__ as m; m.main(['check', '--recipe', 'notes', '--examples', '640', '--device', 't4'])",
-        "import hpkit.__main__ as m; m.main(['check', 'tests/bench.py', '--json'])",
+        f"import hpkit.__main__ as m; m.main(['check', {__file__!r}, '--json'])",
     ):
         heavy = "{'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)"
         check = f"import sys; {code}; heavy = {heavy}; sys.exit(str(heavy) if heavy else 0)"

@@ -18,6 +18,7 @@ from hpkit.capability import MACHINES, forget_32bit_overrides
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import CARDS
 from hpkit.memory import optimizer_state_bytes, parameters_of, predict_memory
+from hpkit.model import read_config
 from hpkit.preflight import preflight, preflight_callback
 from hpkit.recipe import NOTES, STARTER, Recipe, parse_value
 from hpkit.rules import RULES, miscounts_loss, unmoved_share
@@ -460,7 +461,7 @@ def test_nothing_is_paged_on_a_cpu(tmp_path):
 def test_the_batch_that_is_said_to_fit_does():
     fired = found(*CASES["memory-over-free"][:1], **CASES["memory-over-free"][1])["memory-over-free"]
     run, free = mended(STARTER, fired.fix), fired.evidence["free"]
-    assert predict_memory(transformers.AutoConfig.from_pretrained("data/starter"), run).total <= free
+    assert predict_memory(read_config("starter"), run).total <= free
     assert run.per_device_train_batch_size * run.gradient_accumulation_steps >= STARTER.per_device_train_batch_size
     assert "activation_checkpointing" not in fired.fix
     assert (

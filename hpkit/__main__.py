@@ -81,15 +81,27 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="hpkit", description="Learn every fine-tuning hyperparameter by moving it.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
-    formatter = argparse.RawDescriptionHelpFormatter
-    finetune = commands.add_parser(
-        "finetune",
-        help="train a model and keep what came of it",
-        usage="hpkit finetune [options]",
-        description=_FINETUNE,
-        formatter_class=formatter,
-        allow_abbrev=False,
+    def add(name: str, help: str, description: str, usage: str = "[options]") -> argparse.ArgumentParser:
+        settings = dict(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        return commands.add_parser(name, help=help, usage=f"hpkit {name} {usage}", description=description, **settings)
+
+    _add_finetune(add("finetune", "train a model and keep what came of it", _FINETUNE))
+    _add_check(
+        add("check", "what would go wrong in a run: of a recipe, a script or a notebook", _CHECK, "(FILE | --recipe RECIPE) [options]")
     )
+    _add_record(add("record", "train grids of settings into a table", _RECORD))
+
+    device = commands.add_parser("device", help="what this machine can do for a recipe, and why", allow_abbrev=False)
+    device.add_argument("name", nargs="?", default="here", help=f"here (default), {', '.join(MACHINES)}")
+    device.add_argument("--recipe", default="starter", metavar="starter|notes|FILE.toml", help="what is asked of it (default: starter)")
+
+    explain = commands.add_parser("explain", help="what a hyperparameter does, the notes' value, ours, and why", allow_abbrev=False)
+    explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
+    explain.add_argument("--markdown", action="store_true", help="the recipe as the README's table")
+    return parser
+
+
+def _add_finetune(finetune: argparse.ArgumentParser) -> None:
     finetune.add_argument("--recipe", metavar="starter|notes|FILE.toml", help="where the hyperparameters start from (default: starter)")
     finetune.add_argument("--model", metavar="NAME", help="starter (default), fresh, a folder, or a hub id; safetensors only")
     finetune.add_argument(
@@ -100,14 +112,8 @@ def _build_parser() -> argparse.ArgumentParser:
     finetune.add_argument("--json", action="store_true", help="print run.json on standard output, everything else on standard error")
     _add_hyperparameters(finetune)
 
-    check = commands.add_parser(
-        "check",
-        help="what would go wrong in a run: of a recipe, a script or a notebook",
-        usage="hpkit check (FILE | --recipe RECIPE) [options]",
-        description=_CHECK,
-        formatter_class=formatter,
-        allow_abbrev=False,
-    )
+
+def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument("file", nargs="?", metavar="FILE", help="a Python script (.py) or a notebook (.ipynb); it is read, never run")
     check.add_argument("--recipe", metavar="starter|notes|FILE.toml", help="a recipe, with the hyperparameters below changed")
     check.add_argument("--examples", type=_count, metavar="N", help="how many training examples there are; without it, nothing is counted")
@@ -120,18 +126,8 @@ def _build_parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print calls and findings as JSON")
     _add_hyperparameters(check)
 
-    device = commands.add_parser("device", help="what this machine can do for a recipe, and why", allow_abbrev=False)
-    device.add_argument("name", nargs="?", default="here", help=f"here (default), {', '.join(MACHINES)}")
-    device.add_argument("--recipe", default="starter", metavar="starter|notes|FILE.toml", help="what is asked of it (default: starter)")
 
-    record = commands.add_parser(
-        "record",
-        help="train grids of settings into a table",
-        usage="hpkit record [options]",
-        description=_RECORD,
-        formatter_class=formatter,
-        allow_abbrev=False,
-    )
+def _add_record(record: argparse.ArgumentParser) -> None:
     record.add_argument("--grid", metavar="NAME", action="append", help="only this grid; may be given several times (default: all)")
     record.add_argument("--list", action="store_true", help="show the grids, and train nothing")
     record.add_argument("--processes", metavar="N", type=_count, default=1, help="runs at a time; no more than cores (default: 1)")
@@ -140,11 +136,6 @@ def _build_parser() -> argparse.ArgumentParser:
     record.add_argument("--grids", metavar="FILE.toml", help="declared grids (default: data/grids.toml)")
     record.add_argument("--table", metavar="FILE", help="default: data/runs.parquet, or runs/NAME.parquet for --grids NAME.toml")
     record.add_argument("--parts", metavar="FOLDER", help="where finished runs wait (default: runs/record/ and the table's name)")
-
-    explain = commands.add_parser("explain", help="what a hyperparameter does, the notes' value, ours, and why", allow_abbrev=False)
-    explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
-    explain.add_argument("--markdown", action="store_true", help="the recipe as the README's table")
-    return parser
 
 
 def _add_hyperparameters(parser: argparse.ArgumentParser) -> None:

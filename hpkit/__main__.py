@@ -4,6 +4,7 @@ torch and transformers are imported only once a command needs them, so that `--h
 """
 
 import argparse
+import os
 import shutil
 import sys
 import textwrap
@@ -267,7 +268,10 @@ def _record(options: argparse.Namespace) -> None:
         record(chosen, table, parts, options.processes, which_part(options.part), log=lambda line: print(line, flush=True))
     except Interrupted as stop:
         print(f"hpkit: {stop}; what was finished is kept, and the same command goes on", file=sys.stderr)
-        raise SystemExit(128 + stop.signum) from None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # All is written. Once in many stops, Python aborted (status -6) while it took down the threads of pool and bar.
+        os._exit(128 + stop.signum)
 
 
 def _explain(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ torch and transformers are imported only once a command needs them, so that `--h
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -268,10 +269,7 @@ def _record(options: argparse.Namespace) -> None:
         record(chosen, table, parts, options.processes, which_part(options.part), log=lambda line: print(line, flush=True))
     except Interrupted as stop:
         print(f"hpkit: {stop}; what was finished is kept, and the same command goes on", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # All is written. Once in many stops, Python aborted (status -6) while it took down the threads of pool and bar.
-        os._exit(128 + stop.signum)
+        raise SystemExit(128 + stop.signum) from None
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -323,5 +321,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
+def run() -> None:
+    """The command itself: `main`, and an end without taking Python down, for everything is written by then.
+
+    Some library's threads outlive that: once in about five recordings it aborted the finished process, with status -6.
+    """
+    try:
+        status = main()
+    except SystemExit as stop:  # --help, and runs that were stopped
+        status = stop.code or 0
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or its reader is gone
+            stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

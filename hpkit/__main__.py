@@ -4,8 +4,6 @@ torch and transformers are imported only once a command needs them, so that `--h
 """
 
 import argparse
-import contextlib
-import os
 import shutil
 import sys
 import textwrap
@@ -321,20 +319,5 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
-def run() -> None:
-    """The command itself: `main`, and an end without taking Python down, for everything is written by then.
-
-    Some library's threads outlive that: once in about five recordings it aborted the finished process, with status -6.
-    """
-    try:
-        status = main()
-    except SystemExit as stop:  # --help, and runs that were stopped
-        status = stop.code or 0
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, or its reader is gone
-            stream.flush()
-    os._exit(status)
-
-
 if __name__ == "__main__":
-    run()
+    sys.exit(main())

@@ -206,7 +206,8 @@ def _is_multiple(kept: float, each: float) -> bool:
 @_rule("accumulation-miscounts-loss", "head", "gradient_accumulation_steps")
 def _accumulation_miscounts(plan):
     accumulation = plan.recipe.gradient_accumulation_steps
-    if accumulation > 1 and miscounts_loss(plan.head):
+    mended = getattr(plan.model.source, "accepts_loss_kwargs", None) is False  # as the change below has it
+    if accumulation > 1 and not mended and miscounts_loss(plan.head):
         yield (
             "error",
             "gradient_accumulation_steps",

@@ -309,6 +309,9 @@ def test_the_loss_that_accumulation_multiplies(name, tmp_path):
     factor = logged[1] / logged[0]
     fired = found(run, model=model).get("accumulation-miscounts-loss")
     assert factor == pytest.approx(fired.evidence["factor"] if fired else 1, rel=0.1)
+    model.accepts_loss_kwargs = False  # the change that the finding names
+    changed = train(tmp_path, model, rows, **run).state.log_history[0]["loss"]
+    assert changed == pytest.approx(logged[0], rel=0.1) and "accumulation-miscounts-loss" not in found(run, model=model)
     assert miscounts_loss(head) == bool(fired) == (name not in ("BertLMHeadModel", "LlamaForCausalLM", "GPT2LMHeadModel"))
 
 

@@ -340,7 +340,8 @@ class Prediction(Interactive):
             lines = ["Committed. The answer is not known yet"]
         elif self._pending:
             lines.insert(0, "The answer is known")
-        return self._figure.draw(self._values(), self.truth), paragraphs([*lines, *filter(None, [self._unkept])])
+        picture = self._figure.draw(self._values(), self.truth)
+        return picture, paragraphs([picture.alt, *lines, *filter(None, [self._unkept])])
 
 
 def _guess_slider(description: str, low: float, high: float, log: bool):

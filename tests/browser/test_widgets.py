@@ -1,0 +1,199 @@
+"""Every kind of widget under a real hand: what is seen and read follows the slider, by key and by drag."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from hpkit.accounting import shown_rate
+from hpkit.memory import predict_memory
+from hpkit.recipe import NOTES
+from hpkit.rules import shown_bytes
+
+TRUTH, CURVE, ORDER = 1.17, (1.5, 1.3, 1.2), ("cosine", "linear", "constant")
+CELLS = {
+    "imports": "from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer",
+    "schedule": "ScheduleExplorer()",
+    "memory": "MemoryExplorer('1B')",
+    "number": "number = Prediction('number', 'Which evaluation loss?', low=1, high=3, tolerance=0.05, relative=True)\nnumber",
+    "curve": "curve = Prediction('curve', 'Which losses?', low=1, high=3, tolerance=0.1, along='update', steps=(0, 50, 100))\ncurve",
+    "order": "order = Prediction('order', 'Which is best?', order=('linear', 'cosine', 'constant'))\norder",
+    "answers": f"number.answer({TRUTH})\norder.answer({ORDER})",
+    "scratch": "1 + 1",
+}
+
+
+class Shown:
+    """A widget in the page: what a reader sees of it, and where a hand can take it."""
+
+    def __init__(self, page, name: str):
+        self.page, self.cell = page, page.locator(".jp-CodeCell").nth(list(CELLS).index(name))
+        self.picture = self.cell.locator("img:visible")
+
+    def slider(self, label: str):
+        return self.cell.locator(".widget-slider").filter(has=self.page.get_by_text(label, exact=True))
+
+    def handle(self, label: str):
+        return self.slider(label).locator(".noUi-handle")
+
+    def value(self, label: str) -> str:
+        """What the page itself writes beside the slider, kernel or not."""
+        return self.slider(label).locator(".widget-readout").inner_text().replace(",", "")
+
+    def words(self) -> str:
+        return "\n".join(self.cell.locator(".widget-html").all_inner_texts()).replace("\xa0", " ")
+
+    def now(self) -> tuple[str, str, str]:
+        return self.picture.get_attribute("src"), self.picture.get_attribute("alt"), self.words()
+
+    def expect_alt(self, words: str) -> None:
+        expect(self.picture).to_have_attribute("alt", re.compile(re.escape(words)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def notebook(run_notebook):
+    run_notebook(*CELLS.values())
+
+
+@pytest.fixture
+def shown(page):
+    return lambda name: Shown(page, name)
+
+
+def run_code(page, code: str) -> str:
+    """Put it into the last cell, run that, and return what it shows."""
+    cell = page.locator(".jp-CodeCell").last
+    before = cell.locator(".jp-InputPrompt").inner_text()
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(code)
+    page.keyboard.press("Control+Enter")
+    expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(rf"\[(?!{before[1:-2]}\])\d+\]:"))
+    return cell.locator(".jp-OutputArea-output").inner_text()
+
+
+def key(page, handle) -> None:
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+
+
+def key_again(page, handle) -> None:
+    page.keyboard.press("ArrowRight")  # a redraw has not taken the focus away
+
+
+def drag(page, handle) -> None:
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 50, y, steps=8)
+    page.mouse.up()
+
+
+def asked_for(value: str) -> str:
+    return f"asked for: {shown_rate(float(value))};"
+
+
+def needed(value: str) -> str:
+    return f"needed: {shown_bytes(predict_memory('1B', NOTES, int(value), 512).total)} ("
+
+
+def test_one_picture_of_each_is_seen(shown):
+    for name in ("schedule", "memory", "number", "curve", "order"):
+        expect(shown(name).picture).to_have_count(1)  # the still one, in the file, is hidden by the live one
+        assert shown(name).picture.evaluate("image => image.naturalWidth") == 700
+        assert shown(name).cell.locator("img").count() == 2
+
+
+def test_the_tab_key_reaches_every_control(page):
+    controls = page.locator(".jp-OutputArea :is(.noUi-handle, select, input, button):visible")
+    assert controls.count() >= 6 + 6 + 2 + 4 + 4
+    page.locator(".jp-CodeCell").first.focus()
+    for _ in range(2 * controls.count()):  # readouts too take the focus
+        page.keyboard.press("Tab")
+        page.evaluate("document.activeElement.dataset.reached = 'yes'")
+    assert [
+        control.evaluate("one => one.parentElement.innerText") for control in controls.all() if not control.get_attribute("data-reached")
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "name, label, expected",
+    [
+        ("schedule", "learning_rate", asked_for),
+        ("memory", "per_device_train_batch_size", needed),
+        ("number", "your guess", "Your guess: {};".format),
+        ("curve", "update 50", "{} at 50,".format),
+    ],
+)
+def test_the_picture_and_the_words_follow_the_slider(page, shown, name, label, expected):
+    widget = shown(name)
+    for move in (key, key_again, drag):
+        before, value = widget.now(), widget.value(label)
+        move(page, widget.handle(label))
+        assert widget.value(label) != value
+        widget.expect_alt(expected(widget.value(label)))
+        for was, now in zip(before, widget.now()):
+            assert was != now
+
+
+def test_an_order_follows_its_menus(page, shown):
+    widget = shown("order")
+    before = widget.now()
+    menu = widget.cell.get_by_label("place_1")
+    menu.focus()
+    for pressed in ("Space", "ArrowDown", "Enter"):  # an arrow alone is JupyterLab's, which goes to the next cell
+        page.keyboard.press(pressed)
+    widget.expect_alt("Your order: cosine, linear, constant;")
+    assert [one.input_value() for one in widget.cell.locator("select").all()] == ["cosine", "linear", "constant"]
+    expect(menu).to_be_focused()
+    menu.select_option("constant")
+    widget.expect_alt("Your order: constant, linear, cosine;")
+    assert all(was != now for was, now in zip(before, widget.now()))
+
+
+def test_a_number_is_committed_and_scored(page, shown):
+    widget = shown("number")
+    value = float(widget.value("your guess"))
+    assert "The answer is known" in widget.words() and str(TRUTH) not in widget.words() + widget.picture.get_attribute("alt")
+    widget.cell.get_by_role("button", name="Commit").focus()
+    page.keyboard.press("Enter")
+    widget.expect_alt(f"Your guess: {value:g}; the answer: {TRUTH}.")
+    off = 100 * abs(value - TRUTH) / TRUTH
+    assert f"Your guess was {off:.3g} % too {'high' if value > TRUTH else 'low'}: {'' if off <= 5 else 'not '}within the" in widget.words()
+    expect(widget.cell.get_by_role("button", name="Commit")).to_be_disabled()
+    before = widget.now()
+    key(page, widget.handle("your guess"))
+    drag(page, widget.handle("your guess"))
+    assert run_code(page, "number.committed, number.guess") == f"(True, {value})"
+    assert widget.now() == before and float(widget.value("your guess")) == value
+
+
+def test_an_order_and_a_curve_are_committed_and_scored(page, shown):
+    order, curve = shown("order"), shown("curve")
+    guess = [menu.input_value() for menu in order.cell.locator("select").all()]
+    order.cell.get_by_role("button", name="Commit").click()
+    order.expect_alt(f"Your order: {', '.join(guess)}; the answer: {', '.join(ORDER)}.")
+    right = sum(ORDER.index(guess[i]) < ORDER.index(guess[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert f"{right} of 3 pairs in the right order" in order.words()
+    curve.cell.get_by_role("button", name="Commit").click()
+    expect(curve.cell.get_by_text("The answer is not known yet")).to_be_visible()
+    off = sum(abs(float(curve.value(f"update {step}")) - true) for step, true in zip((0, 50, 100), CURVE)) / 3
+    score = run_code(page, f"curve.answer({CURVE}).error")
+    assert float(score) == pytest.approx(off)
+    curve.expect_alt("the answer: 1.5 at 0, 1.3 at 50, 1.2 at 100.")
+
+
+def test_what_is_typed_wrong_is_said_and_not_run(page, shown):
+    widget, typed = shown("schedule"), "<img src=x onerror=alert(1)>"
+    box = widget.cell.get_by_label("lr_scheduler_kwargs")
+    box.fill(typed)
+    box.press("Enter")
+    alert = widget.cell.get_by_role("alert")
+    expect(alert).to_contain_text(typed)
+    expect(widget.picture).to_have_attribute("alt", re.compile("^Out of date: "))
+    box.fill("")
+    box.press("Enter")
+    expect(alert).to_have_count(0)
+    widget.expect_alt("Learning rate over")

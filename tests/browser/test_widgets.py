@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from hpkit.accounting import shown_rate
 from hpkit.memory import predict_memory
+from hpkit.model import read_config
 from hpkit.recipe import NOTES
 from hpkit.rules import shown_bytes
 
@@ -14,7 +15,7 @@ TRUTH, CURVE, ORDER = 1.17, (1.5, 1.3, 1.2), ("cosine", "linear", "constant")
 CELLS = {
     "imports": "from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer",
     "schedule": "ScheduleExplorer()",
-    "memory": "MemoryExplorer('1B')",
+    "memory": "MemoryExplorer('starter')",
     "number": "number = Prediction('number', 'Which evaluation loss?', low=1, high=3, tolerance=0.05, relative=True)\nnumber",
     "curve": "curve = Prediction('curve', 'Which losses?', low=1, high=3, tolerance=0.1, along='update', steps=(0, 50, 100))\ncurve",
     "order": "order = Prediction('order', 'Which is best?', order=('linear', 'cosine', 'constant'))\norder",
@@ -96,7 +97,7 @@ def asked_for(value: str) -> str:
 
 
 def needed(value: str) -> str:
-    return f"needed: {shown_bytes(predict_memory('1B', NOTES, int(value), 512).total)} ("
+    return f"needed: {shown_bytes(predict_memory(read_config('starter'), NOTES, int(value), 512).total)} ("
 
 
 def test_one_picture_of_each_is_seen(shown):

@@ -6,6 +6,7 @@ everything that can differ is set at each drawing, so that the same numbers give
 
 import io
 import math
+import statistics
 from typing import NamedTuple
 
 import hpkit.music as music
@@ -224,6 +225,129 @@ class MemoryPicture:
         _say(self.key, texts)
         needed = f"needed: {shown_bytes(memory.total)} ({', '.join(texts)})"
         return _picture(self.figure, f"Memory of a full fine-tune, {needed}; {device} has {shown_bytes(free)}.")
+
+
+class CurvesPicture:
+    """What was measured over the updates of a run: the band of a setting's seeds, of another to compare it with, runs of now.
+
+    Nothing is smoothed: values are joined by straight lines, and a band goes from the lowest seed to the highest.
+    """
+
+    height = 3.6
+
+    def __init__(self):
+        from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+        self.figure = _figure(self.height, layout=None)
+        self.axes = self.figure.add_axes((0.105, 0.135, 0.865, 0.69))
+        looks = (BLUE, "", "-", "o", 2.5), (ORANGE, "//", "--", "s", 2)
+        self.bands = [
+            self.axes.fill_between([0, 1], 0, 1, facecolor=colour, edgecolor=colour, alpha=0.3, hatch=hatch, linewidth=1, zorder=order - 1)
+            for colour, hatch, _, _, order in looks
+        ]
+        self.medians = [
+            self.axes.plot([], [], color=colour, linestyle=style, linewidth=1.8, marker=marker, markersize=5, zorder=order)[0]
+            for colour, _, style, marker, order in looks
+        ]
+        self.live = [self._live_line()]
+        self.axes.set_xlabel("update")
+        self.axes.grid(alpha=0.3)
+        self.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        self.axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        self.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        self.empty = self.axes.text(0.5, 0.5, "nothing was recorded here", transform=self.axes.transAxes, ha="center")
+        self.key = _key(self.figure, [*self.medians, self.live[0]])
+
+    def _live_line(self):
+        look = dict(color="black", linewidth=1.5, linestyle="-.", marker="D", markersize=5, markerfacecolor="white")
+        return self.axes.plot([], [], **look, zorder=3)[0]
+
+    def draw(self, what: str, settings: list[tuple[str, tuple | None]], live: list[tuple[str, list]]) -> Picture:
+        """`what` is measured. `settings`: what the setting at hand is called, and its `records.Band`, None where nothing was
+        recorded; then those of the one to compare it with, if it is another. `live`: what each run of now is called, and
+        its (step, value) pairs.
+        """
+        texts, parts, points = [], [], []
+        for number, (area, median) in enumerate(zip(self.bands, self.medians)):
+            name, seeds = settings[number] if number < len(settings) else ("against: the same", None)
+            shown = [at for at in zip(*seeds) if math.isfinite(at[3])] if seeds else []
+            area.set_visible(bool(shown))
+            median.set_visible(bool(shown))
+            texts.append(name if len(name) < 50 else f"{name[:48]}…")  # what fits; the alt text has it whole
+            if shown:
+                steps, low, middle, high = zip(*shown)
+                points += [*zip(steps, low), *zip(steps, high)]
+                area.set_verts([[*zip(steps, low), *zip(steps[::-1], high[::-1])]])
+                median.set_data(steps, middle)
+                parts.append(f"{name}: {middle[0]:.5g} at update {steps[0]:,}, {middle[-1]:.5g} at update {steps[-1]:,}")
+                parts[-1] += f" ({low[-1]:.5g} to {high[-1]:.5g})" + ", after that no number" * (len(shown) < len(seeds.steps))
+            elif number < len(settings):
+                nothing = "no number" if seeds else "not recorded"
+                texts[-1] = f"{name.partition(':')[0]}: {nothing}"
+                parts.append(f"{name}: {nothing}")
+        self.live += [self._live_line() for _ in live[len(self.live) :]]
+        for number, line in enumerate(self.live):
+            name, values = live[number] if number < len(live) else ("", [])
+            line.set_data(*zip(*values) if values else ([], []))
+            points += values
+            if values:
+                parts.append(f"trained now, {name}: {values[-1][1]:.5g} at update {values[-1][0]:,}")
+        names = [name for name, _ in live] if len(live) < 3 else [f"{len(live)} runs"]
+        _say(self.key, [*texts, f"trained now: {', '.join(names) or 'none yet'}"])
+        self.empty.set_visible(not points)
+        steps, heights = zip(*points or [(1, 0), (1, 1)])
+        margin = 0.06 * (max(heights) - min(heights)) or 0.1 * abs(max(heights)) or 1
+        self.axes.set_ylim(min(heights) - margin, max(heights) + margin)
+        self.axes.set_xlim(-0.02 * max(steps), 1.02 * max(steps))
+        self.axes.set_ylabel(what)
+        return _picture(self.figure, f"{what[0].upper()}{what[1:]} over the updates; {'; '.join(parts)}.")
+
+
+class EndsPicture:
+    """Where runs end along one hyperparameter: a point for every seed at the recorded values, and nothing between them."""
+
+    height = 3.6
+
+    def __init__(self):
+        from matplotlib.ticker import FuncFormatter
+
+        self.figure = _figure(self.height, layout=None)
+        self.axes = self.figure.add_axes((0.105, 0.135, 0.865, 0.69))
+        self.here = self.axes.axvspan(-0.5, 0.5, facecolor="#dddddd")
+        self.seeds = self.axes.plot([], [], color=BLUE, marker="o", markersize=6, markerfacecolor="none", linestyle="")[0]
+        self.medians = self.axes.plot([], [], color=BLUE, marker="_", markersize=22, markeredgewidth=2.5, linestyle="")[0]
+        self.live = self.axes.plot([], [], color="black", marker="D", markersize=7, markerfacecolor="white", linestyle="")[0]
+        self.axes.grid(alpha=0.3, axis="y")
+        self.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        self.key = _key(self.figure, [self.seeds, self.medians, self.here, self.live])
+        _say(self.key, ["a recorded seed", "median of the recorded seeds", "the setting at hand", "trained now"])
+
+    def draw(self, what: str, along: str, columns: list[tuple[str, list[float], list[float]]], here: int) -> Picture:
+        """`columns`: how each value of `along` is written, what its recorded runs and its runs of now ended with.
+
+        `here` is the column of the setting at hand. What is no finite number is told in words alone.
+        """
+        parts, seeds, medians, live = [], [], [], []
+        for place, (label, recorded, now) in enumerate(columns):
+            seeds += [(place, value) for value in recorded if math.isfinite(value)]
+            live += [(place, value) for value in now if math.isfinite(value)]
+            words = "no number" if recorded else "not recorded"
+            if recorded and max(recorded) < math.inf:
+                medians.append((place, statistics.median(recorded)))
+                words = f"{medians[-1][1]:.5g} ({min(recorded):.5g} to {max(recorded):.5g})"
+            parts.append(f"{label}: {words}" + "".join(f", trained now {value:.5g}" for value in now))
+        for line, values in ((self.seeds, seeds), (self.medians, medians), (self.live, live)):
+            line.set_data(*zip(*values) if values else ([], []))
+        self.here.set_x(here - 0.5)
+        heights = [value for _, value in (*seeds, *live)] or [0, 1]
+        margin = 0.06 * (max(heights) - min(heights)) or 0.1
+        self.axes.set_ylim(min(heights) - margin, max(heights) + margin)
+        self.axes.set_xlim(-0.6, len(columns) - 0.4)
+        self.axes.set_xticks(range(len(columns)), [label for label, _, _ in columns])
+        self.axes.set_xlabel(along)
+        self.axes.set_ylabel(what)
+        at = f"the setting at hand: {columns[here][0]}"
+        return _picture(self.figure, f"{what[0].upper()}{what[1:]} at the end of a run, along {along}; {at}; {'; '.join(parts)}.")
 
 
 class GuessPicture:

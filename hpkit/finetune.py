@@ -179,8 +179,9 @@ WHOLE = Yardstick()
 def train(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "airdsAirs", yardstick=WHOLE, watch=None) -> Run:
     """The training of `finetune` alone: nothing is said, saved or drawn, and tunes are sampled after the run only.
 
-    `watch(update, logged)` is called after every update with an empty dict, and with what is logged whenever something
-    is: loss, learning_rate, grad_norm, eval_loss. What it raises ends the run and comes through. Raises BadInput.
+    `watch(update, updates, logged)` is called after every one of all updates with an empty dict, and with what is logged
+    whenever something is: loss, learning_rate, grad_norm, eval_loss. What it raises ends the run and comes through.
+    Raises BadInput.
     """
     request = {"model": model, "corpus": str(corpus)}
     with _quiet_transformers(), tempfile.TemporaryDirectory() as out:
@@ -521,13 +522,13 @@ def _make_callback(stop: StopSignal, accounting: Accounting, say, progress: bool
                 say("stopping here, with a checkpoint; a second signal stops at once, without")
                 control.should_save = control.should_training_stop = True
             if watch:
-                watch(state.global_step, {})
+                watch(state.global_step, self.updates, {})
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             logged = {name: value for name, value in (logs or {}).items() if name in LOGGED}
             self.loss = logged.get("loss", self.loss)
             if watch and logged:
-                watch(state.global_step, logged)
+                watch(state.global_step, self.updates, logged)
 
         def on_train_end(self, args, state, control, **kwargs):
             self.bar.close()

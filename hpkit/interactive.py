@@ -99,7 +99,7 @@ class Interactive:
                 # In one message: between two, the browser would send its own idea of the place.
                 with control.hold_sync():
                     if value not in choices:
-                        control.options = _labelled(sorted([*choices, value]))
+                        control.options = [(self._label(name, choice), choice) for choice in sorted([*choices, value])]
                     control.value = value
                 return
         elif not choices or value in choices:
@@ -108,8 +108,13 @@ class Interactive:
                 return
             expected = "text"
         else:
-            expected, hint = f"one of {', '.join(choices)}", did_you_mean(str(value), choices)
+            names = list(map(str, choices))
+            expected, hint = f"one of {', '.join(names)}", did_you_mean(str(value), names)
         raise BadInput(f"{name}: expected {expected}, got {value!r}{hint}")
+
+    def _label(self, name: str, value) -> str:
+        """How a slider shows a value of its own."""
+        return shown_number(value)
 
     @contextlib.contextmanager
     def _hold(self):
@@ -195,8 +200,9 @@ def _without_tags(words: str) -> str:
     return re.sub(r"<[^>]*>", "", re.sub(r"</(p|li)>", "\n", words)).strip()
 
 
-def _labelled(values) -> list[tuple[str, float]]:
-    return [(f"{value:,}" if isinstance(value, int) else f"{value:.6g}", value) for value in values]
+def shown_number(value: float) -> str:
+    """A number as a slider shows it: `2,000`, `0.0001`."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 def slider(description: str, values):
@@ -205,7 +211,7 @@ def slider(description: str, values):
     Not a FloatSlider: in ipywidgets 8 those move a number that is no whole count of steps to one that is, when shown.
     """
     values = list(dict.fromkeys(values))
-    return ipywidgets.SelectionSlider(options=_labelled(values), value=values[0], description=description)
+    return ipywidgets.SelectionSlider(options=[(shown_number(value), value) for value in values], value=values[0], description=description)
 
 
 def decades(low: int, high: int, kind=float) -> list:

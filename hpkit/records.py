@@ -290,7 +290,7 @@ class Comparison(NamedTuple):
         difference = abs(self.one - self.other) if self.one != self.other else 0.0
         verdict = "larger than" if self.larger else "not larger than"
         return (
-            f"{self.what}: {self.one:.4g} and {self.other:.4g}; their difference, {difference:.2g}, "
+            f"{self.what}: {self.one:.5g} and {self.other:.5g}; their difference, {difference:.2g}, "
             f"is {verdict} the seeds' spread, {self.spread:.2g}"
         )
 

@@ -163,7 +163,7 @@ def test_the_same_recipe_twice_gives_the_same_weights(tiny_model, few_tunes, tmp
 def test_training_alone_is_the_same_training(tiny_model, few_tunes, tmp_path, one_thread):
     seen = []
     recipe = SMALL.replace(max_steps=6)
-    alone = train(recipe, tiny_model, few_tunes, WHOLE, watch=lambda update, logged: seen.append((update, logged)))
+    alone = train(recipe, tiny_model, few_tunes, WHOLE, watch=lambda update, updates, logged: seen.append((update, updates, logged)))
     kept = finetune(recipe, tiny_model, few_tunes, tmp_path / "out", log=None)
     for name in "history updates tokens eval_loss_after bars_valid_after weights_norm evaluation_fingerprint".split():
         assert getattr(alone, name) == getattr(kept, name), name

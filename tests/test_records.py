@@ -101,7 +101,7 @@ def test_what_was_written_reads_back_the_same(recorded, tiny_model, few_tunes):
     point = grid.points[0]
     recipe = point.recipe.replace(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 2}, warmup_steps=200)
     seen = []
-    run = record_point(point._replace(recipe=recipe), watch=lambda update, logged: seen.append(update))
+    run = record_point(point._replace(recipe=recipe), watch=lambda update, updates, logged: seen.append(update))
     wild = record_point(point._replace(recipe=recipe.replace(learning_rate=1e30, warmup_steps=0, optim="adamw_torch")))
     assert wild.diverged and not run.diverged and max(seen) == 4
     (again, wild_again) = from_table(to_table([("a", run), ("b", wild)]))

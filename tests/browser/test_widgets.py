@@ -13,13 +13,21 @@ from hpkit.rules import shown_bytes
 
 TRUTH, CURVE, ORDER = 1.17, (1.5, 1.3, 1.2), ("cosine", "linear", "constant")
 CELLS = {
-    "imports": "from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer",
+    "imports": "from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer\nfrom hpkit.run_explorer import RunExplorer",
     "schedule": "ScheduleExplorer()",
     "memory": "MemoryExplorer('starter')",
     "number": "number = Prediction('number', 'Which evaluation loss?', low=1, high=3, tolerance=0.05, relative=True)\nnumber",
     "curve": "curve = Prediction('curve', 'Which losses?', low=1, high=3, tolerance=0.1, along='update', steps=(0, 50, 100))\ncurve",
     "order": "order = Prediction('order', 'Which is best?', order=('linear', 'cosine', 'constant'))\norder",
     "answers": f"number.answer({TRUTH})\norder.answer({ORDER})",
+    "record": """
+from hpkit.recipe import STARTER
+from hpkit.records import Grid, Point, Runs, record_point
+recipe = STARTER.replace(per_device_train_batch_size=2, max_seq_length=32, max_steps=400, logging_steps=20, eval_steps=100)
+points = [Point(recipe.replace(learning_rate=rate), "MODEL", "CORPUS") for rate in (1e-3, 1e-1)]
+grid = Grid("rates", "Which learning rate?", tuple(points), (1, 2))
+recorded = Runs([record_point(points[0].with_seed(seed)) for seed in grid.seeds])""",
+    "runs": "runs = RunExplorer(grid, recorded)\nruns",
     "scratch": "1 + 1",
 }
 
@@ -41,6 +49,9 @@ class Shown:
         """What the page itself writes beside the slider, kernel or not."""
         return self.slider(label).locator(".widget-readout").inner_text().replace(",", "")
 
+    def button(self, name: str):
+        return self.cell.get_by_role("button", name=name)
+
     def words(self) -> str:
         return "\n".join(self.cell.locator(".widget-html").all_inner_texts()).replace("\xa0", " ")
 
@@ -52,8 +63,8 @@ class Shown:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def notebook(run_notebook):
-    run_notebook(*CELLS.values())
+def notebook(run_notebook, tiny_model, few_tunes):
+    run_notebook(*(source.replace("MODEL", tiny_model).replace("CORPUS", few_tunes) for source in CELLS.values()))
 
 
 @pytest.fixture
@@ -88,7 +99,7 @@ def drag(page, handle) -> None:
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
-    page.mouse.move(x - 50, y, steps=8)
+    page.mouse.move(x - 120, y, steps=8)
     page.mouse.up()
 
 
@@ -100,8 +111,12 @@ def needed(value: str) -> str:
     return f"needed: {shown_bytes(predict_memory(read_config('starter'), NOTES, int(value), 512).total)} ("
 
 
+def of_runs(value: str) -> str:
+    return f"this: {shown_rate(float(value.removesuffix(' (new)')))}:"
+
+
 def test_one_picture_of_each_is_seen(shown):
-    for name in ("schedule", "memory", "number", "curve", "order"):
+    for name in ("schedule", "memory", "number", "curve", "order", "runs"):
         expect(shown(name).picture).to_have_count(1)  # the still one, in the file, is hidden by the live one
         assert shown(name).picture.evaluate("image => image.naturalWidth") == 700
         assert shown(name).cell.locator("img").count() == 2
@@ -109,7 +124,7 @@ def test_one_picture_of_each_is_seen(shown):
 
 def test_the_tab_key_reaches_every_control(page):
     controls = page.locator(".jp-OutputArea :is(.noUi-handle, select, input, button):visible")
-    assert controls.count() >= 6 + 6 + 2 + 4 + 4
+    assert controls.count() >= 6 + 6 + 2 + 4 + 4 + 5
     page.locator(".jp-CodeCell").first.focus()
     for _ in range(2 * controls.count()):  # readouts too take the focus
         page.keyboard.press("Tab")
@@ -125,6 +140,7 @@ def test_the_tab_key_reaches_every_control(page):
         ("schedule", "learning_rate", asked_for),
         ("memory", "per_device_train_batch_size", needed),
         ("number", "your guess", "Your guess: {};".format),
+        ("runs", "learning_rate", of_runs),
         ("curve", "update 50", "{} at 50,".format),
     ],
 )
@@ -158,12 +174,12 @@ def test_a_number_is_committed_and_scored(page, shown):
     widget = shown("number")
     value = float(widget.value("your guess"))
     assert "The answer is known" in widget.words() and str(TRUTH) not in widget.words() + widget.picture.get_attribute("alt")
-    widget.cell.get_by_role("button", name="Commit").focus()
+    widget.button("Commit").focus()
     page.keyboard.press("Enter")
     widget.expect_alt(f"Your guess: {value:g}; the answer: {TRUTH}.")
     off = 100 * abs(value - TRUTH) / TRUTH
     assert f"Your guess was {off:.3g} % too {'high' if value > TRUTH else 'low'}: {'' if off <= 5 else 'not '}within the" in widget.words()
-    expect(widget.cell.get_by_role("button", name="Commit")).to_be_disabled()
+    expect(widget.button("Commit")).to_be_disabled()
     before = widget.now()
     key(page, widget.handle("your guess"))
     drag(page, widget.handle("your guess"))
@@ -174,11 +190,11 @@ def test_a_number_is_committed_and_scored(page, shown):
 def test_an_order_and_a_curve_are_committed_and_scored(page, shown):
     order, curve = shown("order"), shown("curve")
     guess = [menu.input_value() for menu in order.cell.locator("select").all()]
-    order.cell.get_by_role("button", name="Commit").click()
+    order.button("Commit").click()
     order.expect_alt(f"Your order: {', '.join(guess)}; the answer: {', '.join(ORDER)}.")
     right = sum(ORDER.index(guess[i]) < ORDER.index(guess[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
     assert f"{right} of 3 pairs in the right order" in order.words()
-    curve.cell.get_by_role("button", name="Commit").click()
+    curve.button("Commit").click()
     expect(curve.cell.get_by_text("The answer is not known yet")).to_be_visible()
     off = sum(abs(float(curve.value(f"update {step}")) - true) for step, true in zip((0, 50, 100), CURVE)) / 3
     score = run_code(page, f"curve.answer({CURVE}).error")
@@ -198,3 +214,38 @@ def test_what_is_typed_wrong_is_said_and_not_run(page, shown):
     box.press("Enter")
     expect(alert).to_have_count(0)
     widget.expect_alt("Learning rate over")
+
+
+def test_a_run_trained_now_is_drawn_over_the_band(page, shown):
+    widget = shown("runs")
+    widget.handle("learning_rate").focus()
+    page.keyboard.press("Home")
+    widget.expect_alt("this: 1.0e-3:")
+    before = widget.now()
+    widget.button("Train this point now").click()
+    expect(widget.button("Stop")).to_be_enabled()
+    expect(widget.cell.get_by_role("status")).to_contain_text("trained seed 31 in")
+    ends = [
+        f"{float(end):.5g}"
+        for end in run_code(page, "*(run.eval_loss_after for run in (*recorded, runs.live[0].run)),").strip("()").split(",")
+    ]
+    widget.expect_alt(f"trained now, seed 31: {ends[2]} at update 400")
+    assert f"({' to '.join(sorted(ends[:2]))})" in widget.picture.get_attribute("alt")
+    assert f"evaluation loss at the end {ends[2]}" in widget.words()
+    assert all(was != now for was, now in zip(before, widget.now()))
+
+
+def test_a_run_is_stopped_and_the_kernel_answers(page, shown):
+    widget = shown("runs")
+    key(page, widget.handle("learning_rate"))
+    widget.expect_alt("this: 1.0e-2: not recorded")
+    before, status = widget.now(), widget.cell.get_by_role("status")
+    widget.button("Train this point now").click()
+    expect(status).to_contain_text(re.compile(r"update [2-9]\d"))
+    widget.button("Stop").click()
+    expect(status).to_contain_text("stopped after update")
+    assert 0 < int(re.search(r"\d+", status.inner_text())[0]) < 400
+    widget.expect_alt("trained now, seed 31 unfinished:")
+    assert widget.picture.get_attribute("src") != before[0]
+    assert run_code(page, "runs.training, runs.live[0].run") == "(False, None)"
+    test_the_picture_and_the_words_follow_the_slider(page, shown, "schedule", "learning_rate", asked_for)

@@ -280,7 +280,7 @@ class CurvesPicture:
                 area.set_verts([[*zip(steps, low), *zip(steps[::-1], high[::-1])]])
                 median.set_data(steps, middle)
                 parts.append(f"{name}: {middle[0]:.5g} at update {steps[0]:,}, {middle[-1]:.5g} at update {steps[-1]:,}")
-                parts[-1] += f" ({low[-1]:.5g} to {high[-1]:.5g})" + ", after that no number" * (len(shown) < len(seeds.steps))
+                parts[-1] += f" ({low[-1]:.5g} to {high[-1]:.5g})" + ", after that no number" * (len(shown) < len(seeds[0]))
             elif number < len(settings):
                 nothing = "no number" if seeds else "not recorded"
                 texts[-1] = f"{name.partition(':')[0]}: {nothing}"
@@ -298,7 +298,7 @@ class CurvesPicture:
         steps, heights = zip(*points or [(1, 0), (1, 1)])
         margin = 0.06 * (max(heights) - min(heights)) or 0.1 * abs(max(heights)) or 1
         self.axes.set_ylim(min(heights) - margin, max(heights) + margin)
-        self.axes.set_xlim(-0.02 * max(steps), 1.02 * max(steps))
+        self.axes.set_xlim(-0.02 * max(1, *steps), 1.02 * max(1, *steps))
         self.axes.set_ylabel(what)
         return _picture(self.figure, f"{what[0].upper()}{what[1:]} over the updates; {'; '.join(parts)}.")
 

@@ -283,8 +283,8 @@ class CurvesPicture:
                 parts[-1] += f" ({low[-1]:.5g} to {high[-1]:.5g})" + ", after that no number" * (len(shown) < len(seeds[0]))
             elif number < len(settings):
                 nothing = "no number" if seeds else "not recorded"
-                texts[-1] = f"{name.partition(':')[0]}: {nothing}"
                 parts.append(f"{name}: {nothing}")
+                texts[-1] = parts[-1] if len(parts[-1]) < 50 else f"{name.partition(':')[0]}: {nothing}"
         self.live += [self._live_line() for _ in live[len(self.live) :]]
         for number, line in enumerate(self.live):
             name, values = live[number] if number < len(live) else ("", [])

@@ -45,7 +45,7 @@ class Recipe:
     save_total_limit: int | None = CARDS["save_total_limit"].default
 
     def __post_init__(self):
-        for name, value in dataclasses.asdict(self).items():
+        for name, value in vars(self).items():
             if not CARDS[name].valid(value):
                 choices = CARDS[name].expected.removeprefix("one of ").split(", ")
                 hint = did_you_mean(value, choices) if isinstance(value, str) and len(choices) > 1 else ""

@@ -18,6 +18,8 @@ from hpkit.corpus import encode, load_corpus, pack
 from hpkit.finetune import _make_trainer
 from hpkit.model import load_model
 from hpkit.recipe import NOTES, STARTER
+from hpkit.records import load_runs
+from hpkit.run_explorer import RunExplorer
 from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer
 
 UPDATES = 50
@@ -137,6 +139,14 @@ def widgets() -> None:
         "MemoryExplorer, batch": redraw(memory, "per_device_train_batch_size", batches),
         "Prediction, a number": redraw(number, "number", [k / 40 for k in range(40)]),
     }
+    began = time.perf_counter()
+    runs = load_runs()
+    seconds = time.perf_counter() - began
+    explorer = RunExplorer("learning_rate", runs)
+    cases["RunExplorer, curves"] = redraw(explorer, "learning_rate", [3e-5, 3e-4, 1e-3, 3e-3, 1e-2] * 8)
+    explorer.show = "evaluation loss at the end, along learning_rate"
+    cases["RunExplorer, ends"] = redraw(explorer, "warmup_steps", [0, 0.03, 0.1, 0.3, 200] * 8)
+    print(f"loading the table of {len(runs)} runs: {seconds:.2f} s (at most 0.3)")
     for name, seconds in cases.items():
         print(f"redraw of {name}: {seconds * 1e3:.0f} ms (at most 50)")
     print(f"redraw of MemoryExplorer, 1B, at a length not seen before: {walk * 1e3:.0f} ms")

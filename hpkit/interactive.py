@@ -1,7 +1,7 @@
 """The base of all widgets: controls as attributes, one drawing for each change, a picture with its words, errors shown.
 
-Core ipywidgets from 7.7 (Colab) to 8. A picture is a kept figure rendered to PNG into an `HTML('<img alt=…>')` of fixed
-height: the fastest way measured, and one that a screen reader can read.
+Core ipywidgets from 7.7 (Colab) to 8. A picture is a kept figure rendered to PNG into an `HTML('<img alt=…>')` of known
+size: the fastest way measured, and one that a screen reader can read.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ class Interactive:
     settable = ()
     picture, summary, error = None, "", ""
 
-    def __init__(self, controls: dict, height: float, values: dict | None = None, title: str = "", extra: tuple = ()):
+    def __init__(self, controls: dict, values: dict | None = None, title: str = "", extra: tuple = ()):
         self._held, self._drawn, self._shown = False, None, None  # the state last tried, and the one in the picture
-        self._image = ipywidgets.HTML(layout=ipywidgets.Layout(height=f"{100 * height + 8:.0f}px", max_width="100%"))
+        self._image = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="100%"))
         self._words, self._error, self._mark = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         for control in controls.values():
             control.style = {"description_width": "205px"}
@@ -185,8 +185,10 @@ class Interactive:
 
 def _image(picture: Picture, opacity: float = 1) -> str:
     source = b64encode(picture.png).decode()
-    style = f"max-width: 100%; opacity: {opacity}; background: white"
-    return f'<img alt="{html.escape(picture.alt)}" src="data:image/png;base64,{source}" style="{style}">'
+    width, height = (int.from_bytes(picture.png[at : at + 4], "big") for at in (16, 20))  # said, so that the page does not jump
+    style = f"display: block; max-width: 100%; height: auto; opacity: {opacity}; background: white"
+    size = f'width="{width}" height="{height}"'
+    return f'<img alt="{html.escape(picture.alt)}" {size} src="data:image/png;base64,{source}" style="{style}">'
 
 
 def paragraphs(lines, items=()) -> str:

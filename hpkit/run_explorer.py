@@ -92,7 +92,7 @@ class RunExplorer(Interactive):
         self._reference = start if compare_with is None else self._point(self._values_of(start) | compare_with)
         # A seed that no grid has: a new draw, which may fall outside the band.
         values = self._values_of(start) | {"seed": 31} | values
-        super().__init__(controls, CurvesPicture.height, values, self._grid.asks, (row, self._bar, self._status))
+        super().__init__(controls, values, self._grid.asks, (row, self._bar, self._status))
         self._say("")
 
     # Points.

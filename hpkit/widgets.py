@@ -52,7 +52,7 @@ class ScheduleExplorer(Interactive):
         # What one schedule wants, another refuses. Observed before the base does, so that both are drawn as one.
         controls["lr_scheduler_type"].observe(self._forget_kwargs, "value")
         names = [name for name in (*controls, *self.settable) if hasattr(recipe, name)]
-        super().__init__(controls, SchedulePicture.height, {name: getattr(recipe, name) for name in names} | {"examples": examples})
+        super().__init__(controls, {name: getattr(recipe, name) for name in names} | {"examples": examples})
 
     def _forget_kwargs(self, change) -> None:
         with self._hold():
@@ -158,7 +158,7 @@ class MemoryExplorer(Interactive):
         }
         values = dict(model=model, optim=recipe.optim, precision=precision, device=device)
         values |= dict(per_device_train_batch_size=recipe.per_device_train_batch_size, max_seq_length=recipe.max_seq_length or 512)
-        super().__init__(controls, MemoryPicture.height, values)
+        super().__init__(controls, values)
 
     def _put(self, name: str, value) -> None:
         if name == "model" and isinstance(value, str) and value not in self.controls["model"].options:
@@ -251,7 +251,7 @@ class Prediction(Interactive):
             self._figure = GuessPicture(asked.low, asked.high, asked.steps or None, log, unit, along)
             sliders = {f"at_{step:g}": f"{along or 'at'} {step:g}" for step in asked.steps} or {"number": "your guess"}
             controls = {key: _guess_slider(words, asked.low, asked.high, log) for key, words in sliders.items()}
-        super().__init__(controls, self._figure.height, title=text, extra=(self._button,))
+        super().__init__(controls, title=text, extra=(self._button,))
         guess, truth = asked.kept()
         if guess:
             with contextlib.suppress(BadInput):  # the question had another range then

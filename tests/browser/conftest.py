@@ -24,7 +24,7 @@ FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUP
 FOLDERS += ("IPYTHONDIR", "MPLCONFIGDIR", "HPKIT_CACHE")
 # No news popup; and every cell in the page, in sight or not.
 SETTINGS = {"apputils-extension/notification": {"fetchNews": "false"}, "notebook-extension/tracker": {"windowingMode": "none"}}
-EVERYWHERE = 30_000  # ms, for what takes a second on an idle machine
+PATIENCE = 60_000  # ms, for what takes a second on an idle machine
 
 
 class Lab(NamedTuple):
@@ -95,8 +95,8 @@ def browser():
 def page(browser):
     """The page, in `page.errors` what its console has said is wrong."""
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.set_default_timeout(EVERYWHERE)
-    expect.set_options(timeout=EVERYWHERE)
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     page.errors = []
     page.on("console", lambda message: message.type == "error" and page.errors.append(f"{message.text} ({message.location['url']})"))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -121,10 +121,10 @@ def run_notebook(lab, page):
         nbformat.write(notebook, lab.folder / "test.ipynb")
         page.goto(f"{lab.url}/lab/tree/test.ipynb?token={lab.token}&reset")
         # Before the status bar says so, a click on Run may run nothing.
-        page.get_by_text(re.compile(r"Python 3 \(ipykernel\) \| Idle")).wait_for(timeout=60_000)
+        page.get_by_text(re.compile(r"Python 3 \(ipykernel\) \| Idle")).wait_for(timeout=PATIENCE)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        expect(page.locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]:"))).to_have_count(len(cells), timeout=120_000)
+        expect(page.locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]:"))).to_have_count(len(cells), timeout=300_000)
         expect(page.locator("[data-mime-type='application/vnd.jupyter.error']")).to_have_count(0)
 
     return run

@@ -20,11 +20,11 @@ def test_shots(page, lab, run_notebook, tiny_model, few_tunes, theme):
         order.button("Commit").click()
     order.expect_alt("the answer: cosine")
     runs.button("Train this point now").click()
-    runs.expect_alt("at update 60")
+    runs.cell.get_by_text("trained seed 31 in").wait_for()
+    page.locator(".jp-CodeCell").last.focus()
+    page.keyboard.press("Control+b")  # the list of files makes way
     for width in (1400, 700):
-        page.set_viewport_size({"width": width, "height": 1000})
-        if width == 700:
-            page.keyboard.press("Control+b")  # the list of files makes way
+        page.set_viewport_size({"width": width, "height": 1500})
         page.wait_for_timeout(1000)
         for name, widget in shown.items():
             if widget.cell.locator("img").count():

@@ -161,6 +161,24 @@ def test_the_picture_and_the_words_follow_the_slider(page, shown, name, label, e
             assert was != now
 
 
+@pytest.mark.parametrize("width", [700, 1400])
+def test_the_page_neither_jumps_nor_has_a_gap(page, shown, width):
+    page.set_viewport_size({"width": width, "height": 1000})
+    widget = shown("schedule")
+    page.evaluate("heights = new Set()")
+    widget.picture.evaluate("""picture => {
+        const box = picture.closest(".widget-html")
+        const look = () => { heights.add(box.offsetHeight); requestAnimationFrame(look) }
+        look()
+    }""")
+    for _ in range(3):
+        before = widget.picture.get_attribute("alt")
+        key(page, widget.handle("learning_rate"))
+        expect(widget.picture).not_to_have_attribute("alt", before)
+    seen = page.evaluate("[...heights]")
+    assert len(seen) == 1 and 0 <= seen[0] - widget.picture.bounding_box()["height"] < 10
+
+
 def test_an_order_follows_its_menus(page, shown):
     widget = shown("order")
     before = widget.now()

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: lab finetune test bench
+.PHONY: lab finetune test bench chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
@@ -13,13 +13,21 @@ finetune: $(INSTALLED)
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab
 
-test: $(INSTALLED)
+test: $(INSTALLED) chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
-bench: $(INSTALLED)
+bench: $(INSTALLED) chromium
 	$(BIN)/python tests/bench.py
+	$(BIN)/python -m pytest -s tests/browser/bench.py
+
+# The browser of the tests, where it is missing and Debian's package may be installed.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
+chromium:
+	@command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium; } || \
+	{ echo "the tests need a browser, the command chromium, and could not install it: install Chromium, then run this again"; exit 1; }
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

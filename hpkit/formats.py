@@ -174,6 +174,18 @@ class Format:
         digits = f"{int(pattern):0{self.bits}b}"
         return f"{digits[0]} {digits[1 : 1 + self.exponent_bits]} {digits[1 + self.exponent_bits :]}"
 
+    def formula(self, pattern: int) -> str:
+        """How the fields of one pattern make its value: `2^(123 - 127) x (1 + 77/128) = 0.100097656`."""
+        sign, exponent, mantissa, value = (part.item() for part in self.decode(pattern))
+        if math.isnan(value):
+            return "an exponent of ones and a mantissa " + ("that is not 0: NaN" if self.has_inf else "of ones: NaN")
+        minus = "-" * sign
+        if math.isinf(value):
+            return f"an exponent of ones and a mantissa of 0: {minus}inf"
+        share = f"{mantissa}/{2**self.mantissa_bits}"
+        power, share = (f"{exponent}", f"(1 + {share})") if exponent else ("1", share)
+        return f"{minus}2^({power} - {self.bias}) x {share} = {shown_number(value)}" + ", subnormal" * (not exponent and mantissa > 0)
+
 
 def _float64(values):
     import torch
@@ -181,7 +193,7 @@ def _float64(values):
     try:
         return torch.as_tensor(values, dtype=torch.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise BadInput(f"expected a number, or a tensor of numbers, within float64's range; got {values!r}") from None
+        raise BadInput(f"expected a number, or a tensor of numbers, within float64's range; got {values!r:.60}") from None
 
 
 FORMATS = {

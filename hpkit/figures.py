@@ -341,7 +341,8 @@ class FormatPicture:
     def draw(self, roundings: list[Rounding]) -> Picture:
         """`roundings` are those of one number in three or four formats."""
         value, coarsest = roundings[0].value, max(roundings, key=lambda rounding: rounding.spacing)
-        known, ends = math.isfinite(value), (0.0, 1.0)
+        known = abs(value) < 2 * max(rounding.format.largest for rounding in roundings)  # not NaN, inf or far beyond every format
+        ends = 0.0, 1.0
         if known:
             ends = value - 1.7 * coarsest.spacing, value + 1.7 * coarsest.spacing
         for row, artists in enumerate(self.rows):
@@ -351,7 +352,7 @@ class FormatPicture:
             for name in ("names", "name"):
                 artists[name].set(text=rounding.format.name, y=row)
             self._draw_range(artists, rounding, row)
-            self._draw_ruler(artists, rounding, row, *ends)
+            self._draw_ruler(artists, rounding, row, *ends, known)
         for axes, top in ((self.ranges, 0.5), (self.rulers, 0.75)):
             axes.set_ylim(len(roundings) - 0.5, -top)
         for line, place in zip(self.asked, (_place(value), value)):
@@ -376,14 +377,14 @@ class FormatPicture:
         artists["normal"].set(x=normal, width=highest - normal, y=row - 0.25)
         artists["place"].set_data(*([], []) if math.isnan(rounding.result) else ([_place(rounding.result)], [row]))
 
-    def _draw_ruler(self, artists: dict, rounding: Rounding, row: int, low: float, high: float) -> None:
-        numbers = _between(rounding.format, low, high, self.most_marks) if math.isfinite(rounding.value) else []
+    def _draw_ruler(self, artists: dict, rounding: Rounding, row: int, low: float, high: float, known: bool) -> None:
+        numbers = _between(rounding.format, low, high, self.most_marks) if known else []
         artists["band"].set_visible(numbers is None)
         if numbers is None:  # too many
             left, right = max(low, -rounding.format.largest), min(high, rounding.format.largest)
             artists["band"].set(x=left, width=right - left, y=row - 0.18)
         artists["marks"].set_segments([[(number, row - 0.18), (number, row + 0.18)] for number in numbers or ()])
-        inside = low <= rounding.result <= high
+        inside = known and low <= rounding.result <= high
         artists["result"].set_data(*([rounding.result], [row]) if inside else ([], []))
         artists["words"].set(text=f"becomes {rounding}", y=row - 0.46)
 

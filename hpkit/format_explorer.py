@@ -39,7 +39,7 @@ class FormatExplorer(Interactive):
         self._figure, self._following, self.presets = FormatPicture(), False, dict(self.PRESETS)
         if gradient is not None:
             number = _number("gradient", gradient)
-            self.presets[f"{shown_number(number)}, a gradient of your run"] = number
+            self.presets[f"{number:.3g}, a gradient of your run"] = number
         controls = {
             "preset": ipywidgets.Dropdown(options=(_OWN, *self.presets), description="preset"),
             "value": ipywidgets.Text(description="value", continuous_update=False),

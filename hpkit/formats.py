@@ -119,8 +119,7 @@ class Format:
 
         converted = self._convert(values)
         whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32}[converted.element_size()]
-        unused = 8 * converted.element_size() - self.bits
-        unused *= self.dtype is None  # tf32 leaves the last 13 bits of fp32 zero
+        unused = 8 * converted.element_size() - self.bits  # tf32 leaves 13 bits of fp32 zero
         return (converted.view(whole).long() >> unused) & (2**self.bits - 1)
 
     def spacing(self, values):
@@ -286,7 +285,7 @@ def matmul_in_parts(left, right, parts: int):
     """
     lefts, rights = split(left, parts), split(right, parts)
     total = 0
-    for order in reversed(range(parts)):  # small products first: added last, they would round away
+    for order in reversed(range(parts)):  # small products first: only the last sums round at full size
         for part in range(order + 1):
             total = total + lefts[part].float() @ rights[order - part].float()
     return total

@@ -257,6 +257,10 @@ def test_products_of_parts_come_near_fp32(monkeypatch):
     one = float((left.bfloat16().double() @ right.bfloat16().double() - true).norm() / true.norm())
     assert error[1] == pytest.approx(one, rel=1e-3)
     assert 100 < error[1] / error[2] < 2000 and 10 < error[2] / fp32 < 100 and error[3] < 1.5 * fp32
+    lefts, rights, total = split(left, 3), split(right, 3), 0
+    for first, second in ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0)):  # large products first
+        total = total + lefts[first].float() @ rights[second].float()
+    assert error[3] < 0.96 * float((total - true).norm() / true.norm())
     called, matmul = [], torch.Tensor.__matmul__
     monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: called.append(1) or matmul(a, b))
     for parts, products in ((1, 1), (2, 3), (3, 6)):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import hpkit.music as music
 from hpkit.accounting import Accounting, shown_rate
+from hpkit.formats import Format, Rounding, shown_number
 from hpkit.memory import Memory
 from hpkit.rules import shown_bytes
 
@@ -422,3 +423,129 @@ class OrderPicture:
         self.heads[0].set_text("your order")
         self.heads[1].set_text("the answer" if truth else "the answer: not yet shown")
         return _picture(self.figure, f"Your order: {', '.join(guess)}; the answer: {', '.join(truth) if truth else 'not yet shown'}.")
+
+
+class FormatPicture:
+    """One number in several formats: its place in their ranges, and close up on rulers of the numbers they have."""
+
+    height = 4.6
+    most_marks = 130  # more on a ruler are drawn as a band
+
+    def __init__(self):
+        from matplotlib.collections import LineCollection
+
+        # Texts of our own instead of ticks and titles, whose places matplotlib computes anew: that doubles a redraw.
+        self.figure = _figure(self.height, layout=None)
+        self.ranges, self.rulers = (self.figure.add_axes((0.12, bottom, 0.86, height)) for bottom, height in ((0.7, 0.24), (0.08, 0.5)))
+        self.titles = [self.figure.text(0.12, y, "") for y in (0.955, 0.595)]
+        self.asked = [axes.axvline(0, color="black", linestyle="--", linewidth=1.2) for axes in (self.ranges, self.rulers)]
+        self.rows = [self._row(LineCollection([], colors=colour, linewidths=1.6), colour) for colour in (BLUE, ORANGE, GREEN, GREY)]
+        self.scales = [_scale(axes, 10) for axes in (self.ranges, self.rulers)]
+        tens = range(-40, 40, 10)
+        _graduate(self.scales[0], {_ZERO: "0", **{ten: f"1e{ten}" if ten else "1" for ten in tens}, _INF: "inf"})
+        self.ranges.set_xlim(_ZERO - 2, _INF + 2)
+
+    def _row(self, marks, colour: str) -> dict:
+        marker = dict(color="black", marker="D", markersize=8, markerfacecolor="white", linestyle="", clip_on=False)
+        below = dict(facecolor="white", edgecolor=colour, hatch="////", linewidth=1)
+        box = dict(facecolor="white", edgecolor="none", pad=1)
+        across, name = self.rulers.get_yaxis_transform(), dict(ha="right", va="center")
+        return {
+            "normal": self.ranges.barh(0, 1, height=0.5, color=colour)[0],
+            "subnormal": self.ranges.barh(0, 1, height=0.5, **below)[0],
+            "place": self.ranges.plot([], [], **marker)[0],
+            "marks": self.rulers.add_collection(marks),
+            "band": self.rulers.barh(0, 1, height=0.36, color=colour, alpha=0.45)[0],
+            "result": self.rulers.plot([], [], **marker)[0],
+            "names": self.ranges.text(-0.015, 0, "", transform=self.ranges.get_yaxis_transform(), **name),
+            "name": self.rulers.text(-0.015, 0, "", transform=across, **name),
+            "words": self.rulers.text(0.004, 0, "", transform=across, va="center", fontsize=9.5, bbox=box),
+        }
+
+    def draw(self, roundings: list[Rounding]) -> Picture:
+        """`roundings` are those of one number in three or four formats."""
+        value, coarsest = roundings[0].value, max(roundings, key=lambda rounding: rounding.spacing)
+        known = abs(value) < 2 * max(rounding.format.largest for rounding in roundings)  # not NaN, inf or far beyond every format
+        ends = 0.0, 1.0
+        if known:
+            ends = value - 1.7 * coarsest.spacing, value + 1.7 * coarsest.spacing
+        for row, artists in enumerate(self.rows):
+            for artist in artists.values():
+                artist.set_visible(row < len(roundings))
+        for row, (artists, rounding) in enumerate(zip(self.rows, roundings)):
+            for name in ("names", "name"):
+                artists[name].set(text=rounding.format.name, y=row)
+            self._draw_range(artists, rounding, row)
+            self._draw_ruler(artists, rounding, row, *ends, known)
+        for axes, top in ((self.ranges, 0.5), (self.rulers, 0.75)):
+            axes.set_ylim(len(roundings) - 0.5, -top)
+        for line, place in zip(self.asked, (_place(value), value)):
+            line.set_xdata([place, place])
+            line.set_visible(not math.isnan(value))
+        self.asked[1].set_visible(known)
+        self.rulers.set_xlim(*ends)
+        numbers = _between(coarsest.format, value - 1.4 * coarsest.spacing, value + 1.4 * coarsest.spacing, 9) if known else []
+        numbers = numbers[:: 1 + (len(numbers) > 4)]  # so that the labels do not meet
+        _graduate(self.scales[1], {number: shown_number(number) for number in numbers})
+        ranges = f"range{' of magnitudes' * (math.copysign(1, value) < 0)}, subnormal numbers hatched"
+        ranges += f"; dashed: {shown_number(value)}" * (not math.isnan(value))
+        close = f"the numbers each has; below, those of {coarsest.format.name}" if known else "no numbers to show"
+        _say(self.titles, [ranges, f"close up: {close}"])
+        words = "; ".join(f"{rounding.format.name} {rounding}" for rounding in roundings)
+        return _picture(self.figure, f"{shown_number(value)} in {len(roundings)} formats: {words}.")
+
+    def _draw_range(self, artists: dict, rounding: Rounding, row: int) -> None:
+        format = rounding.format
+        lowest, normal, highest = (math.log10(end) for end in (format.smallest_subnormal, format.smallest_normal, format.largest))
+        artists["subnormal"].set(x=lowest, width=normal - lowest, y=row - 0.25)
+        artists["normal"].set(x=normal, width=highest - normal, y=row - 0.25)
+        artists["place"].set_data(*([], []) if math.isnan(rounding.result) else ([_place(rounding.result)], [row]))
+
+    def _draw_ruler(self, artists: dict, rounding: Rounding, row: int, low: float, high: float, known: bool) -> None:
+        numbers = _between(rounding.format, low, high, self.most_marks) if known else []
+        artists["band"].set_visible(numbers is None)
+        if numbers is None:  # too many
+            left, right = max(low, -rounding.format.largest), min(high, rounding.format.largest)
+            artists["band"].set(x=left, width=right - left, y=row - 0.18)
+        artists["marks"].set_segments([[(number, row - 0.18), (number, row + 0.18)] for number in numbers or ()])
+        inside = known and low <= rounding.result <= high
+        artists["result"].set_data(*([rounding.result], [row]) if inside else ([], []))
+        artists["words"].set(text=f"becomes {rounding}", y=row - 0.46)
+
+
+#: Where 0 and inf stand on an axis of powers of ten.
+_ZERO, _INF = -51.0, 44.0
+
+
+def _place(value: float) -> float:
+    """log10 of the magnitude; what is beyond every format stands next to 0 or inf."""
+    if not value or not math.isfinite(value):
+        return _INF if value else _ZERO
+    return min(max(math.log10(abs(value)), _ZERO + 2), _INF - 2)
+
+
+def _scale(axes, most: int) -> list:
+    """A line along the lower edge, its marks, and up to `most` texts below it."""
+    axes.set_axis_off()
+    axes.plot([0, 1], [0, 0], color="black", linewidth=1, transform=axes.transAxes, clip_on=False)
+    along = dict(transform=axes.get_xaxis_transform(), clip_on=False)
+    marks = axes.plot([], [], color="black", linestyle="", marker=3, markersize=4, **along)[0]  # 3: a tick downwards
+    y = -0.023 / axes.get_position().height  # as far below either axes
+    return [marks, *(axes.text(0, y, "", ha="center", va="top", **along) for _ in range(most))]
+
+
+def _graduate(scale: list, words: dict[float, str]) -> None:
+    marks, *texts = scale
+    marks.set_data(list(words), [0] * len(words))
+    for text in texts:
+        text.set_text("")
+    for text, (place, said) in zip(texts, words.items()):
+        text.set(text=said, x=place)
+
+
+def _between(format: Format, low: float, high: float, most: int) -> list[float] | None:
+    """The finite numbers from `low` to `high`; None when there are more than `most`."""
+    first, last = format.place([low, high]).tolist()
+    if last - first > most:
+        return None
+    return [number for number in format.at(range(first, last + 1)).tolist() if low <= number <= high and math.isfinite(number)]

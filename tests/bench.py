@@ -16,6 +16,7 @@ from transformers.utils import logging
 from hpkit.capability import decide, forget_32bit_overrides, probe
 from hpkit.corpus import encode, load_corpus, pack
 from hpkit.finetune import _make_trainer
+from hpkit.format_explorer import FormatExplorer
 from hpkit.model import load_model
 from hpkit.recipe import NOTES, STARTER
 from hpkit.records import load_runs
@@ -137,6 +138,7 @@ def widgets() -> None:
             ScheduleExplorer(NOTES.replace(gradient_accumulation_steps=1), 52_000), "learning_rate", rates
         ),
         "MemoryExplorer, batch": redraw(memory, "per_device_train_batch_size", batches),
+        "FormatExplorer, 32 bits": redraw(FormatExplorer(format="fp32"), "value", [k / 7 for k in range(1, 41)]),
         "Prediction, a number": redraw(number, "number", [k / 40 for k in range(40)]),
     }
     began = time.perf_counter()

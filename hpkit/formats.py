@@ -1,0 +1,291 @@
+"""fp32, fp16, bf16 and, as an outlook, tf32 and two 8-bit formats, bit by bit: fields, range, spacing, rounding.
+
+torch does the rounding; the tests hold it against ml_dtypes and exact fractions. Bit patterns are int64 tensors. Values are
+float64 tensors: float64 holds every number of every format.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hpkit.errors import BadInput
+
+
+class Fields(NamedTuple):
+    """The three fields of bit patterns as int64 tensors, and the float64 values they make; shapes as the patterns'."""
+
+    sign: object
+    exponent: object
+    mantissa: object
+    value: object
+
+
+@dataclass(frozen=True)
+class Format:
+    """A binary floating-point format: one sign bit, then `exponent_bits`, then `mantissa_bits`.
+
+    `dtype` is torch's name for it. tf32 has none: it is how a GPU reads fp32 for a product. `has_inf` is false where the
+    largest exponent holds numbers too, and NaN alone has all bits set (E4M3). Methods take a number or a tensor of any
+    shape, and raise BadInput for anything else.
+    """
+
+    name: str
+    exponent_bits: int
+    mantissa_bits: int
+    dtype: str | None
+    has_inf: bool = True
+
+    @property
+    def bits(self) -> int:
+        return 1 + self.exponent_bits + self.mantissa_bits
+
+    @property
+    def bias(self) -> int:
+        """What is taken off the exponent field."""
+        return 2 ** (self.exponent_bits - 1) - 1
+
+    @property
+    def largest(self) -> float:
+        if self.has_inf:
+            return 2.0**self.bias * (2 - self.epsilon)
+        return 2.0 ** (self.bias + 1) * (2 - 2 * self.epsilon)  # the very last pattern is NaN
+
+    @property
+    def smallest_normal(self) -> float:
+        return 2.0 ** (1 - self.bias)
+
+    @property
+    def smallest_subnormal(self) -> float:
+        return self.smallest_normal * self.epsilon
+
+    @property
+    def epsilon(self) -> float:
+        """From 1 to the next number."""
+        return 2.0**-self.mantissa_bits
+
+    @property
+    def digits(self) -> float:
+        """Decimal digits of a normal number: fp32 7.2, fp16 3.3, bf16 2.4."""
+        return (self.mantissa_bits + 1) * math.log10(2)
+
+    @property
+    def exact_integers(self) -> int:
+        """Every whole number up to this one is kept; the next is not."""
+        return 2 ** (self.mantissa_bits + 1)
+
+    def decode(self, patterns) -> Fields:
+        """The fields of bit patterns (whole numbers from 0), and by the formula of IEEE 754 what they make."""
+        import torch
+
+        patterns = torch.as_tensor(patterns, dtype=torch.int64)
+        if (patterns >> self.bits).any():  # of a negative number as well
+            raise BadInput(f"{self.name}: expected patterns from 0 to {2**self.bits - 1}, got {patterns.min()} to {patterns.max()}")
+        sign = patterns >> (self.bits - 1)
+        exponent = (patterns >> self.mantissa_bits) & (2**self.exponent_bits - 1)
+        mantissa = patterns & (2**self.mantissa_bits - 1)
+        # An exponent field of 0 means subnormal: the exponent of 1, without the leading 1.
+        power = 2.0 ** (exponent.clamp(min=1) - self.bias).double()
+        value = power * ((exponent > 0).double() + mantissa.double() * self.epsilon)
+        top = exponent == 2**self.exponent_bits - 1
+        if self.has_inf:
+            value = torch.where(top, torch.where(mantissa == 0, math.inf, math.nan), value)
+        else:
+            value = torch.where(top & (mantissa == 2**self.mantissa_bits - 1), math.nan, value)
+        return Fields(sign, exponent, mantissa, torch.where(sign == 1, -value, value))
+
+    def _convert(self, values):
+        """As a tensor of the format's own dtype; of tf32, fp32 rounded."""
+        import torch
+
+        # A float64 goes through fp32, as in torch's and ml_dtypes' own conversions, and as weights and gradients do.
+        values = _float64(values).float()
+        if self.dtype:
+            return values.to(getattr(torch, self.dtype))
+        # No library has tf32. In float64 nothing but torch.round rounds here: ties to even; beyond the largest, fp32's inf.
+        steps = self.spacing(values)
+        return ((values.double() / steps).round() * steps).float()
+
+    def round(self, values):
+        """The nearest number of this format, ties to even, as float64.
+
+        Too large a number becomes inf. E4M3 has no inf: torch 2.13 stops at 448 there, ml_dtypes makes it NaN. A GPU's own
+        rounding to tf32 may treat ties otherwise. A float64 is rounded to fp32 first.
+        """
+        return self._convert(values).double()
+
+    def pattern(self, values):
+        """The bits of the rounded values as whole numbers. NaN has many patterns, and libraries differ in which they take."""
+        import torch
+
+        converted = self._convert(values)
+        whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32}[converted.element_size()]
+        unused = 8 * converted.element_size() - self.bits  # tf32 leaves 13 bits of fp32 zero
+        return (converted.view(whole).long() >> unused) & (2**self.bits - 1)
+
+    def spacing(self, values):
+        """From a magnitude to the next larger number; beyond the range, as at its end. float64."""
+        import torch
+
+        magnitude = _float64(values).abs().clamp(self.smallest_normal, self.largest)
+        step = 2.0 ** (torch.frexp(magnitude).exponent - 1 - self.mantissa_bits).double()
+        return torch.where(magnitude.isnan(), math.nan, step)
+
+    def neighbours(self, values):
+        """(below, above): the nearest numbers strictly less and strictly greater, as float64.
+
+        After the largest comes inf, and in E4M3 nothing: NaN. Of inf, inf is its own neighbour.
+        """
+        import torch
+
+        values = _float64(values)
+        nearest, place = self.round(values), self.place(values)
+        end = int(self.place(self.largest)) + 1
+        below, above = (self.at((place + step).clamp(-end, end)) for step in (-1, 1))
+        below = torch.where(nearest < values, nearest, below)
+        above = torch.where(nearest > values, nearest, above)
+        return torch.where(values.isnan(), math.nan, below), torch.where(values.isnan(), math.nan, above)
+
+    def place(self, values):
+        """Where the rounded value stands among the format's numbers, counted from 0, negative ones below; int64."""
+        import torch
+
+        pattern = self.pattern(values)
+        magnitude = pattern & (2 ** (self.bits - 1) - 1)
+        return torch.where(pattern == magnitude, magnitude, -magnitude)
+
+    def at(self, places):
+        """The values at places that `place` gives."""
+        import torch
+
+        places = torch.as_tensor(places, dtype=torch.int64)
+        return self.decode(torch.where(places < 0, 2 ** (self.bits - 1) - places, places)).value
+
+    def relative_error(self, values):
+        """|rounded - value| / |value|, float64: 1 where a number becomes 0, inf where it becomes inf, 0 for 0 itself."""
+        import torch
+
+        values = _float64(values)
+        error = (self.round(values) - values).abs() / values.abs()
+        return torch.where((values == 0) | values.isinf() & (self.round(values) == values), 0.0, error)
+
+    def written(self, pattern: int) -> str:
+        """One pattern with its fields apart: `0 01111011 1001101`."""
+        digits = f"{int(pattern):0{self.bits}b}"
+        return f"{digits[0]} {digits[1 : 1 + self.exponent_bits]} {digits[1 + self.exponent_bits :]}"
+
+    def formula(self, pattern: int) -> str:
+        """How the fields of one pattern make its value: `2^(123 - 127) x (1 + 77/128) = 0.100097656`."""
+        sign, exponent, mantissa, value = (part.item() for part in self.decode(pattern))
+        if math.isnan(value):
+            return "an exponent of ones and a mantissa " + ("that is not 0: NaN" if self.has_inf else "of ones: NaN")
+        minus = "-" * sign
+        if math.isinf(value):
+            return f"an exponent of ones and a mantissa of 0: {minus}inf"
+        share = f"{mantissa}/{2**self.mantissa_bits}"
+        power, share = (f"{exponent}", f"(1 + {share})") if exponent else ("1", share)
+        return f"{minus}2^({power} - {self.bias}) x {share} = {shown_number(value)}" + ", subnormal" * (not exponent and mantissa > 0)
+
+
+def _float64(values):
+    import torch
+
+    try:
+        return torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise BadInput(f"expected a number, or a tensor of numbers, within float64's range; got {values!r:.60}") from None
+
+
+FORMATS = {
+    format.name: format
+    for format in (
+        Format("fp32", 8, 23, "float32"),
+        Format("fp16", 5, 10, "float16"),
+        Format("bf16", 8, 7, "bfloat16"),
+        Format("tf32", 8, 10, None),
+        Format("fp8 E4M3", 4, 3, "float8_e4m3fn", has_inf=False),
+        Format("fp8 E5M2", 5, 2, "float8_e5m2"),
+    )
+}
+
+
+class Rounding(NamedTuple):
+    """What one number becomes in one format: the nearest number there, its bits, its neighbours, the relative error."""
+
+    format: Format
+    value: float
+    result: float
+    pattern: int
+    below: float
+    above: float
+    spacing: float
+    error: float
+
+    def __str__(self):
+        largest, smallest = self.format.largest, self.format.smallest_subnormal
+        if math.isnan(self.result):
+            return "NaN"
+        if abs(self.value) > largest and not self.format.has_inf:
+            return f"{self.result:g}, its largest number: it has no inf"
+        if self.value and not self.result:
+            return f"{self.result:g}, for it is not above half the smallest number, {shown_number(smallest)}"
+        if math.isinf(self.result) and math.isfinite(self.value):
+            return f"{self.result:g}, for it is too far beyond the largest number, {shown_number(largest)}"
+        exact = "exact" if self.error == 0 else f"relative error {self.error:.2g}"
+        subnormal = ", subnormal" * (0 < abs(self.result) < self.format.smallest_normal)
+        return f"{shown_number(self.result)}, {exact}{subnormal}"
+
+
+def rounding(value: float, format: Format) -> Rounding:
+    """Raises BadInput for what is no number."""
+    numbers = (format.round(value), format.pattern(value), *format.neighbours(value), format.spacing(value), format.relative_error(value))
+    return Rounding(format, float(value), *(number.item() for number in numbers))
+
+
+def shown_number(value: float) -> str:
+    """Nine significant digits, which tell any two numbers of fp32 or a smaller format apart."""
+    return f"{value:.9g}"
+
+
+# What arithmetic in these formats does.
+
+
+def running_sums(terms, format: Format):
+    """The sum after each of `terms` (n, …), every sum rounded to the format; shape as terms, float64.
+
+    As an accumulator of that format works: term by term. `torch.sum` keeps its accumulator in fp32, and adds in pieces.
+    """
+    import torch
+
+    total, sums = torch.zeros(terms.shape[1:], dtype=torch.float64), torch.empty(terms.shape, dtype=torch.float64)
+    for step, term in enumerate(terms.double()):
+        total = sums[step] = format.round(total + term)
+    return sums
+
+
+def split(values, parts: int) -> list:
+    """fp32 values as `parts` bf16 tensors, each the rounding of what the ones before left over.
+
+    Three make up fp32 exactly: 3 x 8 significant bits are its 24. Not so where the last part falls below bf16's
+    smallest number, or a value is larger than bf16's largest. Raises BadInput for no parts.
+    """
+    if parts < 1:
+        raise BadInput(f"parts: expected a whole number of 1 or more, got {parts}")
+    result, rest = [], values.float()
+    for _ in range(parts):
+        result.append(rest.bfloat16())
+        rest = rest - result[-1].float()
+    return result
+
+
+def matmul_in_parts(left, right, parts: int):
+    """left @ right (fp32) from bf16 parts alone: 1, 3 or 6 products for 1, 2 or 3 parts; the smallest are left out.
+
+    Henry, Tang and Heinecke, Leveraging the bfloat16 Datatype (2019), arXiv 1904.06376. A bf16 x bf16 product is exact in
+    fp32, so fp32 matrix products stand for hardware that takes bf16 and adds in fp32.
+    """
+    lefts, rights = split(left, parts), split(right, parts)
+    total = 0
+    for order in reversed(range(parts)):  # small products first: only the last sums round at full size
+        for part in range(order + 1):
+            total = total + lefts[part].float() @ rights[order - part].float()
+    return total

@@ -32,9 +32,9 @@ def code_book(kind: str, signed: bool):
 
 @dataclass(frozen=True)
 class Quantized:
-    """A tensor in 8 bits: `before` in fp32, its `codes` (uint8, the same shape), and the fp32 `scales`, one per block.
+    """A tensor in 8 bits, in numpy and flat: `before` in fp32, its `codes` (uint8), the fp32 `scales`, one per block.
 
-    `block_size` in values; the last block may be shorter. `book` is the code book, 256 values.
+    `block_size` in values; the last block may be shorter. `book` is the code book, 256 values; `after` what comes back.
     """
 
     before: object
@@ -42,49 +42,51 @@ class Quantized:
     scales: object
     book: object
     block_size: int
-
-    @cached_property
-    def after(self):
-        """The values as they come back, fp32."""
-        from bitsandbytes.functional import dequantize_blockwise
-
-        return dequantize_blockwise(self.codes, absmax=self.scales, code=self.book, blocksize=self.block_size)
+    after: object
 
     @cached_property
     def normalized(self):
-        """Each value's size divided by its block's scale, from 0 to 1, flat: what is rounded to the code book."""
-        scales = self.scales.clamp(min=1e-38).repeat_interleave(self.block_size)
-        return self.before.abs().flatten() / scales[: self.before.numel()]
+        """Each value's size divided by its block's scale, from 0 to 1: what is rounded to the code book."""
+        import numpy
+
+        scales = numpy.maximum(self.scales, numpy.float32(1e-38)).repeat(self.block_size)
+        return abs(self.before) / scales[: len(self.before)]
 
     @cached_property
     def relative_error(self):
-        """|after - before| / |before| of each value, flat; NaN where a value was zero before."""
-        error = (self.after - self.before).abs().flatten() / self.before.abs().flatten()
-        return error.masked_fill(self.before.flatten() == 0, float("nan"))
+        """|after - before| / |before| of each value; NaN where a value was zero before."""
+        import numpy
+
+        error = numpy.full(len(self.before), numpy.nan, numpy.float32)
+        return numpy.divide(abs(self.after - self.before), abs(self.before), out=error, where=self.before != 0)
 
     @property
     def mean_absolute_error(self) -> float:
-        return (self.after - self.before).abs().mean().item()
+        return float(abs(self.after - self.before).mean(dtype=float))
 
-    @property
+    @cached_property
     def mean_relative_error(self) -> float:
-        """Over all values that are not zero; NaN where all are."""
-        return self.relative_error.nanmean().item()
+        """Over the values that are not zero before; NaN where none is."""
+        return _mean(self.relative_error[self.before != 0])
 
     @property
     def became_zero(self) -> float:
         """The share, 0 to 1, of the values not zero before that come back as zero."""
-        return (self.after[self.before != 0] == 0).double().mean().item()
+        return _mean(self.after[self.before != 0] == 0)
 
     @property
     def half_wrong(self) -> float:
         """The share, 0 to 1, of the values not zero before that come back wrong by half their size or more."""
-        return (self.relative_error[self.before.flatten() != 0] >= 0.5).double().mean().item()
+        return _mean(self.relative_error[self.before != 0] >= 0.5)
 
     @property
     def bytes(self) -> int:
         """A byte for each code and four for each scale; the code book, 1,024 bytes, serves all tensors and is left out."""
         return self.codes.nbytes + self.scales.nbytes
+
+
+def _mean(values) -> float:
+    return float(values.mean(dtype=float)) if len(values) else float("nan")
 
 
 def quantize(tensor, block_size: int | None = 256, book: str = "dynamic", signed: bool = True, rounding: str = "nearest") -> Quantized:
@@ -95,12 +97,12 @@ def quantize(tensor, block_size: int | None = 256, book: str = "dynamic", signed
     the code, which rounds as well above some 1e-4 of a block's scale; what is smaller, zero too, comes back as 2e-5 of
     it. Raises BadInput for an empty tensor, values that are not finite, and negative ones in an unsigned book.
     """
-    import bitsandbytes  # noqa: F401  it registers the operator
     import torch
+    from bitsandbytes.functional import dequantize_blockwise  # and the operators are registered
 
     points = code_book(book, signed)
     _check("rounding", rounding, ROUNDINGS)
-    values = tensor.detach().float().cpu().contiguous()
+    values = tensor.detach().float().cpu().flatten()
     if not values.numel() or not values.isfinite().all():
         raise BadInput(f"tensor: expected finite values, got {'some that are not' if values.numel() else 'none'}")
     if not signed and values.min() < 0:
@@ -113,7 +115,8 @@ def quantize(tensor, block_size: int | None = 256, book: str = "dynamic", signed
         codes, scales = operator(values, points, size)
     else:  # passes by the kernel registered for the CPU
         codes, scales = operator._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, values, points, size)
-    return Quantized(values, codes, scales, points, size)
+    after = dequantize_blockwise(codes, absmax=scales, code=points, blocksize=size)
+    return Quantized(values.numpy(), codes.numpy(), scales.numpy(), points.numpy(), size, after.numpy())
 
 
 def with_outlier(tensor, factor: float):
@@ -133,14 +136,12 @@ class Harm(NamedTuple):
 
 def harm(without: Quantized, spoilt: Quantized, place: int) -> Harm:
     """Compare the quantization of a tensor with that of the same tensor `with_outlier` at `place`, which is left out."""
-    import torch
+    import numpy
 
-    others = torch.arange(without.before.numel()) != place
-    first = place // without.block_size * without.block_size
-    block = torch.arange(first, min(first + without.block_size, without.before.numel()))
-    block = block[block != place]
-    changed = (without.after.flatten() != spoilt.after.flatten())[others].sum().item()
-    return Harm(changed, *(one.relative_error[block].nanmean().item() for one in (without, spoilt)))
+    others = numpy.arange(len(without.before)) != place
+    block = others & (numpy.arange(len(without.before)) // without.block_size == place // without.block_size) & (without.before != 0)
+    changed = int((without.after != spoilt.after)[others].sum())
+    return Harm(changed, _mean(without.relative_error[block]), _mean(spoilt.relative_error[block]))
 
 
 # What a live optimizer holds.
@@ -168,7 +169,7 @@ def state_table(trainer) -> list[Held]:
             "trainer: expected one whose optimizer holds states, got one before its first update; train it, such as with trained"
         )
     reasons, rows, books = {}, [], {}
-    for held in optimizer_states(parameters_of(model), trainer.args.optim, str(model.dtype).removeprefix("torch.")):
+    for held in optimizer_states(parameters_of(model), trainer.args.optim.value, str(model.dtype).removeprefix("torch.")):
         reasons.setdefault((held.name, held.dtype), held.reason)
     for name, weight in model.named_parameters():
         own = {key: value for key, value in state.get(weight, {}).items() if not key.startswith("qmap")}
@@ -196,7 +197,9 @@ def averages(trainer) -> dict[str, dict]:
     keys, state = ("exp_avg", "exp_avg_sq"), trainer.optimizer.state if trainer.optimizer else {}
     held = {name: state[weight] for name, weight in trainer.model.named_parameters() if weight in state}
     if not held or not all(key in own for own in held.values() for key in keys):
-        raise BadInput(f"trainer: expected one trained with optim adamw_torch, got {trainer.args.optim}, which holds no {keys[0]} now")
+        raise BadInput(
+            f"trainer: expected one trained with optim adamw_torch, got {trainer.args.optim.value}, which holds no {keys[0]} now"
+        )
     return {name: {key: own[key].detach().float().cpu().clone() for key in keys} for name, own in held.items()}
 
 

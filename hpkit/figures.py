@@ -304,7 +304,7 @@ class OrderPicture:
 class QuantizationPicture:
     """A tensor in 8 bits: where its values lie among the code points, how wrong each size comes back, and each block."""
 
-    height = 5.6
+    height = 5.2
     #: Exponents of ten of a value's share of its block's scale, in tenths; what is smaller counts in the first.
     low, bins = -9, 90
 
@@ -313,9 +313,9 @@ class QuantizationPicture:
         from matplotlib.ticker import MaxNLocator
 
         self.figure = _figure(self.height, layout=None)
-        self.values = self.figure.add_axes((0.115, 0.61, 0.865, 0.2))
-        self.sizes = self.figure.add_axes((0.115, 0.385, 0.865, 0.2))
-        self.places = self.figure.add_axes((0.115, 0.085, 0.865, 0.19))
+        self.values = self.figure.add_axes((0.115, 0.595, 0.865, 0.2))
+        self.sizes = self.figure.add_axes((0.115, 0.37, 0.865, 0.2))
+        self.places = self.figure.add_axes((0.115, 0.09, 0.865, 0.17))
         edges = [self.low + k / 10 for k in range(self.bins + 1)]
         flat = [0] * self.bins
         self.kept = self.values.stairs(flat, edges, fill=True, facecolor=SKY)
@@ -332,12 +332,14 @@ class QuantizationPicture:
             axes.set_xlim(self.low, 0.05)
         self.values.set_xticks(exponents, [])
         self.sizes.set_xticks(exponents, [f"1e{power}" if power else "1" for power in exponents])
-        self.sizes.set_xlabel("|value| divided by the largest of its block")
+        self.sizes.set_xlabel("|value| / largest of its block")
         self.values.set_ylabel("values (%)")
+        self.values.yaxis.set_label_coords(-0.1, 0.5)
         for axes in (self.sizes, self.places):
             axes.set_ylabel("relative error")
+            axes.yaxis.set_label_coords(-0.1, 0.5)
         self.places.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        self.places.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        self.places.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         self.values.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         for axes in (self.values, self.sizes, self.places):
             axes.grid(alpha=0.3)
@@ -404,19 +406,19 @@ class QuantizationPicture:
         self.places.set_xlim(0, count)
         self._scale(self.places, numpy.concatenate([self.by_place.get_ydata(), self.without.get_ydata()]))
         group = width // quantized.block_size
-        self.places.set_xlabel("place in the tensor" + (f" (mean of {group} blocks each)" if group > 1 else " (mean of each block)"))
+        self.places.set_xlabel("place in the tensor" + f" (mean of {group} blocks each)" * (group > 1))
         self.outlier.set_data([], []) if outlier is None else self.outlier.set_data([outlier], [self.places.get_ylim()[1]])
 
     @staticmethod
     def _scale(axes, exponents) -> None:
-        """Whole powers of ten around what is drawn, four of them named at most."""
+        """Whole powers of ten around what is drawn, three of them named at most."""
         import numpy
 
         drawn = [float(value) for value in exponents if numpy.isfinite(value)] or [-2.0]
         low, high = math.floor(min(drawn)), math.ceil(max(drawn))
         high = max(high, low + 1)
         axes.set_ylim(low, high)
-        ticks = range(low, high + 1, math.ceil((high - low) / 3))
+        ticks = range(low, high + 1, math.ceil((high - low) / 2))
         axes.set_yticks(ticks, [f"{10.0 ** (tick + 2):g} %" if tick < 2 else f"1e{tick + 2} %" for tick in ticks])
 
 

@@ -40,7 +40,7 @@ def check(explorer) -> None:
     assert figure.zero.get_data().values.sum() == pytest.approx(100 * (expected.after == 0)[expected.before != 0].mean())
     # Each drawn block's error, in powers of ten, is that of its values.
     starts, drawn = figure.by_place.get_data()
-    for number in (0, len(starts) // 2, len(starts) - 2):
+    for number in (0, (len(starts) - 2) // 2, len(starts) - 2):
         block = error[int(starts[number]) : int(starts[number + 1])]
         assert 10 ** drawn[number] == pytest.approx(numpy.nanmean(block.astype(float)), rel=1e-4)
     assert len(starts) == len(expected.scales) + 1 and starts[-1] == tensor.numel()

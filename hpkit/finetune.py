@@ -3,7 +3,7 @@
 A run's folder fills in this order: `started.json` (what was asked for), samples and loss before, checkpoints,
 samples and model after, and last of all `run.json`. A folder with `run.json` holds a finished run.
 
-`train(recipe, model, corpus) -> Run` takes the same path and leaves nothing on disk.
+`train(recipe, model, corpus) -> Run` takes the same path and leaves nothing on disk; `trained` returns the live Trainer.
 """
 
 import dataclasses
@@ -198,6 +198,21 @@ def train(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "airds
         verdicts = [music.judge(text) for text in _sample_tunes(trainer, job, after)]
         measured = {"eval_loss_before": before, "bars_valid_before": None, "tunes_parsed_before": None}
         return _as_run(job, request, trainer, trained, measured | {"eval_loss_after": after} | _tally("after", verdicts))
+
+
+def trained(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "airdsAirs"):
+    """The Trainer of `train` after its last update, live: `.model`, and `.optimizer` with its states.
+
+    Nothing is evaluated, sampled, said or saved. Raises BadInput.
+    """
+    with _quiet_transformers(), tempfile.TemporaryDirectory() as out:
+        request = {"model": model, "corpus": str(corpus)}
+        job = _prepare(recipe, request, Path(out), lambda line: None, save_strategy="no", eval_strategy="no")
+        stop = StopSignal()  # never installed, as in train
+        callback = _make_callback(stop, job.accounting, None, False)
+        trainer = _make_trainer(job.model, job.tokenizer, job.train, job.evaluation, job.arguments, callback)
+        _train(trainer, recipe, None, callback, stop)
+        return trainer
 
 
 class _Job(NamedTuple):

@@ -55,7 +55,7 @@ class FormatExplorer(Interactive):
         for button in self._buttons:
             button.observe(self._follow, "value")
         self._arrange(FORMATS["bf16"])
-        super().__init__(controls, FormatPicture.height, dict(value=value, format=format), extra=(board,))
+        super().__init__(controls, dict(value=value, format=format), extra=(board,))
         for button in self._buttons:
             button.observe(self._changed, "value")
 

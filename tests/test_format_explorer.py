@@ -222,8 +222,6 @@ def test_same_state_same_bytes():
     explorer.set(value="0.1", format="bf16")
     assert explorer.picture == first == FormatExplorer().picture
     assert b64encode(first.png).decode() in explorer._image.value
-    height = int(explorer._image.layout.height.removesuffix("px"))
-    assert 0 <= height - int.from_bytes(first.png[20:24], "big") <= 10
 
 
 def test_every_control_is_core_named_and_fits():

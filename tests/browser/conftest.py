@@ -60,7 +60,7 @@ def lab(tmp_path_factory):
     with log.open("w") as out:
         server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=out, stderr=out)
     try:
-        for _ in range(240):
+        for _ in range(720):
             if server.poll() is None:
                 try:
                     urlopen(f"{lab.url}/api").close()
@@ -68,7 +68,7 @@ def lab(tmp_path_factory):
                 except URLError:
                     time.sleep(0.25)
         else:
-            pytest.fail(f"JupyterLab did not start within a minute:\n{log.read_text()[-2000:]}", pytrace=False)
+            pytest.fail(f"JupyterLab did not start in three minutes:\n{log.read_text()[-2000:]}", pytrace=False)
         yield lab
     finally:
         server.terminate()  # it takes its kernels along

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
@@ -16,7 +17,7 @@ from urllib.request import urlopen
 
 import nbformat
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Error, expect, sync_playwright
 
 #: Of a test that failed, the page as it was then.
 FAILED = Path(__file__).parent / "failed"
@@ -138,5 +139,6 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.failed and "page" in item.funcargs:
         FAILED.mkdir(exist_ok=True)
-        item.funcargs["page"].screenshot(path=FAILED / f"{item.name}.png")
+        with suppress(Error):  # the page may be what is broken
+            item.funcargs["page"].screenshot(path=FAILED / f"{item.name}.png")
     return report

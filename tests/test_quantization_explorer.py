@@ -7,7 +7,7 @@ import torch
 from hpkit.blockwise import quantize, with_outlier
 from hpkit.errors import BadInput
 from hpkit.interactive import Interactive
-from hpkit.quantization import WHOLE, QuantizationExplorer
+from hpkit.quantization_explorer import WHOLE, QuantizationExplorer
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,11 @@
-# make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.  make bench: speed.
+# make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.
+# make bench: speed.  make notebooks: execute and store them.
 # Each makes .venv first, and installs only when the requirements have changed.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: lab finetune test bench chromium
+.PHONY: lab finetune test bench notebooks chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
@@ -17,10 +18,14 @@ test: $(INSTALLED) chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 HPKIT_CACHE=$$(mktemp -d) $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 bench: $(INSTALLED) chromium
 	$(BIN)/python tests/bench.py
 	$(BIN)/python -m pytest -s tests/browser/bench.py
+
+notebooks: $(INSTALLED)
+	$(BIN)/python notebooks/build.py
 
 # The browser of the tests, where it is missing and Debian's package may be installed.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)

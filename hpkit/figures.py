@@ -7,7 +7,8 @@ everything that can differ is set at each drawing, so that the same numbers give
 import io
 import math
 import statistics
-from typing import NamedTuple
+from base64 import b64encode
+from dataclasses import dataclass
 
 import hpkit.music as music
 from hpkit.accounting import Accounting, shown_rate
@@ -22,11 +23,15 @@ BLUE, ORANGE, GREY, GREEN, SKY = "#0072B2", "#D55E00", "#666666", "#009E73", "#5
 _MOST_POINTS = 1500
 
 
-class Picture(NamedTuple):
-    """A picture and what it shows in words."""
+@dataclass(frozen=True)  # of a tuple IPython would show the bytes
+class Picture:
+    """A picture and what it shows in words. In a notebook it is shown, and its words are what a test compares."""
 
     png: bytes
     alt: str
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        return {"image/png": b64encode(self.png).decode(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
 def _figure(height: float, layout: str | None = "constrained"):
@@ -135,6 +140,28 @@ def _key(figure, marks: list) -> list:
 def _say(texts: list, words: list[str]) -> None:
     for text, said in zip(texts, words):
         text.set_text(said)
+
+
+def schedules_picture(schedules: dict[str, tuple[float, ...]]) -> Picture:
+    """The learning rates of several schedules side by side: a name, and the rate after 0, 1, 2, ... updates."""
+    rows = math.ceil(len(schedules) / 3)
+    figure = _figure(0.3 + 1.35 * rows)
+    panels = figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat
+    highest = max(map(max, schedules.values()))
+    parts = []
+    for axes, (name, rates) in zip(panels, schedules.items()):
+        axes.plot(rates, color=BLUE)
+        axes.set_title(name, fontsize=9)
+        axes.set_ylim(-0.05 * highest, 1.1 * highest)
+        axes.set_yticks([0, highest], ["0", _rate(highest)])
+        axes.grid(alpha=0.3)
+        peak = max(range(len(rates)), key=rates.__getitem__)
+        parts.append(
+            f"{name} begins at {_rate(rates[0])}, is highest at {_rate(rates[peak])} after update {peak}, ends at {_rate(rates[-1])}"
+        )
+    figure.supxlabel("updates done", fontsize=10)
+    figure.supylabel("learning rate", fontsize=10)
+    return _picture(figure, f"{len(schedules)} schedules over {len(rates) - 1} updates: {'; '.join(parts)}.")
 
 
 class SchedulePicture:

@@ -162,7 +162,7 @@ class Interactive:
         words = "The picture and the words below belong to the setting before." if stale else ""
         self._error.value = f'<p role="alert"><b>Not possible:</b> {html.escape(message)}. {words}</p>'
         if stale:
-            self._image.value = _image(self.picture._replace(alt=f"Out of date: {self.picture.alt}"), opacity=0.35)
+            self._image.value = _image(Picture(self.picture.png, f"Out of date: {self.picture.alt}"), opacity=0.35)
 
     def _ipython_display_(self) -> None:
         """A still picture, which needs no kernel and no widget state; then the live widget, which hides it.

@@ -10,6 +10,7 @@ from hpkit.finetune import Run
 from hpkit.hyperparameters import recipe_table
 from hpkit.music import judge
 from hpkit.recipe import STARTER
+from hpkit.records import load_grids, load_runs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +39,13 @@ def test_the_check_it_shows_is_what_the_command_prints(capsys):
     printed = capsys.readouterr().out
     for part in shown.split("…\n"):
         assert part in printed
+
+
+def test_the_recorded_runs_are_as_many_as_it_says():
+    grids = load_grids()
+    assert len(grids) == 8 and f"{len(load_runs())} fine-tunes of the starter in eight grids" in " ".join(README.split())
+    assert f'RunExplorer("learning_rate")  # {len(grids["learning_rate"].points)} settings, three seeds each' in README
+    assert len(grids["learning_rate"].seeds) == 3
 
 
 def test_the_stored_tunes_are_as_good_as_the_stored_run_says():

@@ -1,0 +1,148 @@
+"""The notebooks' exercises: each check computes the right answer, and says of a typical wrong one what it reveals."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hpkit.accounting import account
+from hpkit.errors import BadInput, did_you_mean
+from hpkit.finetune import Run
+from hpkit.interactive import shown_number
+from hpkit.recipe import NOTES
+from hpkit.records import Point, load_grids, record_point
+
+
+class Reply(NamedTuple):
+    """Whether an answer is right, and what it shows."""
+
+    right: bool
+    words: str
+
+    def __repr__(self) -> str:
+        return ("✓ Right. " if self.right else "✗ Not yet. ") + self.words
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A question with a number for an answer, right within one part in a hundred.
+
+    `answer` and `wrong` compute, so that they are never out of date: the right number, and typical wrong ones with what
+    each reveals. `why` explains the right one.
+    """
+
+    notebook: str
+    question: str
+    answer: Callable[[], float]
+    why: str
+    wrong: Callable[[], dict[float, str]]
+
+    def reply(self, answer) -> Reply:
+        if not isinstance(answer, (int, float)) or isinstance(answer, bool):
+            return Reply(False, f"Expected a number, got {answer!r}: put yours in place of the dots")
+        near = [(abs(answer - value) / (abs(value) or 1), words) for value, words in self.wrong().items()]
+        right = abs(answer - self.answer()) <= 0.01 * abs(self.answer())
+        if right:
+            return Reply(True, self.why)
+        distance, words = min(near)
+        return Reply(False, words if distance <= 0.01 else f"{shown_number(answer)} is not it, and no slip that is common")
+
+
+@dataclass(frozen=True)
+class BrokenRun:
+    """A run to be diagnosed from its log and cured by changing one argument. `cured` looks at the new run.
+
+    It returns an empty string for a cure, else what is still wrong. `wrong`: changes that a reader tries first. `point`
+    makes the run as it is broken.
+    """
+
+    notebook: str
+    question: str
+    point: Callable[[], Point]
+    cured: Callable[[Run], str]
+    why: str
+    cure: dict
+    wrong: tuple[dict, ...]
+
+    def reply(self, **changes) -> Reply:
+        """Train with the change, and judge the run: a minute at most. Raises BadInput for a value that cannot be."""
+        point = self.point()
+        recipe = point.recipe.replace(**changes)
+        changed = [name for name, value in vars(recipe).items() if value != getattr(point.recipe, name)]
+        if len(changed) != 1:
+            return Reply(False, f"Change one argument and no more: here {len(changed)} differ from the broken run's")
+        wrong = self.cured(record_point(point._replace(recipe=recipe)))
+        return Reply(not wrong, wrong or self.why)
+
+
+def check_answer(name: str, answer) -> Reply:
+    """Check the answer to an exercise. Raises BadInput for a name that is none."""
+    return _find(name, Exercise).reply(answer)
+
+
+def check_cure(name: str, **changes) -> Reply:
+    """Train a broken run with one argument changed, and say whether that cures it. Raises BadInput."""
+    return _find(name, BrokenRun).reply(**changes)
+
+
+def _find(name: str, kind: type):
+    names = [known for known, exercise in EXERCISES.items() if isinstance(exercise, kind)]
+    if name not in names:
+        raise BadInput(f"exercise: expected one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
+    return EXERCISES[name]
+
+
+# Warmup and schedules.
+
+
+def _usual() -> Point:
+    """The starter's recipe as short as the recorded runs."""
+    return load_grids()["seeds"].points[0]
+
+
+def _reaches_its_rate(run: Run) -> str:
+    rates = [entry["learning_rate"] for entry in run.history if "learning_rate" in entry]
+    share = max(rates) / run.recipe.learning_rate
+    if share > 0.8:
+        return ""
+    asked = run.recipe.learning_rate
+    return f"The highest logged rate is {max(rates):.1e}, {share:.0%} of the {asked:.1e} asked for: warmup still outlasts the run"
+
+
+def _broken_warmup() -> Point:
+    usual = _usual()
+    return usual._replace(recipe=usual.recipe.replace(max_steps=40, warmup_steps=2000))
+
+
+EXERCISES = {
+    "02-updates": Exercise(
+        "02_warmup_and_schedules",
+        "With the notes' recipe and 52,000 examples, how many updates does the run have?",
+        lambda: account(NOTES, 52_000).updates,
+        "52,000 / (8 x 32), rounded up, times two epochs. Warmup of 2,000 would take ten such epochs",
+        lambda: {
+            52_000 / 8 * 2: "That counts batches of 8. An update waits for 32 of them",
+            account(NOTES.replace(num_train_epochs=1), 52_000).updates: "That is one epoch; the notes have two",
+            52_000 * 2: "That counts examples, not updates",
+        },
+    ),
+    "02-peak": Exercise(
+        "02_warmup_and_schedules",
+        "What is the highest learning rate of that run, with the notes' 2,000 updates of warmup?",
+        lambda: account(NOTES, 52_000).peak_learning_rate,
+        "The rate rises by 1e-4 / 2,000 an update, and the run ends long before update 2,000",
+        lambda: {
+            NOTES.learning_rate: "That is the rate asked for. Compare the warmup with the number of updates",
+            NOTES.learning_rate * 2000 / account(NOTES, 52_000).updates: "That is upside down: updates of the run over updates of warmup",
+            NOTES.learning_rate / 2000: "That is the rise of a single update",
+        },
+    ),
+    "02-broken": BrokenRun(
+        "02_warmup_and_schedules",
+        "This run hardly learns. Read its log, change one argument, and let the rate reach what is asked for.",
+        _broken_warmup,
+        _reaches_its_rate,
+        "With a warmup shorter than the run, the rate gets where it should, and falls again",
+        {"warmup_steps": 0.1},
+        ({"learning_rate": 1e-2}, {"weight_decay": 0.0}, {"warmup_steps": 100}),
+    ),
+}

@@ -1,0 +1,126 @@
+"""The notebooks as stored: same head everywhere, outputs that belong to their code, claims and numbers that a cell produced."""
+
+import html
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from hpkit.claims import MIME, ledger_table, load_claims, read_ledger
+from hpkit.exercises import EXERCISES
+from hpkit.hyperparameters import CARDS
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+sys.path.append(str(ROOT / "notebooks"))
+import build  # noqa: E402, the project's own script, in no package
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def stored(request):
+    return request.param, nbformat.read(request.param, as_version=4)
+
+
+def sources(notebook, kind: str) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == kind]
+
+
+def test_there_are_notebooks_and_their_names_are_those_of_the_cards():
+    assert FILES and {file.stem for file in FILES} <= {card.notebook for card in CARDS.values()} | {"00_start_here", "12_your_own_run"}
+
+
+def test_badge_and_set_up_are_the_projects(stored):
+    file, notebook = stored
+    fresh = nbformat.from_dict(notebook)
+    build.stamp(fresh, file.stem)
+    assert [cell.source for cell in fresh.cells] == [cell.source for cell in notebook.cells], "run `make notebooks`"
+    assert notebook.cells[1].source.startswith(f"# {file.stem[:2]} · ")
+
+
+def test_outputs_belong_to_the_code(stored):
+    file, notebook = stored
+    assert notebook.metadata.hpkit.code == build.code_hash(notebook), "the code has changed since it ran: run `make notebooks`"
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
+    assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
+    for cell in cells:
+        if "nbval-check-output" in cell.metadata.get("tags", ()):
+            assert cell.outputs, f"nothing to compare in {cell.source[:60]!r}"
+    assert "widgets" not in notebook.metadata and "widget-view" not in file.read_text(encoding="utf-8")
+    assert file.stat().st_size < 1e6 and set(notebook.metadata.hpkit.versions) == set(build.VERSIONS)
+
+
+def test_cells_are_short_enough_to_read(stored):
+    for source in sources(stored[1], "code"):
+        assert sum(map(bool, source.splitlines())) <= 14 and not re.search(r"shell=True|!pip|%pip", source), source
+
+
+def test_a_changed_cell_is_noticed(stored):
+    notebook = nbformat.from_dict(stored[1])
+    notebook.cells[-2].cell_type, notebook.cells[-2].source = "code", "1 + 1"
+    assert notebook.metadata.hpkit.code != build.code_hash(notebook)
+
+
+def words_of(notebook) -> str:
+    """All that the notebook's code says and shows."""
+    said = sources(notebook, "code")
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        said += [str(output.get("text", "")), *(str(value) for kind, value in output.get("data", {}).items() if kind.startswith("text"))]
+    return html.unescape("\n".join(said))
+
+
+NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w])")
+
+
+def test_prose_states_no_number_that_no_cell_produces(stored):
+    """Numbers of two digits or more in the prose: they stand in a cell or its output, or their sentence names a source."""
+    _, notebook = stored
+    known = {number.replace(",", "") for number in NUMBER.findall(words_of(notebook))}
+    for source in sources(notebook, "markdown")[1:]:
+        for part in re.sub(r"<details>.*?</details>", "", source, flags=re.S).split("\n\n"):
+            if "](" in part:
+                continue
+            for number in NUMBER.findall(re.sub(r"^\*\*\d+\.|^\d+\. ", "", part, flags=re.M)):
+                plain = number.replace(",", "")
+                assert len(plain) < 2 or plain in known, f"{number} in {part!r} is in no cell and no output"
+
+
+def test_links_lead_somewhere(stored):
+    file, notebook = stored
+    links = re.findall(r"\]\(([^)]+)\)", "\n".join(sources(notebook, "markdown")))
+    assert links
+    for link in links:
+        assert link.startswith("https://") or (file.parent / link).exists(), link
+
+
+# Claims.
+
+
+def test_every_claim_has_its_check_and_every_check_its_claim():
+    claims, ledger = load_claims(), read_ledger(FILES)
+    assert sorted(entry.claim.id for entry in ledger) == sorted(claims), "each claim once: run `make notebooks`"
+    for entry in ledger:
+        assert entry.claim == claims[entry.claim.id]
+        file = ROOT / "notebooks" / f"{entry.claim.notebook}.ipynb"
+        assert file in FILES and f'"{entry.claim.id}"' in file.read_text(encoding="utf-8").replace("\\", "")
+
+
+def test_the_readme_has_the_ledger():
+    table = ledger_table(read_ledger(FILES))
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8"), f"paste this into README.md:\n{table}"
+
+
+def test_a_claims_output_is_its_words():
+    for file in FILES:
+        for cell in nbformat.read(file, as_version=4).cells:
+            for output in cell.get("outputs", ()):
+                if kept := output.get("data", {}).get(MIME):
+                    assert kept["verdict"] in output.data["text/plain"] and kept["measured"] in output.data["text/plain"]
+
+
+def test_the_notebooks_exercises_are_known():
+    asked = {name for file in FILES for name in re.findall(r'check_(?:answer|cure)\(\\"([^\\]+)\\"', file.read_text(encoding="utf-8"))}
+    assert asked == {name for name, exercise in EXERCISES.items() if exercise.notebook in {file.stem for file in FILES}}

@@ -91,12 +91,16 @@ def _find(name: str, kind: type):
     return EXERCISES[name]
 
 
-# Warmup and schedules.
+#: Every exercise by its name, which begins with its notebook's number. Each section below adds its own.
+EXERCISES: dict[str, "Exercise | BrokenRun"] = {}
 
 
-def _usual() -> Point:
-    """The starter's recipe as short as the recorded runs."""
+def usual_point() -> Point:
+    """The starter's recipe as short as the recorded runs: the usual starting point of a broken run."""
     return load_grids()["seeds"].points[0]
+
+
+# 02: warmup and schedules.
 
 
 def _reaches_its_rate(run: Run) -> str:
@@ -109,11 +113,11 @@ def _reaches_its_rate(run: Run) -> str:
 
 
 def _broken_warmup() -> Point:
-    usual = _usual()
+    usual = usual_point()
     return usual._replace(recipe=usual.recipe.replace(max_steps=40, warmup_steps=2000))
 
 
-EXERCISES = {
+EXERCISES |= {
     "02-updates": Exercise(
         "02_warmup_and_schedules",
         "With the notes' recipe and 52,000 examples, how many updates does the run have?",

@@ -34,13 +34,15 @@ class Picture:
         return {"image/png": b64encode(self.png).decode(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
-def _figure(height: float, layout: str | None = "constrained"):
+def blank(height: float, layout: str | None = "constrained"):
+    """An empty figure 700 pixels wide; `height` in inches of 100 pixels."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no window
 
     return Figure(figsize=(7, height), dpi=100, layout=layout)
 
 
-def _picture(figure, alt: str) -> Picture:
+def rendered(figure, alt: str) -> Picture:
+    """The figure as a picture; the same figure gives the same bytes."""
     png = io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     return Picture(png.getvalue(), alt)
@@ -51,7 +53,7 @@ def loss_picture(history: list[dict]) -> Picture:
 
     `history` holds dicts with `step` and any of `loss`, `eval_loss`, `learning_rate`; loss in nats a token.
     """
-    figure = _figure(4.6)
+    figure = blank(4.6)
     top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     series = {
         name: [(entry["step"], entry[name]) for entry in history if entry.get(name) is not None]
@@ -80,13 +82,13 @@ def loss_picture(history: list[dict]) -> Picture:
     if series["learning_rate"]:
         step, peak = max(series["learning_rate"], key=lambda point: point[1])
         parts[-1] += f", highest {peak:.4g} at update {step}"
-    return _picture(figure, "Loss and learning rate: " + ("; ".join(parts) or "nothing was logged") + ".")
+    return rendered(figure, "Loss and learning rate: " + ("; ".join(parts) or "nothing was logged") + ".")
 
 
 def piano_roll(tune: music.Tune, title: str) -> Picture:
     """The notes of a tune as bars of a piano roll: time in eighths, pitch by name; faulty bars are hatched."""
     notes, bars = music.melody(tune), music.bars(tune)
-    figure = _figure(3.4)
+    figure = blank(3.4)
     axes = figure.subplots()
     pitches = [pitch for pitch, _, _ in notes]
     low, high = min(pitches) - 1, max(pitches) + 1
@@ -109,7 +111,7 @@ def piano_roll(tune: music.Tune, title: str) -> Picture:
         f"Piano roll, {title}: {len(notes)} notes in {len(bars)} bars of {tune.meter[0]}/{tune.meter[1]} in {tune.key}, "
         f"from MIDI pitch {min(pitches)} to {max(pitches)}; bars that do not add up: {faulty}."
     )
-    return _picture(figure, alt)
+    return rendered(figure, alt)
 
 
 def _rate(rate: float) -> str:
@@ -142,28 +144,6 @@ def _say(texts: list, words: list[str]) -> None:
         text.set_text(said)
 
 
-def schedules_picture(schedules: dict[str, tuple[float, ...]]) -> Picture:
-    """The learning rates of several schedules side by side: a name, and the rate after 0, 1, 2, ... updates."""
-    rows = math.ceil(len(schedules) / 3)
-    figure = _figure(0.3 + 1.35 * rows)
-    panels = figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat
-    highest = max(map(max, schedules.values()))
-    parts = []
-    for axes, (name, rates) in zip(panels, schedules.items()):
-        axes.plot(rates, color=BLUE)
-        axes.set_title(name, fontsize=9)
-        axes.set_ylim(-0.05 * highest, 1.1 * highest)
-        axes.set_yticks([0, highest], ["0", _rate(highest)])
-        axes.grid(alpha=0.3)
-        peak = max(range(len(rates)), key=rates.__getitem__)
-        parts.append(
-            f"{name} begins at {_rate(rates[0])}, is highest at {_rate(rates[peak])} after update {peak}, ends at {_rate(rates[-1])}"
-        )
-    figure.supxlabel("updates done", fontsize=10)
-    figure.supylabel("learning rate", fontsize=10)
-    return _picture(figure, f"{len(schedules)} schedules over {len(rates) - 1} updates: {'; '.join(parts)}.")
-
-
 class SchedulePicture:
     """The learning rate over a run: what was asked for, what is reached, and where the run ends."""
 
@@ -173,7 +153,7 @@ class SchedulePicture:
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
         # Constrained layout would take twice the time and depend on the drawing before.
-        self.figure = _figure(self.height, layout=None)
+        self.figure = blank(self.height, layout=None)
         self.axes = self.figure.add_axes((0.135, 0.135, 0.84, 0.64))
         self.rates = self.axes.plot([], [], color=BLUE, linewidth=2, markersize=5)[0]
         self.asked = self.axes.axhline(1, color=ORANGE, linestyle="--")
@@ -212,7 +192,7 @@ class SchedulePicture:
         outlasts = ", as long as the run or longer" * (warmup >= updates)
         alt = f"Learning rate over {updates:,} update{'s' * (updates > 1)}: {'; '.join(texts[:2])}; at the end: {_rate(rates[-1])}; "
         alt += f"{texts[-1]}{outlasts}."
-        return _picture(self.figure, alt)
+        return rendered(self.figure, alt)
 
 
 class MemoryPicture:
@@ -224,7 +204,7 @@ class MemoryPicture:
     def __init__(self):
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-        self.figure = _figure(self.height, layout=None)
+        self.figure = blank(self.height, layout=None)
         self.axes = self.figure.add_axes((0.135, 0.14, 0.84, 0.62))
         self.bars = [
             self.axes.barh(1, 1, height=0.7, facecolor=colour, edgecolor="white", hatch=hatch, linewidth=1)[0]
@@ -253,7 +233,7 @@ class MemoryPicture:
         texts = [f"{name}: {shown_bytes(size)}" for (name, _, _), size in zip(self.parts, memory)]
         _say(self.key, texts)
         needed = f"needed: {shown_bytes(memory.total)} ({', '.join(texts)})"
-        return _picture(self.figure, f"Memory of a full fine-tune, {needed}; {device} has {shown_bytes(free)}.")
+        return rendered(self.figure, f"Memory of a full fine-tune, {needed}; {device} has {shown_bytes(free)}.")
 
 
 class CurvesPicture:
@@ -267,7 +247,7 @@ class CurvesPicture:
     def __init__(self):
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-        self.figure = _figure(self.height, layout=None)
+        self.figure = blank(self.height, layout=None)
         self.axes = self.figure.add_axes((0.105, 0.135, 0.865, 0.69))
         looks = (BLUE, "", "-", "o", 2.5), (ORANGE, "//", "--", "s", 2)
         self.bands = [
@@ -329,7 +309,7 @@ class CurvesPicture:
         self.axes.set_ylim(min(heights) - margin, max(heights) + margin)
         self.axes.set_xlim(-0.02 * max(1, *steps), 1.02 * max(1, *steps))
         self.axes.set_ylabel(what)
-        return _picture(self.figure, f"{what[0].upper()}{what[1:]} over the updates; {'; '.join(parts)}.")
+        return rendered(self.figure, f"{what[0].upper()}{what[1:]} over the updates; {'; '.join(parts)}.")
 
 
 class EndsPicture:
@@ -340,7 +320,7 @@ class EndsPicture:
     def __init__(self):
         from matplotlib.ticker import FuncFormatter
 
-        self.figure = _figure(self.height, layout=None)
+        self.figure = blank(self.height, layout=None)
         self.axes = self.figure.add_axes((0.105, 0.135, 0.865, 0.69))
         self.here = self.axes.axvspan(-0.5, 0.5, facecolor="#dddddd")
         self.seeds = self.axes.plot([], [], color=BLUE, marker="o", markersize=6, markerfacecolor="none", linestyle="")[0]
@@ -376,7 +356,7 @@ class EndsPicture:
         self.axes.set_xlabel(along)
         self.axes.set_ylabel(what)
         at = f"the setting at hand: {columns[here][0]}"
-        return _picture(self.figure, f"{what[0].upper()}{what[1:]} at the end of a run, along {along}; {at}; {'; '.join(parts)}.")
+        return rendered(self.figure, f"{what[0].upper()}{what[1:]} at the end of a run, along {along}; {at}; {'; '.join(parts)}.")
 
 
 class GuessPicture:
@@ -384,7 +364,7 @@ class GuessPicture:
 
     def __init__(self, low: float, high: float, steps: tuple | None = None, log: bool = False, unit: str = "", along: str = ""):
         self.steps, self.height = steps, 3.4 if steps else 1.7
-        self.figure = _figure(self.height, layout=None)
+        self.figure = blank(self.height, layout=None)
         self.axes = self.figure.add_axes((0.105, 0.15, 0.865, 0.7) if steps else (0.04, 0.36, 0.92, 0.3))
         self.guess = self.axes.plot([], [], color=BLUE, marker="D", markersize=9, linestyle="--", clip_on=False)[0]
         self.truth = self.axes.plot([], [], color=ORANGE, marker="o", markersize=9, linewidth=2, clip_on=False)[0]
@@ -414,7 +394,7 @@ class GuessPicture:
         words = [_values(self.steps, values) if values else "not yet shown" for values in (guess, truth)]
         short = ["" if self.steps and values else f": {word}" for word, values in zip(words, (guess, truth))]  # a curve shows itself
         _say(self.key, ["your guess" + short[0], "the answer" + short[1]])
-        return _picture(self.figure, f"Your guess: {words[0]}; the answer: {words[1]}.")
+        return rendered(self.figure, f"Your guess: {words[0]}; the answer: {words[1]}.")
 
 
 def _values(steps: tuple | None, values: tuple) -> str:
@@ -428,7 +408,7 @@ class OrderPicture:
 
     def __init__(self, names: tuple[str, ...]):
         self.height = 0.9 + 0.4 * len(names)
-        self.figure = _figure(self.height, layout=None)
+        self.figure = blank(self.height, layout=None)
         self.axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()
         self.axes.set_xlim(0, 1)
@@ -450,7 +430,7 @@ class OrderPicture:
             self.right[place].set_text(f"{place + 1}. {truth[place]}" if truth else "")
         self.heads[0].set_text("your order")
         self.heads[1].set_text("the answer" if truth else "the answer: not yet shown")
-        return _picture(self.figure, f"Your order: {', '.join(guess)}; the answer: {', '.join(truth) if truth else 'not yet shown'}.")
+        return rendered(self.figure, f"Your order: {', '.join(guess)}; the answer: {', '.join(truth) if truth else 'not yet shown'}.")
 
 
 class FormatPicture:
@@ -463,7 +443,7 @@ class FormatPicture:
         from matplotlib.collections import LineCollection
 
         # Texts of our own instead of ticks and titles, whose places matplotlib computes anew: that doubles a redraw.
-        self.figure = _figure(self.height, layout=None)
+        self.figure = blank(self.height, layout=None)
         self.ranges, self.rulers = (self.figure.add_axes((0.12, bottom, 0.86, height)) for bottom, height in ((0.7, 0.24), (0.08, 0.5)))
         self.titles = [self.figure.text(0.12, y, "") for y in (0.955, 0.595)]
         self.asked = [axes.axvline(0, color="black", linestyle="--", linewidth=1.2) for axes in (self.ranges, self.rulers)]
@@ -520,7 +500,7 @@ class FormatPicture:
         close = f"the numbers each has; below, those of {coarsest.format.name}" if known else "no numbers to show"
         _say(self.titles, [ranges, f"close up: {close}"])
         words = "; ".join(f"{rounding.format.name} {rounding}" for rounding in roundings)
-        return _picture(self.figure, f"{shown_number(value)} in {len(roundings)} formats: {words}.")
+        return rendered(self.figure, f"{shown_number(value)} in {len(roundings)} formats: {words}.")
 
     def _draw_range(self, artists: dict, rounding: Rounding, row: int) -> None:
         format = rounding.format
@@ -590,7 +570,7 @@ class QuantizationPicture:
         from matplotlib.patches import Rectangle
         from matplotlib.ticker import MaxNLocator
 
-        self.figure = _figure(self.height, layout=None)
+        self.figure = blank(self.height, layout=None)
         self.values = self.figure.add_axes((0.115, 0.595, 0.865, 0.2))
         self.sizes = self.figure.add_axes((0.115, 0.37, 0.865, 0.2))
         self.places = self.figure.add_axes((0.115, 0.09, 0.865, 0.17))
@@ -653,7 +633,7 @@ class QuantizationPicture:
         _say(self.key, texts)
         half = float(numpy.median(shares))
         alt = f"{title}: {'; '.join(texts)}; half of the values lie under {half:.2g} of their block's largest."
-        return _picture(self.figure, alt)
+        return rendered(self.figure, alt)
 
     def _draw_sizes(self, bins, wrong) -> None:
         import numpy

@@ -1,7 +1,8 @@
 """Stamp, execute and store the notebooks: `make notebooks`, or `python notebooks/build.py 02_warmup_and_schedules`.
 
 Each gets the same badge and set-up cell, made from [project.urls] in pyproject.toml, runs from top to bottom in a fresh
-kernel, and replaces the stored one only when every cell has run. An error in any cell ends with status 1.
+kernel, and replaces the stored one only when every cell has run. An error in any cell ends with status 1. Then the README
+gets the list of notebooks and the ledger of their claims.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from hpkit.claims import ledger_table, read_ledger
 from hpkit.files import write_whole
 from hpkit.recipe import read_toml
 
@@ -87,6 +89,22 @@ def build(file: Path) -> float:
     return seconds
 
 
+def write_ledger() -> None:
+    """Put the list of notebooks and the ledger of their claims into the README, between its marks."""
+    readme, files = FOLDER.parent / "README.md", sorted(FOLDER.glob("*.ipynb"))
+    lines = []
+    for file in files:
+        badge, title = (cell.source for cell in nbformat.read(file, as_version=4).cells[:2])
+        name, question = title.splitlines()[0].removeprefix("# ").split(": ", 1)
+        lines.append(f"- [{name}](notebooks/{file.name}): {question[0].lower() + question[1:]} {badge}")
+    text = readme.read_text(encoding="utf-8")
+    for mark, content in (("notebooks", "\n".join(lines)), ("ledger", ledger_table(read_ledger(files)))):
+        before, _, rest = text.partition(f"<!-- {mark} -->\n")
+        _, end, after = rest.partition(f"<!-- end of {mark} -->")
+        text = f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}"
+    write_whole(readme, text)
+
+
 def main(names: list[str]) -> int:
     os.environ |= {"HF_HUB_OFFLINE": "1", "HPKIT_CACHE": tempfile.mkdtemp()}  # nobody's predictions are stored
     files = [FOLDER / f"{name.removesuffix('.ipynb')}.ipynb" for name in names] or sorted(FOLDER.glob("*.ipynb"))
@@ -100,6 +118,7 @@ def main(names: list[str]) -> int:
         except CellExecutionError as error:
             print(f"{file.stem}: stopped, and the stored notebook is as it was\n{error}", file=sys.stderr)
             return 1
+    write_ledger()
     return 0
 
 

@@ -43,7 +43,7 @@ def test_the_check_it_shows_is_what_the_command_prints(capsys):
 
 def test_the_recorded_runs_are_as_many_as_it_says():
     grids = load_grids()
-    assert len(grids) == 8 and f"{len(load_runs())} fine-tunes of the starter in eight grids" in " ".join(README.split())
+    assert len(grids) == 9 and f"{len(load_runs())} fine-tunes of the starter in nine grids" in " ".join(README.split())
     assert f'RunExplorer("learning_rate")  # {len(grids["learning_rate"].points)} settings, three seeds each' in README
     assert len(grids["learning_rate"].seeds) == 3
 

@@ -76,9 +76,10 @@ NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w])")
 
 
 def test_prose_states_no_number_that_no_cell_produces(stored):
-    """Numbers of two digits or more in the prose: they stand in a cell or its output, or their sentence names a source."""
-    _, notebook = stored
-    known = {float(number.replace(",", "")) for number in NUMBER.findall(words_of(notebook))}
+    """Numbers of two digits or more in the prose: a cell, its output or an exercise has them, or their paragraph names a source."""
+    file, notebook = stored
+    asked = [exercise.question for exercise in EXERCISES.values() if exercise.notebook == file.stem]
+    known = {float(number.replace(",", "")) for number in NUMBER.findall("\n".join([words_of(notebook), *asked]))}
     for source in sources(notebook, "markdown")[1:]:
         for part in re.sub(r"<details>.*?</details>", "", source, flags=re.S).split("\n\n"):
             if "](" in part:

@@ -1,5 +1,6 @@
 """The notebooks' exercises: each check computes the right answer, and says of a typical wrong one what it reveals."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from hpkit.finetune import Run
 from hpkit.interactive import shown_number
 from hpkit.recipe import NOTES
 from hpkit.records import Point, load_grids, record_point
+from hpkit.schedules import learning_rates
 
 
 class Reply(NamedTuple):
@@ -148,5 +150,64 @@ EXERCISES |= {
         "With a warmup shorter than the run, the rate gets where it should, and falls again",
         {"warmup_steps": 0.1},
         ({"learning_rate": 1e-2}, {"weight_decay": 0.0}, {"warmup_steps": 100}),
+    ),
+}
+
+
+# 05: weight decay.
+
+
+def _taken_by_the_notes() -> float:
+    """Percent of a weight that decay takes over the notes' run on 52,000 examples."""
+    rates = learning_rates(NOTES, account(NOTES, 52_000).updates)[:-1]
+    return 100 * (1 - math.prod(1 - rate * NOTES.weight_decay for rate in rates))
+
+
+def _learns_again(run: Run) -> str:
+    before, after = run.eval_loss_before, run.eval_loss_after
+    if after < before - 0.02:
+        return ""
+    taken = run.recipe.learning_rate * run.recipe.weight_decay
+    words = f"The evaluation loss goes from {before:.3f} to {after:.3f}, the weights' length to {run.weights_norm:.0f}"
+    return f"{words}: at the highest rate an update still takes {taken:.2g} of every weight"
+
+
+def _broken_decay() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(max_steps=30, weight_decay=100))
+
+
+EXERCISES |= {
+    "05-left": Exercise(
+        "05_weight_decay",
+        "Rate 1e-3, decay 0.1, gradient 0: which part of a weight is left after 5,000 updates?",
+        lambda: (1 - 1e-3 * 0.1) ** 5000,
+        "Each update leaves 0.9999 of it. Five thousand times that is not a half: what is taken gets smaller with the weight",
+        lambda: {
+            1 - 5000 * 1e-3 * 0.1: "That takes the same amount every time; each update takes a share of what is left",
+            1 - (1 - 1e-3 * 0.1) ** 5000: "That is the part that is gone",
+            (1 - 0.1) ** 5000: "That forgets the learning rate: an update takes rate times decay",
+        },
+    ),
+    "05-notes": Exercise(
+        "05_weight_decay",
+        "The notes' recipe on 52,000 examples: how many percent of a weight has decay taken after its 408 updates?",
+        _taken_by_the_notes,
+        "The rates of all updates add up to 0.0042, and decay takes a hundredth of that: 0.0042 percent",
+        lambda: {
+            100 * account(NOTES, 52_000).updates * NOTES.learning_rate * NOTES.weight_decay: "That has the full rate at every update; "
+            "the warmup outlasts the run, so the rate only rises to a fifth of it",
+            _taken_by_the_notes() / 100: "That is the share; the question asks for percent",
+            _taken_by_the_notes() / NOTES.weight_decay: "That is the sum of the rates in percent; multiply by the decay",
+        },
+    ),
+    "05-broken": BrokenRun(
+        "05_weight_decay",
+        "Both losses of this run rise. Read its log, change one argument, and let it learn.",
+        _broken_decay,
+        _learns_again,
+        "Decay no longer takes more than the gradients can give back, and the evaluation loss falls",
+        {"weight_decay": 0.01},
+        ({"learning_rate": 1e-4}, {"warmup_steps": 0.3}),
     ),
 }

@@ -211,3 +211,64 @@ EXERCISES |= {
         ({"learning_rate": 1e-4}, {"warmup_steps": 0.3}),
     ),
 }
+
+
+# 04: epochs.
+
+
+def _plan(**changes) -> int:
+    """Updates of 5,000 examples, batch 8, accumulation 4 and 3 epochs, or with changes."""
+    plan = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4, "num_train_epochs": 3, "max_steps": -1}
+    return account(usual_point().recipe.replace(**plan | changes), 5000).updates
+
+
+def _reads_as_often_as_it_says(run: Run) -> str:
+    # 30 tunes make 30 blocks of 128 characters.
+    planned = account(run.recipe.replace(max_steps=-1), 30).updates
+    before, after = run.eval_loss_before, run.eval_loss_after
+    ends = f"The evaluation loss goes from {before:.3f} to {after:.3f}"
+    if run.updates > planned:
+        return (
+            f"{ends}, after {run.updates} updates where {run.recipe.num_train_epochs} epochs have {planned}: something overrides the epochs"
+        )
+    return "" if after < before + 0.1 else f"{ends}: it still overfits"
+
+
+def _broken_epochs() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(num_train_epochs=2, max_steps=40), corpus="airdsAirs:30")
+
+
+EXERCISES |= {
+    "04-updates": Exercise(
+        "04_epochs",
+        "5,000 examples, batch 8, accumulation 4, 3 epochs: how many updates?",
+        _plan,
+        "5,000 / (8 x 4), rounded up in each epoch, times 3",
+        lambda: {
+            _plan(gradient_accumulation_steps=1): "That counts batches. Four of them make an update",
+            _plan(num_train_epochs=1): "That is one epoch",
+            5000 * 3: "That counts examples read, not updates",
+        },
+    ),
+    "04-fraction": Exercise(
+        "04_epochs",
+        "The same data, batch and accumulation: which num_train_epochs gives 100 updates?",
+        lambda: 100 / _plan(num_train_epochs=1),
+        "100 of the 157 updates that an epoch has; fractions are allowed",
+        lambda: {
+            100 / _plan(): "That divides by the updates of three epochs",
+            100 / _plan(num_train_epochs=1, gradient_accumulation_steps=1): "That divides by batches; four of them make an update",
+            _plan(num_train_epochs=1) / 100: "That is upside down",
+        },
+    ),
+    "04-broken": BrokenRun(
+        "04_epochs",
+        "This run says two epochs, and ends far above its start. Change one argument so that it reads each tune twice.",
+        _broken_epochs,
+        _reads_as_often_as_it_says,
+        "Nothing overrides the epochs any more: 8 updates, two readings of each tune, and hardly any overfitting",
+        {"max_steps": -1},
+        ({"num_train_epochs": 1}, {"learning_rate": 1e-4}),
+    ),
+}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from hpkit.accounting import account
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.finetune import Run
+from hpkit.formats import FORMATS
 from hpkit.interactive import shown_number
 from hpkit.recipe import NOTES
 from hpkit.records import Point, load_grids, record_point
@@ -148,5 +149,57 @@ EXERCISES |= {
         "With a warmup shorter than the run, the rate gets where it should, and falls again",
         {"warmup_steps": 0.1},
         ({"learning_rate": 1e-2}, {"weight_decay": 0.0}, {"warmup_steps": 100}),
+    ),
+}
+
+
+# 07: number formats.
+
+
+def _learns_as_usual(run: Run) -> str:
+    fallen = run.eval_loss_before - run.eval_loss_after
+    if fallen > 0.035:
+        return ""
+    return f"The evaluation loss falls by {fallen:.3f}. With an epsilon that leaves Adam alone, these 40 updates bring more than 0.035"
+
+
+def _large_epsilon() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(max_steps=40, adam_epsilon=0.1))
+
+
+EXERCISES |= {
+    "07-stops": Exercise(
+        "07_number_formats",
+        "Start at 1 and add 1 again and again in bf16. Where does the sum stop growing?",
+        lambda: FORMATS["bf16"].exact_integers,
+        "From 256 on the next number is two away, and 256 + 1 is rounded back to the even one",
+        lambda: {
+            2 ** FORMATS["bf16"].mantissa_bits: "You counted the 7 written bits. There is an implied 1 in front of them",
+            FORMATS["fp16"].exact_integers: "That is where fp16 stops",
+            2**16: "16 bits are the whole number's room: sign and exponent take 8 of them",
+            FORMATS["fp32"].exact_integers: "That is where fp32 stops",
+        },
+    ),
+    "07-density": Exercise(
+        "07_number_formats",
+        "Three bf16 parts, 5.2 times as fast as fp32: how many times as fast must one bf16 product be?",
+        lambda: 6 * 5.2,
+        "Six products have to fit into the time of one, 5.2 times over",
+        lambda: {
+            5.2: "That is enough for a single product, which has errors of 2e-3. Three parts need more of them",
+            3 * 5.2: "Three products are those of two parts. Three parts have six",
+            9 * 5.2: "Nine are all combinations; the three smallest are left out",
+            5.2 / 6: "That is upside down: each product has to be faster than fp32's, since there are six",
+        },
+    ),
+    "07-broken": BrokenRun(
+        "07_number_formats",
+        "Its evaluation loss hardly falls, though rate and data are the usual ones. Change one argument.",
+        _large_epsilon,
+        _learns_as_usual,
+        "Adam divides by the gradient's usual size plus epsilon. Now epsilon is small beside it again, and fp32 has no trouble with 1e-8",
+        {"adam_epsilon": 1e-8},
+        ({"learning_rate": 3e-3}, {"bf16": False}),
     ),
 }

@@ -1,5 +1,6 @@
 """The notebooks' exercises: each check computes the right answer, and says of a typical wrong one what it reveals."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -201,5 +202,73 @@ EXERCISES |= {
         "Adam divides by the gradient's usual size plus epsilon. Now epsilon is small beside it again, and fp32 has no trouble with 1e-8",
         {"adam_epsilon": 1e-8},
         ({"learning_rate": 3e-3}, {"bf16": False}),
+    ),
+}
+
+
+# 08: mixed precision.
+
+
+def _keeps_small_updates(run: Run) -> str:
+    if run.recipe.learning_rate != _bf16_weights().recipe.learning_rate:
+        return "The learning rate was to stay: larger updates survive the rounding, and change the model more than was wanted"
+    fallen = run.eval_loss_before - run.eval_loss_after
+    if fallen > 0.015:
+        return ""
+    return f"The evaluation loss falls by {fallen:.4f}. At this rate it can fall by more than 0.015: look for what is still 16-bit and should not be"
+
+
+def _bf16_weights() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(max_steps=40, learning_rate=3e-5, dtype="bfloat16"))
+
+
+EXERCISES |= {
+    "08-scale": Exercise(
+        "08_mixed_precision",
+        "By which smallest power of two must a gradient of 3e-9 be scaled to be a normal number of fp16?",
+        lambda: 2.0 ** math.ceil(math.log2(FORMATS["fp16"].smallest_normal / 3e-9)),
+        "6.1e-5 / 3e-9 is 20,345, and the next power of two above is 32,768",
+        lambda: {
+            2.0 ** math.ceil(math.log2(FORMATS["fp16"].smallest_subnormal / 2 / 3e-9)): "That keeps it from becoming 0, with a single bit",
+            2.0
+            ** math.ceil(math.log2(FORMATS["fp16"].smallest_subnormal / 3e-9)): "That makes it the smallest subnormal, with a single bit",
+            2.0 ** math.floor(math.log2(FORMATS["fp16"].smallest_normal / 3e-9)): "Just too little: 16,384 x 3e-9 = 4.9e-5 is below 6.1e-5",
+            FORMATS["fp16"].smallest_normal / 3e-9: "That is the ratio. Which power of two is the next above it?",
+            2.0**16: "That is torch's first scale. A smaller one is enough",
+        },
+    ),
+    "08-bytes": Exercise(
+        "08_mixed_precision",
+        "fp32 weights, bf16=True, 32-bit AdamW: how many bytes a parameter for weights, gradients and states?",
+        lambda: 4 + 4 + 8,
+        "Autocast changes products. What is kept stays fp32: 4 + 4 + 8",
+        lambda: {
+            8: "That is a model whose weights are bf16: 2 + 2 + 4",
+            12: "A weight takes 4, a gradient 4, and Adam has two averages of 4 each",
+            14: "Is the weight or the gradient bf16? Look at the table again",
+            2: "That is one bf16 number. Weights, gradients and two averages are kept, and none of them in bf16",
+            10: "That is with adamw_8bit",
+        },
+    ),
+    "08-gap": Exercise(
+        "08_mixed_precision",
+        "A bf16 weight of exactly 1: more than how much must an update be, so that the weight grows?",
+        lambda: FORMATS["bf16"].epsilon / 2,
+        "Half the gap above 1, which is 2^-7 wide",
+        lambda: {
+            FORMATS["bf16"].epsilon: "That is the whole gap. Rounding goes to the nearest: half of it is enough",
+            FORMATS["bf16"].epsilon / 4: "Below 1 the gap is half as wide, so that is the answer for shrinking",
+            FORMATS["fp16"].epsilon / 2: "That is fp16's half gap",
+        },
+    ),
+    "08-broken": BrokenRun(
+        "08_mixed_precision",
+        "It hardly learns at a small learning rate. Change one argument, and leave the rate.",
+        _bf16_weights,
+        _keeps_small_updates,
+        "fp32 weights take every update, and products are still bf16",
+        {"dtype": "float32"},
+        ({"bf16": False}, {"learning_rate": 3e-4}),
     ),
 }

@@ -150,3 +150,67 @@ EXERCISES |= {
         ({"learning_rate": 1e-2}, {"weight_decay": 0.0}, {"warmup_steps": 100}),
     ),
 }
+
+
+# 09: 8-bit AdamW.
+
+
+def _moves_its_weights(run: Run) -> str:
+    fell = run.eval_loss_before - run.eval_loss_after
+    if fell < 0.02:
+        return f"The evaluation loss falls by {fell:.4f} only: the updates are still too small"
+    if run.recipe.adam_epsilon > 1e-3:
+        return "It learns now, by making up for a divisor that is still wrong: what adam_epsilon adds outweighs every gradient"
+    return ""
+
+
+def _broken_epsilon() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(max_steps=30, adam_epsilon=1.0))
+
+
+def _gpt2_share(of_parameters: bool = False, bytes_each: int = 8) -> float:
+    """The share of GPT-2's embeddings, at `bytes_each`, in the bytes of its 8-bit states, or in its parameters."""
+    from transformers import GPT2Config
+
+    from hpkit.blockwise import saving
+
+    gpt2 = saving(GPT2Config())
+    return bytes_each * gpt2.in_embeddings / (gpt2.parameters if of_parameters else gpt2.bytes_8_bit)
+
+
+EXERCISES |= {
+    "09-bytes": Exercise(
+        "09_eight_bit_adamw",
+        "How many bytes of state does adamw_8bit hold beside a weight of 1,000 x 1,000?",
+        lambda: 2 * 1_000_000 + 2 * 4 * 3907,
+        "A byte for each value and average, and four for each of 3,907 blocks and average",
+        lambda: {
+            2_000_000: "Those are the codes of both averages. Each block has a scale besides, in 32 bits",
+            1_000_000 + 4 * 3907: "That is one average. Adam keeps two",
+            8_000_000: "That is AdamW in 32 bits",
+        },
+    ),
+    "09-embeddings": Exercise(
+        "09_eight_bit_adamw",
+        "Of all bytes that adamw_8bit holds for GPT-2 124M, what share belongs to its embeddings?",
+        _gpt2_share,
+        "A third of the parameters at 8 bytes each, against two thirds at 2.03",
+        lambda: {
+            _gpt2_share(
+                parameters=True, bytes_each=1
+            ): "That is their share of the parameters. Their states stay at 32 bits, the others' do not",
+            _gpt2_share(bytes_each=2): "That counts two bytes each. The Trainer keeps embeddings at 32 bits: two averages of four bytes",
+            _gpt2_share(bytes_each=4): "That counts one average. Adam keeps two",
+        },
+    ),
+    "09-broken": BrokenRun(
+        "09_eight_bit_adamw",
+        "This run hardly learns, though its rate and its gradients are as they should be. Change one argument.",
+        _broken_epsilon,
+        _moves_its_weights,
+        "Adam divides by the size of the gradient again, and each update moves the weights by about the learning rate",
+        {"adam_epsilon": 1e-8},
+        ({"optim": "adamw_torch_fused"}, {"adam_beta2": 0.99}),
+    ),
+}

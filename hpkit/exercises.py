@@ -214,3 +214,54 @@ EXERCISES |= {
         ({"optim": "adamw_torch_fused"}, {"adam_beta2": 0.99}),
     ),
 }
+
+
+# 10: log, evaluate, save.
+
+
+def _can_be_watched(run: Run) -> str:
+    losses = sum("loss" in entry for entry in run.history)
+    evaluations = sum("eval_loss" in entry and entry["step"] > 0 for entry in run.history)
+    if min(losses, evaluations) >= 4:
+        return ""
+    return f"{losses} training losses and {evaluations} evaluations are in the log: to see both fall takes four of each"
+
+
+def _broken_log() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(max_steps=30, logging_steps=2000, eval_steps=None))
+
+
+EXERCISES |= {
+    "10-losses": Exercise(
+        "10_log_eval_save",
+        "The notes' recipe on 52,000 examples, with logging_steps=10: how many training losses are in the log?",
+        lambda: len(account(NOTES.replace(logging_steps=10), 52_000).log_at),
+        "408 updates, and every tenth is logged. The last eight are in no training loss",
+        lambda: {
+            41: "The last update is evaluated and saved whatever the cadence. It is not logged",
+            account(NOTES, 52_000).updates: "That is every update",
+            52_000 / 8 * 2 / 10: "That counts batches of 8. An update waits for 32 of them",
+        },
+    ),
+    "10-checkpoints": Exercise(
+        "10_log_eval_save",
+        "The same run with save_steps=50 and no save_total_limit: how many checkpoints lie on the disk at its end?",
+        lambda: len(account(NOTES.replace(save_steps=50), 52_000).checkpoints),
+        "At 50, 100, … 400, and one more after the last update, 408",
+        lambda: {
+            8: "The last update is saved too, though 408 is no multiple of 50",
+            1: "That is the default, save_steps=500, beyond the run: only its end is saved",
+            2: "Two would stay with save_total_limit=2. It was not set",
+        },
+    ),
+    "10-broken": BrokenRun(
+        "10_log_eval_save",
+        "Nobody can say how this run went. Change one argument, so that training loss and evaluation loss can be watched.",
+        _broken_log,
+        _can_be_watched,
+        "The training loss is logged, and the evaluation follows the same steps",
+        {"logging_steps": 5},
+        ({"eval_steps": 5}, {"logging_strategy": "epoch"}),
+    ),
+}

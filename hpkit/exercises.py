@@ -9,7 +9,7 @@ from hpkit.errors import BadInput, did_you_mean
 from hpkit.finetune import Run
 from hpkit.interactive import shown_number
 from hpkit.recipe import NOTES
-from hpkit.records import Point, load_grids, record_point
+from hpkit.records import Point, load_grids, load_runs, record_point
 
 
 class Reply(NamedTuple):
@@ -148,5 +148,111 @@ EXERCISES |= {
         "With a warmup shorter than the run, the rate gets where it should, and falls again",
         {"warmup_steps": 0.1},
         ({"learning_rate": 1e-2}, {"weight_decay": 0.0}, {"warmup_steps": 100}),
+    ),
+}
+
+
+# 01: learning rate.
+
+
+def _broken_rate() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(learning_rate=3e-2, max_steps=30, eval_steps=0.2))
+
+
+def _learns(run: Run) -> str:
+    before, after = run.eval_loss_before, run.eval_loss_after
+    if after < before - 0.02:
+        return ""
+    if abs(after - before) <= 0.02:
+        return f"The evaluation loss went from {before:.3f} to {after:.3f}: nothing is broken any more, and next to nothing is learnt"
+    return f"The evaluation loss still rises, from {before:.3f} to {after:.3f}: the run forgets what the starter knew"
+
+
+EXERCISES |= {
+    "01-decades": Exercise(
+        "01_learning_rate",
+        "You sweep from 1e-5 to 1e-1, both included, with two rates to every power of ten. How many runs with three seeds each?",
+        lambda: 9 * 3,
+        "Four powers of ten hold eight half steps, so nine rates, and each is trained three times",
+        lambda: {
+            8 * 3: "Eight half steps have nine ends: both 1e-5 and 1e-1 are trained",
+            9: "Nine rates it is. Each is trained with three seeds",
+            5 * 3: "That is one rate to every power of ten; asked were two",
+        },
+    ),
+    "01-own-size": Exercise(
+        "01_learning_rate",
+        "A weight of size 0.02 is moved by one rate in each update, always the same way, at a constant 1e-3. After how many updates has it "
+        "moved by its own size?",
+        lambda: 0.02 / 1e-3,
+        "0.02 / 1e-3. At the notes' 1e-4 it would take ten times as many, and real weights turn round on the way",
+        lambda: {
+            0.02 / 1e-4: "That is the answer at 1e-4; asked was 1e-3",
+            0.02 * 1e-3: "That multiplies: it is how far a plain gradient of 0.02 would move it. Divide the way by the length of a step",
+            1e-3 / 0.02: "That is upside down: one step in units of the weight's size",
+        },
+    ),
+    "01-broken": BrokenRun(
+        "01_learning_rate",
+        "The evaluation loss of this run rises from its first update. Read its log, change one argument, and let it learn.",
+        _broken_rate,
+        _learns,
+        "At a rate that fits the model the same 30 updates lower the loss",
+        {"learning_rate": 3e-4},
+        ({"max_grad_norm": 0.01}, {"warmup_steps": 0.5}, {"learning_rate": 1e-6}),
+    ),
+}
+
+
+# 06: seed.
+
+
+def _blamed_on_the_seed() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(per_device_train_batch_size=1, max_steps=30, eval_steps=0.2))
+
+
+def _better_than_before(run: Run) -> str:
+    before, after = run.eval_loss_before, run.eval_loss_after
+    if after < before:
+        return ""
+    return f"It ends at {after:.3f} and began at {before:.3f}: still worse, far outside of what 20 seeds do"
+
+
+def _seed_ends() -> list[float]:
+    return sorted(run.eval_loss_after for run in load_runs().at(*usual_point()))
+
+
+EXERCISES |= {
+    "06-seeds-needed": Exercise(
+        "06_seed",
+        "Single runs have a standard deviation of 0.0057. How many seeds does it take until their mean has one of at most 0.0025?",
+        lambda: 6,
+        "A mean of n runs has a standard deviation of 0.0057 / sqrt(n); n = (0.0057 / 0.0025) squared is 5.2, so six",
+        lambda: {
+            3: "That divides 0.0057 by 0.0025. The spread of a mean falls with the square root of the number of seeds",
+            5: "Nearly: five give 0.00255, just above",
+            2: "Two seeds divide the spread by the square root of two, 1.4; it takes a factor of 2.3",
+        },
+    ),
+    "06-best-of": Exercise(
+        "06_seed",
+        "You train one unchanged recipe with 20 seeds and report the best. By how many nats does it look better than the median?",
+        lambda: (_seed_ends()[9] + _seed_ends()[10]) / 2 - _seed_ends()[0],
+        "All of it is luck: nothing was changed. It is more than what lies between 3e-4 and 1e-3 here",
+        lambda: {
+            _seed_ends()[-1] - _seed_ends()[0]: "That is from the worst to the best; asked is from the median to the best",
+            _seed_ends()[-1] - (_seed_ends()[9] + _seed_ends()[10]) / 2: "That is how far the worst lies above the median",
+        },
+    ),
+    "06-broken": BrokenRun(
+        "06_seed",
+        "The loss of this run jumps, and it ends worse than it began. Bad luck? Change one argument and let it end better than it began.",
+        _blamed_on_the_seed,
+        _better_than_before,
+        "The seed was innocent. Updates of one short piece each point anywhere; with more pieces to an update, or smaller steps, they agree",
+        {"per_device_train_batch_size": 8},
+        ({"seed": 1}, {"seed": 42}, {"weight_decay": 0.0}),
     ),
 }

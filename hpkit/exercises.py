@@ -1,5 +1,6 @@
 """The notebooks' exercises: each check computes the right answer, and says of a typical wrong one what it reveals."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from hpkit.accounting import account
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.finetune import Run
 from hpkit.interactive import shown_number
-from hpkit.recipe import NOTES
+from hpkit.recipe import NOTES, STARTER
 from hpkit.records import Point, load_grids, record_point
 
 
@@ -148,5 +149,110 @@ EXERCISES |= {
         "With a warmup shorter than the run, the rate gets where it should, and falls again",
         {"warmup_steps": 0.1},
         ({"learning_rate": 1e-2}, {"weight_decay": 0.0}, {"warmup_steps": 100}),
+    ),
+}
+
+
+# 00: start here.
+
+
+def _sees_its_text(run: Run) -> str:
+    if run.updates >= 17:
+        return ""
+    return f"The log ends after update {run.updates}. One epoch of these tunes takes 17"
+
+
+def _broken_start() -> Point:
+    recipe = usual_point().recipe.replace(max_steps=5, warmup_steps=0, logging_steps=1, eval_steps=0.2)
+    return Point(recipe, corpus="airdsAirs:100")
+
+
+EXERCISES |= {
+    "00-updates": Exercise(
+        "00_start_here",
+        "How many updates does the starter's recipe make of 640 examples?",
+        lambda: account(STARTER, 640).updates,
+        "640 / 8 an epoch, and two epochs",
+        lambda: {
+            account(STARTER.replace(num_train_epochs=1), 640).updates: "That is one epoch; the recipe has two",
+            account(STARTER.replace(gradient_accumulation_steps=32), 640).updates: "That has the notes' accumulation; the starter has none",
+            640 * 2: "That counts examples. An update sees 8 of them",
+            640: "That counts examples, of one epoch. An update sees 8 of them",
+        },
+    ),
+    "00-uniform": Exercise(
+        "00_start_here",
+        "What is the loss, in nats, of a model that gives each of 56 tokens the same probability?",
+        lambda: math.log(56),
+        "-ln(1/56) = ln 56. The loss of a fresh model of the starter's shape is close to it",
+        lambda: {
+            math.log2(56): "That is in bits: a nat is the surprise at 1 in e, a bit at 1 in 2",
+            math.log10(56): "That is the logarithm to base 10; nats want the natural one",
+            1 / 56: "That is the probability. The loss is minus its logarithm",
+            56: "That is how many tokens it wavers between, e to the power of the loss",
+        },
+    ),
+    "00-broken": BrokenRun(
+        "00_start_here",
+        "This run should see 100 tunes twice, and is over at once. Read its log and change one argument, so that it sees all of its text.",
+        _broken_start,
+        _sees_its_text,
+        "max_steps overrides num_train_epochs; left at -1, the epochs count",
+        {"max_steps": -1},
+        ({"num_train_epochs": 10}, {"learning_rate": 1e-2}, {"max_steps": 10}),
+    ),
+}
+
+
+# 12: your own run.
+
+
+def _learns_from_nothing(run: Run) -> str:
+    if run.eval_loss_after < 3:
+        return ""
+    return f"The evaluation loss still ends at {run.eval_loss_after:.2f}, from {run.eval_loss_before:.2f}"
+
+
+def _broken_rate() -> Point:
+    return Point(usual_point().recipe.replace(max_steps=40, learning_rate=2e-5), model="fresh")
+
+
+def _largest_accumulation(examples: int, batch: int, epochs: float, updates: int) -> int:
+    recipe = NOTES.replace(per_device_train_batch_size=batch, num_train_epochs=epochs)
+    counts = (account(recipe.replace(gradient_accumulation_steps=steps), examples).updates for steps in range(1, examples // batch + 1))
+    return max(steps for steps, count in enumerate(counts, 1) if count >= updates)
+
+
+EXERCISES |= {
+    "12-accumulation": Exercise(
+        "12_your_own_run",
+        "3,000 examples, batches of 4, two epochs: the largest gradient_accumulation_steps that leaves 100 updates or more?",
+        lambda: _largest_accumulation(3000, 4, 2, 100),
+        "3,000 / 4 = 750 batches an epoch, and 50 updates an epoch are wanted",
+        lambda: {
+            _largest_accumulation(3000, 4, 1, 100): "That is for one epoch; there are two",
+            _largest_accumulation(3000, 1, 2, 100): "That counts examples. It is batches of 4 that are accumulated",
+            1: "That leaves 1,500 updates: more can be accumulated",
+        },
+    ),
+    "12-file": Exercise(
+        "12_your_own_run",
+        "124 million parameters, loaded as float32, trained with bf16=True and adamw_8bit: how many MB has model.safetensors?",
+        lambda: 124 * 4,
+        "The weights stay in float32, four bytes each; bf16 is the arithmetic's format, 8 bits the optimizer's",
+        lambda: {
+            124 * 2: "That is bf16. bf16=True multiplies in it; the weights stay as they were loaded",
+            124 * 1: "That is 8 bits. It is the optimizer's memory that has them",
+            124 * (4 + 2): "That counts the optimizer's states too. They are in a checkpoint, and not in the model's file",
+        },
+    ),
+    "12-broken": BrokenRun(
+        "12_your_own_run",
+        "Random weights that hardly learn. Read the log, change one argument, and get below 3 nats.",
+        _broken_rate,
+        _learns_from_nothing,
+        "A rate for large pre-trained models is far too small for a small one that starts from nothing",
+        {"learning_rate": 1e-3},
+        ({"warmup_steps": 0}, {"weight_decay": 0.0}, {"max_grad_norm": 10.0}),
     ),
 }

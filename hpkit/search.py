@@ -30,7 +30,9 @@ def search_learning_rate(
 
     def anew():
         forget_32bit_overrides()  # bitsandbytes keeps them by parameter, and these are other parameters
-        return load_model(model, recipe.dtype)[0]
+        trained, _ = load_model(model, recipe.dtype)
+        trained.config.use_cache = False  # the Trainer does so for its first model alone; with a cache, documents see each other
+        return trained
 
     def loss_of_trial(metrics: dict) -> float:
         tried.append((trainer.args.learning_rate, metrics["eval_loss"]))

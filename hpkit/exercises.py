@@ -150,3 +150,53 @@ EXERCISES |= {
         ({"learning_rate": 1e-2}, {"weight_decay": 0.0}, {"warmup_steps": 100}),
     ),
 }
+
+
+# 03: batch and accumulation.
+
+
+def _learns_on_average(run: Run) -> str:
+    before, after = run.eval_loss_before, run.eval_loss_after
+    if after is not None and after < before - 0.01:
+        return ""
+    return f"The evaluation loss goes from {before:.3f} to {after:.3f}: the updates still do not add up to learning"
+
+
+def _broken_batch() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(max_steps=40, per_device_train_batch_size=1, eval_steps=10))
+
+
+EXERCISES |= {
+    "03-same-update": Exercise(
+        "03_batch_and_accumulation",
+        "Which gradient_accumulation_steps makes an update of 8 x 32 examples from micro-batches of 2?",
+        lambda: NOTES.per_device_train_batch_size * NOTES.gradient_accumulation_steps / 2,
+        "2 x 128 are the same 256 examples; only the memory of a pass is smaller",
+        lambda: {
+            NOTES.gradient_accumulation_steps: "With 32 an update would see 2 x 32 = 64 examples, a quarter",
+            NOTES.per_device_train_batch_size * NOTES.gradient_accumulation_steps: "That is how many examples the update sees; each micro-batch brings 2",
+            NOTES.gradient_accumulation_steps / 4: "That is the wrong way round: smaller micro-batches need more of them",
+        },
+    ),
+    "03-one-batch": Exercise(
+        "03_batch_and_accumulation",
+        "4 tokens with a mean loss of 3.0 and 60 with 1.0: what is the mean loss of all?",
+        lambda: (4 * 3.0 + 60 * 1.0) / 64,
+        "All 64 tokens weigh the same, so the 60 decide",
+        lambda: {
+            2.0: "That is the mean of the two means: a token of the first would weigh 15 times one of the second",
+            4.0: "That is the sum of the two means",
+            72.0: "That is the sum over all tokens: divide by how many they are",
+        },
+    ),
+    "03-broken": BrokenRun(
+        "03_batch_and_accumulation",
+        "This run ends worse than it began. Read its log, change one argument, and let it learn.",
+        _broken_batch,
+        _learns_on_average,
+        "What the gradient says by chance now counts less than what all examples have in common",
+        {"gradient_accumulation_steps": 16},
+        ({"weight_decay": 0.1}, {"warmup_steps": 0}, {"max_steps": 20}),
+    ),
+}

@@ -175,7 +175,8 @@ EXERCISES |= {
         "2 x 128 are the same 256 examples; only the memory of a pass is smaller",
         lambda: {
             NOTES.gradient_accumulation_steps: "With 32 an update would see 2 x 32 = 64 examples, a quarter",
-            NOTES.per_device_train_batch_size * NOTES.gradient_accumulation_steps: "That is how many examples the update sees; each micro-batch brings 2",
+            NOTES.per_device_train_batch_size
+            * NOTES.gradient_accumulation_steps: "That is how many examples the update sees; each micro-batch brings 2",
             NOTES.gradient_accumulation_steps / 4: "That is the wrong way round: smaller micro-batches need more of them",
         },
     ),

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from hpkit.capability import MACHINES, decide, find_machine
+from hpkit.cheat_sheet import cheat_sheet
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.hyperparameters import CARDS, recipe_table, shown
 from hpkit.recipe import NOTES, STARTER, Recipe, load_recipe, parse_value
@@ -98,6 +99,7 @@ def _build_parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="what a hyperparameter does, the notes' value, ours, and why", allow_abbrev=False)
     explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
     explain.add_argument("--markdown", action="store_true", help="the recipe as the README's table")
+    explain.add_argument("--cheat-sheet", action="store_true", help="one page: what to set first, what to change when something is wrong")
     return parser
 
 
@@ -271,8 +273,8 @@ def _record(options: argparse.Namespace) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    if options.markdown:
-        print(recipe_table())
+    if options.markdown or options.cheat_sheet:
+        print(recipe_table() if options.markdown else cheat_sheet().rstrip())
         return
     if options.name and options.name not in CARDS:
         raise BadInput(f"unknown hyperparameter {options.name!r}{did_you_mean(options.name, CARDS)}; `hpkit explain` lists all")
@@ -288,6 +290,7 @@ def _explain(options: argparse.Namespace) -> None:
             "ours": shown(card.starter),
             "why": card.why or "the notes' value does no harm",
             "verdict": card.verdict,
+            **({"practice": card.practice} if card.practice else {}),
             "source": card.source,
             "notebook": card.notebook,
         }

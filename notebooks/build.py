@@ -2,7 +2,7 @@
 
 Each gets the same badge and set-up cell, made from [project.urls] in pyproject.toml, runs from top to bottom in a fresh
 kernel, and replaces the stored one only when every cell has run. An error in any cell ends with status 1. Then the README
-gets the list of notebooks and the ledger of their claims.
+gets the list of notebooks and the ledger of their claims, and the cheat sheet and the glossary are made from the cards.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from hpkit.cheat_sheet import cheat_sheet, glossary
 from hpkit.claims import ledger_table, read_ledger
 from hpkit.files import write_whole
 from hpkit.recipe import read_toml
@@ -89,8 +90,8 @@ def build(file: Path) -> float:
     return seconds
 
 
-def write_ledger() -> None:
-    """Put the list of notebooks and the ledger of their claims into the README, between its marks."""
+def write_documents() -> None:
+    """Put the list of notebooks and the ledger of their claims into the README, between its marks; make the sheets of the cards."""
     readme, files = FOLDER.parent / "README.md", sorted(FOLDER.glob("*.ipynb"))
     lines = []
     for file in files:
@@ -103,6 +104,8 @@ def write_ledger() -> None:
         _, end, after = rest.partition(f"<!-- end of {mark} -->")
         text = f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}"
     write_whole(readme, text)
+    write_whole(FOLDER.parent / "CHEATSHEET.md", cheat_sheet())
+    write_whole(FOLDER.parent / "GLOSSARY.md", glossary())
 
 
 def main(names: list[str]) -> int:
@@ -118,7 +121,7 @@ def main(names: list[str]) -> int:
         except CellExecutionError as error:
             print(f"{file.stem}: stopped, and the stored notebook is as it was\n{error}", file=sys.stderr)
             return 1
-    write_ledger()
+    write_documents()
     return 0
 
 

@@ -1,5 +1,8 @@
-"""Pictures of every widget to be looked at, at two widths in both themes: `pytest tests/browser/shots.py` fills shots/."""
+"""Pictures to be looked at: `pytest tests/browser/shots.py` fills shots/ with every widget, at two widths in both themes, and with
+the notebooks as they are stored."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from .test_widgets import CELLS, Shown, notebook_of
 
 SHOTS = Path(__file__).parent / "shots"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
@@ -30,3 +34,25 @@ def test_shots(page, lab, run_notebook, tiny_model, few_tunes, theme):
             if widget.cell.locator("img").count():
                 widget.cell.screenshot(path=SHOTS / f"{name}_{width}_{theme.lower()}.png")
         page.screenshot(path=SHOTS / f"page_{width}_{theme.lower()}.png")
+
+
+@pytest.mark.parametrize("file", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda file: file.stem)
+def test_notebook_as_stored(page, lab, file):
+    """A notebook as it reads before any cell has run, from its first cell to its last, in pieces of 2,000 pixels."""
+    SHOTS.mkdir(exist_ok=True)
+    shutil.copy(file, lab.folder)
+    page.set_viewport_size({"width": 1000, "height": 2100})
+    page.goto(f"{lab.url}/lab/tree/{file.name}?token={lab.token}&reset")
+    page.get_by_text(re.compile(r"Python 3 \(ipykernel\) \| Idle")).wait_for()
+    page.locator(".jp-Cell").first.click()
+    page.keyboard.press("Control+b")
+    panel = page.locator(".jp-WindowedPanel-outer").first
+    page.wait_for_timeout(1000)
+    for number in range(30):
+        panel.evaluate("(panel, top) => panel.scrollTo(0, top)", 1950 * number)
+        page.wait_for_timeout(300)
+        panel.screenshot(path=SHOTS / f"{file.stem}_{number:02}.png")
+        if panel.evaluate("panel => panel.scrollTop + panel.clientHeight >= panel.scrollHeight - 2"):
+            page.errors.clear()  # the badge's picture is not on this machine
+            return
+    pytest.fail("longer than thirty pieces")

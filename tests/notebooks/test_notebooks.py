@@ -109,13 +109,15 @@ def test_every_claim_has_its_check_and_every_check_its_claim():
         assert file in FILES and f'"{entry.claim.id}"' in file.read_text(encoding="utf-8").replace("\\", "")
 
 
-def test_the_readme_has_the_notebooks_and_the_ledger(tmp_path, monkeypatch):
+def test_the_documents_are_as_the_notebooks_and_cards_make_them(tmp_path, monkeypatch):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
     monkeypatch.setattr(build, "FOLDER", tmp_path / "notebooks")
-    build.write_ledger()
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme, "run `make notebooks`"
+    build.write_documents()
+    for name in ("README.md", "CHEATSHEET.md", "GLOSSARY.md"):
+        assert (tmp_path / name).read_text(encoding="utf-8") == (ROOT / name).read_text(encoding="utf-8"), "run `make notebooks`"
+        assert name == "README.md" or f"({name})" in readme
     assert ledger_table(read_ledger(FILES)) in readme and all(f"(notebooks/{file.name})" in readme for file in FILES)
 
 

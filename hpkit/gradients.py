@@ -1,0 +1,149 @@
+"""Gradients and saved activations of one update, computed now: what batch, accumulation and length do to both."""
+
+import copy
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from hpkit.errors import BadInput
+
+#: What a padded place has as its label, and a document's first token too: no loss is computed there.
+IGNORED = -100
+
+
+def padded(documents: Sequence[Sequence[int]], length: int | None = None) -> dict[str, torch.Tensor]:
+    """Documents of token ids as one batch, one a row: cut to `length` tokens, then padded to it; None: to the longest.
+
+    Tensors of batch x length: `input_ids`, `attention_mask` (1 for a token, 0 for padding) and `labels`, which ignore
+    padding and every document's first token. Padding comes on the right and has the id 0. Raises BadInput for no document.
+    """
+    if not documents or not all(documents):
+        raise BadInput("padded: expected one document or more, none of them empty")
+    length = length or max(map(len, documents))
+    tokens = torch.zeros(len(documents), length, dtype=torch.long)
+    mask = torch.zeros_like(tokens)
+    for row, document in enumerate(documents):
+        tokens[row, : len(document)] = torch.tensor(document[:length])
+        mask[row, : len(document)] = 1
+    labels = tokens.masked_fill(mask == 0, IGNORED)
+    labels[:, 0] = IGNORED
+    return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+
+
+def stacked(blocks: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Packed blocks of one length (`hpkit.corpus.pack`) as one batch."""
+    return {name: torch.tensor([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def predicted_tokens(batch: dict[str, torch.Tensor]) -> int:
+    """How many tokens of a batch a loss is computed for."""
+    return int((batch["labels"][:, 1:] != IGNORED).sum())
+
+
+def gradient(model, micro_batches: Sequence[dict[str, torch.Tensor]], mean_of_means: bool = False) -> torch.Tensor:
+    """The gradient that one update sees after these micro-batches: of all parameters, as one vector in their precision.
+
+    Each micro-batch's loss is divided by the predicted tokens of all of them together, as transformers' Trainer does for
+    causal models since 2024; with `mean_of_means` by its own, and the results are averaged, as it did before.
+    """
+    total, parts = sum(map(predicted_tokens, micro_batches)), len(micro_batches)
+    model.train()
+    model.zero_grad()
+    for batch in micro_batches:
+        loss = model(**batch, use_cache=False, num_items_in_batch=predicted_tokens(batch) * parts if mean_of_means else total).loss
+        loss.backward()
+    flat = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+    model.zero_grad()
+    return flat
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
+    """(relative error, cosine) of one gradient against another: the length of their difference by the other's, and the angle's cosine."""
+    one, other = one.double(), other.double()
+    error = torch.linalg.vector_norm(one - other) / torch.linalg.vector_norm(other)
+    return error.item(), torch.nn.functional.cosine_similarity(one, other, dim=0).item()
+
+
+def saved_activation_bytes(model, batch: dict[str, torch.Tensor], bf16: bool = False) -> int:
+    """Bytes that autograd keeps from a forward pass of `batch` until the backward pass, measured; weights do not count.
+
+    Each storage counts once, however often it is saved. `bf16` multiplies under autocast.
+    """
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage  # held, so that its address stays its own
+        return tensor
+
+    model.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            model(**batch, use_cache=False)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def noise_scale(gradients: Iterable[torch.Tensor]) -> float:
+    """The simple noise scale, in examples: the gradients' variance, summed over all parameters, by the squared mean gradient.
+
+    `gradients`: one for each of two examples or more. Both parts are estimated without bias, so with few examples it can
+    come out negative. McCandlish et al. 2018, An Empirical Model of Large-Batch Training, section 2.2. Raises BadInput.
+    """
+    total, squares, count = 0.0, 0.0, 0
+    for each in gradients:
+        total, squares, count = total + each.double(), squares + each.double().square().sum().item(), count + 1
+    if count < 2:
+        raise BadInput(f"noise_scale: expected the gradients of two examples or more, got {count}")
+    of_one, of_mean = squares / count, (total / count).square().sum().item()
+    signal = (count * of_mean - of_one) / (count - 1)
+    return (of_one - of_mean) * count / (count - 1) / signal
+
+
+def tokens_per_second(model, batch: dict[str, torch.Tensor], seconds: float = 0.7) -> float:
+    """Tokens of `batch`, padding included, that one core computes in a second of its time: forward, backward and AdamW's step.
+
+    The best of as many updates as take `seconds`, three at least, the first left out. The processor's time is counted, not
+    the clock's, so that other programs disturb it less. The learning rate is 0: the model stays as it is.
+    """
+    threads, optimizer = torch.get_num_threads(), torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
+    torch.set_num_threads(1)
+    try:
+        times = [math.inf]
+        while len(times) < 4 or sum(times[2:]) < seconds:
+            start = time.process_time()
+            model(**batch, use_cache=False).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            times.append(time.process_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return batch["input_ids"].numel() / min(times[2:])
+
+
+def first_log(model, rows: Sequence[dict], batch: int, accumulation: int) -> dict[str, float]:
+    """What transformers' Trainer logs of one update over `rows`, in their order: `loss` and `grad_norm`, the latter unclipped.
+
+    The model is copied first and has no dropout; it is trained on the CPU in fp32.
+    """
+    from transformers import PrinterCallback, Trainer, TrainingArguments
+
+    class Orderly(Trainer):
+        def _get_train_sampler(self, *_):
+            return torch.utils.data.SequentialSampler(rows)
+
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    with tempfile.TemporaryDirectory() as out:
+        sizes = dict(per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_steps=1, logging_steps=1)
+        quiet = dict(report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True, optim="adamw_torch")
+        trainer = Orderly(model=model, args=TrainingArguments(out, **sizes, **quiet), train_dataset=list(rows))
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return {name: trainer.state.log_history[0][name] for name in ("loss", "grad_norm")}

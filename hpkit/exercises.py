@@ -215,7 +215,7 @@ def _keeps_small_updates(run: Run) -> str:
     fallen = run.eval_loss_before - run.eval_loss_after
     if fallen > 0.015:
         return ""
-    return f"The evaluation loss falls by {fallen:.4f}. At this rate it can fall by more than 0.015: look for what is still 16-bit and should not be"
+    return f"The evaluation loss falls by {fallen:.4f}. At this rate it can fall by more than 0.015: what rounds the updates away?"
 
 
 def _bf16_weights() -> Point:

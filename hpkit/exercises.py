@@ -166,7 +166,7 @@ def _learns_as_usual(run: Run) -> str:
 
 def _large_epsilon() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(max_steps=40, adam_epsilon=0.1))
+    return usual._replace(recipe=usual.recipe.replace(max_steps=40, eval_steps=0.25, adam_epsilon=0.1))
 
 
 EXERCISES |= {
@@ -220,7 +220,7 @@ def _keeps_small_updates(run: Run) -> str:
 
 def _bf16_weights() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(max_steps=40, learning_rate=3e-5, dtype="bfloat16"))
+    return usual._replace(recipe=usual.recipe.replace(max_steps=40, eval_steps=0.25, learning_rate=3e-5, dtype="bfloat16"))
 
 
 EXERCISES |= {

@@ -169,14 +169,14 @@ def _broken_epsilon() -> Point:
     return usual._replace(recipe=usual.recipe.replace(max_steps=30, adam_epsilon=1.0))
 
 
-def _gpt2_share(of_parameters: bool = False, bytes_each: int = 8) -> float:
-    """The share of GPT-2's embeddings, at `bytes_each`, in the bytes of its 8-bit states, or in its parameters."""
+def _embeddings_of_gpt2() -> tuple[float, float]:
+    """The share of GPT-2's embeddings in the bytes of its 8-bit states, and in its parameters."""
     from transformers import GPT2Config
 
     from hpkit.blockwise import saving
 
     gpt2 = saving(GPT2Config())
-    return bytes_each * gpt2.in_embeddings / (gpt2.parameters if of_parameters else gpt2.bytes_8_bit)
+    return 8 * gpt2.in_embeddings / gpt2.bytes_8_bit, gpt2.in_embeddings / gpt2.parameters
 
 
 EXERCISES |= {
@@ -194,14 +194,12 @@ EXERCISES |= {
     "09-embeddings": Exercise(
         "09_eight_bit_adamw",
         "Of all bytes that adamw_8bit holds for GPT-2 124M, what share belongs to its embeddings?",
-        _gpt2_share,
+        lambda: _embeddings_of_gpt2()[0],
         "A third of the parameters at 8 bytes each, against two thirds at 2.03",
         lambda: {
-            _gpt2_share(
-                parameters=True, bytes_each=1
-            ): "That is their share of the parameters. Their states stay at 32 bits, the others' do not",
-            _gpt2_share(bytes_each=2): "That counts two bytes each. The Trainer keeps embeddings at 32 bits: two averages of four bytes",
-            _gpt2_share(bytes_each=4): "That counts one average. Adam keeps two",
+            _embeddings_of_gpt2()[1]: "That is their share of the parameters. Their states stay at 32 bits, the others' do not",
+            0.32: "That is their share of the parameters. Their states stay at 32 bits, the others' do not",
+            _embeddings_of_gpt2()[0] / 4: "That counts two bytes each. The Trainer keeps embeddings at 32 bits: two averages of four bytes",
         },
     ),
     "09-broken": BrokenRun(

@@ -251,7 +251,7 @@ EXERCISES |= {
         "The loss of this run jumps, and it ends worse than it began. Bad luck? Change one argument and let it end better than it began.",
         _blamed_on_the_seed,
         _better_than_before,
-        "The seed was innocent. Updates of one short piece each point anywhere; with more pieces to an update, or smaller steps, they agree",
+        "The seed was innocent. Updates of one short piece point anywhere; with more pieces to an update, or smaller steps, they agree",
         {"per_device_train_batch_size": 8},
         ({"seed": 1}, {"seed": 42}, {"weight_decay": 0.0}),
     ),

@@ -237,13 +237,13 @@ EXERCISES |= {
     ),
     "12-file": Exercise(
         "12_your_own_run",
-        "124 million parameters, loaded as float32, trained with bf16=True and adamw_8bit: how many MB has model.safetensors?",
-        lambda: 124 * 4,
+        "100 million parameters, loaded as float32, trained with bf16=True and adamw_8bit: how many MB has model.safetensors?",
+        lambda: 100 * 4,
         "The weights stay in float32, four bytes each; bf16 is the arithmetic's format, 8 bits the optimizer's",
         lambda: {
-            124 * 2: "That is bf16. bf16=True multiplies in it; the weights stay as they were loaded",
-            124 * 1: "That is 8 bits. It is the optimizer's memory that has them",
-            124 * (4 + 2): "That counts the optimizer's states too. They are in a checkpoint, and not in the model's file",
+            100 * 2: "That is bf16. bf16=True multiplies in it; the weights stay as they were loaded",
+            100 * 1: "That is 8 bits. It is the optimizer's memory that has them",
+            100 * (4 + 2): "That counts the optimizer's states too. They are in a checkpoint, and not in the model's file",
         },
     ),
     "12-broken": BrokenRun(

@@ -18,9 +18,9 @@ def search_learning_rate(
 ) -> list[tuple[float, float]]:
     """(learning rate, evaluation loss in nats per token) of each trial, the best first.
 
-    Each trial is a whole run of `recipe` on a model loaded anew, at a rate from `low` to `high`, drawn evenly over powers
-    of ten at first and then, by Optuna's TPE sampler, near the better ones. The sampler's seed is the recipe's. `model`
-    and `corpus` are named as in `hpkit.finetune.finetune`. Raises BadInput where Optuna is not installed.
+    Each trial is a whole run of `recipe` on a model loaded anew, at a rate from `low` to `high`: the first ten drawn evenly
+    over powers of ten, later ones near those that did well (the default of Optuna's TPE sampler). Its seed is the
+    recipe's. `model` and `corpus` are named as in `hpkit.finetune.finetune`. Raises BadInput where Optuna is not installed.
     """
     if importlib.util.find_spec("optuna") is None:
         raise BadInput("a search needs Optuna, which is not installed here: pip install optuna, then run this again")

@@ -197,7 +197,61 @@ EXERCISES |= {
         _broken_batch,
         _learns_on_average,
         "What the gradient says by chance now counts less than what all examples have in common",
-        {"gradient_accumulation_steps": 16},
+        {"gradient_accumulation_steps": 8},
         ({"weight_decay": 0.1}, {"warmup_steps": 0}, {"max_steps": 20}),
+    ),
+}
+
+
+# 11: sequence length.
+
+
+def _reads_enough(run: Run) -> str:
+    before, after = run.eval_loss_before, run.eval_loss_after
+    if after is not None and after < before - 0.02:
+        return ""
+    first = next(entry["loss"] for entry in run.history if "loss" in entry)
+    return (
+        f"The evaluation loss goes from {before:.3f} to {after:.3f}, and the first training loss, {first:.2f}, "
+        f"lies {first - before:.2f} above it: the examples still hold less than what is asked about"
+    )
+
+
+def _broken_length() -> Point:
+    usual = usual_point()
+    return usual._replace(recipe=usual.recipe.replace(max_steps=40, max_seq_length=16, eval_steps=10))
+
+
+EXERCISES |= {
+    "11-share": Exercise(
+        "11_sequence_length",
+        "Texts of 100, 200, 300 and 400 tokens, padded to the longest: what share of the places is padding, in percent?",
+        lambda: 100 * (1 - (100 + 200 + 300 + 400) / (4 * 400)),
+        "600 of 1,600 places mean nothing and are computed nevertheless",
+        lambda: {
+            62.5: "That is the share of real tokens",
+            60.0: "That is padding held against real tokens: 600 to 1,000. The question is about all places",
+            25.0: "That leaves the longest out: count all 4 x 400 places",
+        },
+    ),
+    "11-bytes": Exercise(
+        "11_sequence_length",
+        "1 x 512 tokens keep 34 MB under sdpa: how many MB do 8 x 128 tokens keep?",
+        lambda: 34 * 8 * 128 / 512,
+        "Under sdpa the tokens of a micro-batch count, however they are spread over examples",
+        lambda: {
+            34 * 8: "That would be 8 examples of 512 tokens",
+            34 / 4: "That is one example of 128 tokens",
+            34: "8 x 128 are 1,024 tokens, twice as many as 512",
+        },
+    ),
+    "11-broken": BrokenRun(
+        "11_sequence_length",
+        "The training loss lies far above the evaluation loss, which rises. Read the log, change one argument, and mend it.",
+        _broken_length,
+        _reads_enough,
+        "Now a piece holds most of a tune, and what is learned from it helps with whole ones",
+        {"max_seq_length": 128},
+        ({"learning_rate": 1e-4}, {"per_device_train_batch_size": 32}, {"max_steps": 80}),
     ),
 }

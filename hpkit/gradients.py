@@ -104,7 +104,7 @@ def noise_scale(gradients: Iterable[torch.Tensor]) -> float:
     return (of_one - of_mean) * count / (count - 1) / signal
 
 
-def tokens_per_second(model, batch: dict[str, torch.Tensor], seconds: float = 0.7) -> float:
+def tokens_per_second(model, batch: dict[str, torch.Tensor], seconds: float = 0.5) -> float:
     """Tokens of `batch`, padding included, that one core computes in a second of its time: forward, backward and AdamW's step.
 
     The best of as many updates as take `seconds`, three at least, the first left out. The processor's time is counted, not
@@ -147,3 +147,21 @@ def first_log(model, rows: Sequence[dict], batch: int, accumulation: int) -> dic
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return {name: trainer.state.log_history[0][name] for name in ("loss", "grad_norm")}
+
+
+def mean_loss(model, blocks: Sequence[dict[str, list[int]]], at_once: int = 2048) -> float:
+    """The model's loss over packed blocks, in nats per predicted token; batches of about `at_once` tokens."""
+    size, total, count = max(at_once // len(blocks[0]["input_ids"]), 1), 0.0, 0
+    model.eval()
+    with torch.no_grad():
+        for first in range(0, len(blocks), size):
+            batch = stacked(blocks[first : first + size])
+            total += model(**batch, use_cache=False).loss.item() * predicted_tokens(batch)
+            count += predicted_tokens(batch)
+    return total / count
+
+
+def padded_share(lengths: Sequence[int], batch: int) -> float:
+    """The share of places that hold padding, 0 to 1, where each `batch` of these lengths, in order, is padded to its longest."""
+    places = sum(max(part) * len(part) for part in (lengths[first : first + batch] for first in range(0, len(lengths), batch)))
+    return 1 - sum(lengths) / places

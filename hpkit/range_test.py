@@ -34,10 +34,12 @@ def range_test(point: Point, low: float = 1e-6, high: float = 1.0, updates: int 
     recipe = point.recipe
     if not 0 < low <= high or updates < 2:
         raise BadInput(f"range test: expected 0 < low <= high and two updates or more, got {low}, {high} and {updates}")
-    logging.disable_progress_bar()
     set_seed(recipe.seed)
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # of loading, in the midst of a notebook's output
     model, tokenizer = load_model(point.model)
-    logging.enable_progress_bar()
+    if bars:
+        logging.enable_progress_bar()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     documents, evaluation = encode(load_corpus(point.corpus), tokenizer)
     blocks, held = (pack(side, recipe.max_seq_length or 128) for side in (documents, evaluation))

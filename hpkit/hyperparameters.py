@@ -215,7 +215,7 @@ CARDS = {
         Card(
             "adam_epsilon", "gradient units",
             "A small number in Adam's denominator, so that it never divides by 0.", 1e-08, 1e-08, 1e-08, "",
-            "The music paper's value, and the default.", _PAPER_MUSIC, "09_eight_bit_adamw", **_POSITIVE,
+            "The music paper's value, and the default.", _PAPER_MUSIC, "07_number_formats", **_POSITIVE,
         ),
         Card(
             "bf16", "yes or no",

@@ -71,6 +71,7 @@ def bars_picture(bars: Mapping[str, float | tuple[float, float, float]], x: str,
     axes.set_xscale("log" if log_x else "linear")
     axes.set_xlabel(x)
     axes.margins(x=0.3)
+    axes.set_axisbelow(True)
     axes.grid(alpha=0.3, axis="x")
     return rendered(figure, f"{x}. {'; '.join(parts)}.")
 

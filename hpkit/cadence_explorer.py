@@ -96,8 +96,9 @@ class CadenceExplorer(Interactive):
         each, kept = self._sizes[self.model], len(self.counts.checkpoints)
         self.disk = each * kept
         lines = [
-            f"{self.counts.updates:,} updates. {self.counts.lines()[2]}",
-            f"Disk at the end, for a model of {self.model}: {kept} checkpoints of {shown_bytes(each)}, {shown_bytes(self.disk)} in all",
+            f"{self.counts.updates:,} updates: {self.counts.lines()[2]}",
+            f"Disk at the end, for a model of {self.model}: {kept} checkpoint{'s' * (kept != 1)} of {shown_bytes(each)}, "
+            f"{shown_bytes(self.disk)} in all",
         ]
         found = [str(finding) for finding in self.findings]
         return self._figure.draw(self.counts), paragraphs(lines if found else [*lines, "preflight: nothing found"], found)

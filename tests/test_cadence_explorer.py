@@ -27,7 +27,7 @@ def check(explorer) -> None:
         assert drawn == list(expected[:: len(expected) // 1500 + 1])
         assert f"{row}: {len(expected):,}" in explorer.picture.alt
     left = len(counts.save_at) if not at["save_total_limit"] else min(len(counts.save_at), at["save_total_limit"])
-    assert f"{left} checkpoints of" in explorer.summary and shown_bytes(explorer.disk) in explorer.summary
+    assert f"{left} checkpoint{'s' * (left != 1)} of" in explorer.summary and shown_bytes(explorer.disk) in explorer.summary
     rules = {finding.rule for finding in explorer.findings}
     assert ("no-training-loss" in rules) == (at["logging_steps"] > counts.updates)
     follows = at["eval_steps"] or at["logging_steps"]

@@ -121,6 +121,20 @@ def test_the_documents_are_as_the_notebooks_and_cards_make_them(tmp_path, monkey
     assert ledger_table(read_ledger(FILES)) in readme and all(f"(notebooks/{file.name})" in readme for file in FILES)
 
 
+#: Each hyperparameter of the notes with its own words there, and where they are weighed.
+NOTED = """per_device_train_batch_size 03, gradient_accumulation_steps 02, warmup_steps 02, num_train_epochs 04, learning_rate 01,
+lr_scheduler_type 02, logging_steps 10, weight_decay 05, seed 06, optim 09, fp16 08, bf16 08, max_seq_length 11, save_strategy 10,
+eval_strategy 10, logging_strategy 10"""
+
+
+def test_every_hyperparameter_of_the_notes_has_a_verdict():
+    ledger = read_ledger(FILES)
+    for name, number in (entry.split() for entry in NOTED.split(",")):
+        claims = [entry for entry in ledger if entry.claim.notebook.startswith(number) and entry.claim.notes]
+        source = next(file for file in FILES if file.name.startswith(number)).read_text(encoding="utf-8")
+        assert claims and f"`{name}`" in source, name
+
+
 def test_a_claims_output_is_its_words():
     for file in FILES:
         for cell in nbformat.read(file, as_version=4).cells:

@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -38,6 +39,8 @@ from hpkit.recipe import STARTER, Recipe
 from hpkit.schedules import make_schedule
 
 SAMPLED_TUNES = 32
+#: With the environment variable HPKIT_SHORT set, every training ends after so many updates: for tests of what is around it.
+SHORT = 4
 #: What the Trainer logs that a run keeps.
 LOGGED = ("loss", "learning_rate", "grad_norm", "eval_loss")
 _VERSIONS = ("torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "music21")
@@ -536,6 +539,8 @@ def _make_callback(stop: StopSignal, accounting: Accounting, say, progress: bool
             if stop.signum:
                 say("stopping here, with a checkpoint; a second signal stops at once, without")
                 control.should_save = control.should_training_stop = True
+            if os.environ.get("HPKIT_SHORT") and state.global_step >= SHORT:
+                control.should_training_stop = True
             if watch:
                 watch(state.global_step, self.updates, {})
 

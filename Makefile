@@ -1,11 +1,36 @@
-# make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.
+# make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.  make test-fast: for editing.
 # make bench: speed.  make notebooks: execute and store them.
 # Each makes .venv first, and installs only when the requirements have changed.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# What is installed: the versions the tests ran on. The weekly run of CI asks for the newest instead.
+WANTED ?= -r requirements.txt
 
-.PHONY: lab finetune test bench notebooks chromium
+.PHONY: lab finetune test test-fast bench notebooks chromium
+.DELETE_ON_ERROR:
+
+finetune: $(INSTALLED)
+	$(BIN)/hpkit finetune
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab
+
+test: $(INSTALLED) chromium
+	$(BIN)/python tests/layers.py
+
+test-fast: $(INSTALLED)
+	$(BIN)/python tests/layers.py fast
+
+bench: speed.  make notebooks: execute and store them.
+# Each makes .venv first, and installs only when the requirements have changed.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+# What is installed: the versions the tests ran on. The weekly run of CI asks for the newest instead.
+WANTED ?= -r requirements.txt
+
+.PHONY: lab finetune test test-fast bench notebooks chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
@@ -36,5 +61,5 @@ chromium:
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --no-input -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(WANTED)
 	touch $@

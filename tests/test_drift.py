@@ -1,0 +1,152 @@
+"""What the kit takes from other libraries, read off its own source: each name and argument must be in the installed versions."""
+
+import ast
+import importlib
+import inspect
+from collections import defaultdict
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import hpkit
+
+LIBRARIES = ("accelerate", "bitsandbytes", "datasets", "ipywidgets", "matplotlib", "numpy", "pyarrow", "safetensors", "tokenizers")
+LIBRARIES += ("torch", "transformers")
+#: What is called on objects, which the source does not name: the same by hand.
+OF_OBJECTS = {
+    "transformers.Trainer": "evaluate get_train_dataloader hyperparameter_search remove_callback save_model train training_step",
+    "transformers.TrainerState": "global_step is_world_process_zero log_history num_input_tokens_seen",
+    "transformers.TrainerControl": "should_log should_save should_training_stop",
+    "transformers.TrainerCallback": "on_log on_step_end on_train_begin on_train_end",
+    "transformers.TrainingArguments": "get_warmup_steps n_gpu world_size disable_tqdm include_num_input_tokens_seen",
+    "transformers.LlamaForCausalLM": "generate num_parameters save_pretrained set_attn_implementation",
+    "torch.optim.Optimizer": "state_dict step zero_grad",
+    "torch.nn.Module": "named_modules named_parameters register_forward_hook",
+    "ipywidgets.SelectionSlider": "disabled hold_sync index layout observe options value",
+}
+
+
+def sources() -> dict[str, str]:
+    """The Python of hpkit, and of the notebooks."""
+    folder = Path(hpkit.__file__).parent
+    read = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.py")}
+    for file in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(file, as_version=4).cells
+        read[file.name] = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    return read
+
+
+def used(source: str) -> dict[str, set[str]]:
+    """Dotted names of LIBRARIES in a source, as `torch.optim.AdamW`, each with the keyword arguments it is called with."""
+    names, found = {}, defaultdict(set)
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.partition(".")[0]] = alias.name if alias.asname else alias.name.partition(".")[0]
+                found[alias.name]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                found[f"{node.module}.{alias.name}"]
+
+    def dotted(node) -> str | None:
+        if isinstance(node, ast.Name):
+            return names.get(node.id)
+        before = dotted(node.value) if isinstance(node, ast.Attribute) else None
+        return before and f"{before}.{node.attr}"
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and dotted(node):
+            found[dotted(node)]
+        if isinstance(node, ast.Call) and dotted(node.func):
+            found[dotted(node.func)] |= {keyword.arg for keyword in node.keywords if keyword.arg}
+    return {name: arguments for name, arguments in found.items() if name.partition(".")[0] in LIBRARIES}
+
+
+def resolve(name: str):
+    """The object of a dotted name. Raises AttributeError or ImportError, with the name, where there is none."""
+    module, thing = name.split("."), None
+    for cut in range(len(module), 0, -1):
+        try:
+            thing = importlib.import_module(".".join(module[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for part in module[cut:]:
+            thing = getattr(thing, part)
+        return thing
+    raise ImportError(name)
+
+
+def takes(thing, argument: str) -> bool:
+    """Whether a function or class names an argument: in its signature, among its traits, or, behind `**kwargs`, in its words."""
+    if hasattr(thing, "class_trait_names"):  # a widget's arguments are its traits
+        return argument in thing.class_trait_names()
+    try:
+        parameters = inspect.signature(thing).parameters
+    except (TypeError, ValueError):  # written in C++: only its documentation lists them
+        return argument in (thing.__doc__ or "")
+    if argument in parameters:
+        return True
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    handed_on = [inspect.getmodule(thing)]
+    if handed_on[0].__name__ == "transformers.models.auto.auto_factory":
+        handed_on.append(inspect.getmodule(resolve("transformers.PreTrainedModel")))
+    return open_ended and any(argument in inspect.getsource(module) for module in handed_on)
+
+
+EVERYWHERE = defaultdict(set)
+for text in sources().values():
+    for dotted_name, keywords in used(text).items():
+        EVERYWHERE[dotted_name] |= keywords
+
+
+@pytest.mark.parametrize("name", sorted(EVERYWHERE))
+def test_what_is_used_is_there(name):
+    thing = resolve(name)
+    for argument in EVERYWHERE[name]:
+        assert takes(thing, argument), f"{name} of the installed version takes no {argument}"
+
+
+@pytest.mark.parametrize("name", OF_OBJECTS)
+def test_what_is_used_of_objects_is_there(name):
+    thing = resolve(name)
+    traits = thing.class_trait_names() if hasattr(thing, "class_trait_names") else ()
+    there = {*dir(thing), *traits, *getattr(thing, "__dataclass_fields__", ())}
+    for attribute in OF_OBJECTS[name].split():
+        assert attribute in there or f"self.{attribute} = " in inspect.getsource(thing), (
+            f"{name} of the installed version has no {attribute}"
+        )
+
+
+def test_the_scan_finds_what_matters():
+    for name, argument in {
+        "transformers.Trainer": "processing_class",
+        "transformers.AutoModelForCausalLM.from_pretrained": "trust_remote_code",
+        "torch.optim.AdamW": "fused",
+        "bitsandbytes.functional.dequantize_blockwise": "blocksize",
+        "ipywidgets.SelectionSlider": "options",
+    }.items():
+        assert argument in EVERYWHERE[name]
+
+
+@pytest.mark.parametrize(
+    "source, missing",
+    [
+        ("from transformers import Trainer\nTrainer(tokenizer=1)", "tokenizer"),  # until 4.x
+        ("import torch\ntorch.optim.AdamW([], learning_rate=1)", "learning_rate"),
+        ("import torch\ntorch.tensor(1, kind=1)", "kind"),
+        ("import ipywidgets as w\nw.HTML(alt='a')", "alt"),
+        ("from transformers import AutoConfig\nAutoConfig.from_pretrained('a', trust_no_code=1)", "trust_no_code"),
+    ],
+)
+def test_an_argument_that_is_not_there_is_named(source, missing):
+    ((name, arguments),) = [item for item in used(source).items() if item[1]]
+    assert arguments == {missing} and not takes(resolve(name), missing)
+
+
+def test_a_name_that_is_not_there_is_named():
+    (name,) = [name for name in used("import torch\ntorch.optim.AdamV()") if name != "torch" and name != "torch.optim"]
+    with pytest.raises(AttributeError, match="AdamV"):
+        resolve(name)

@@ -97,6 +97,34 @@ def test_links_lead_somewhere(stored):
         assert link.startswith("https://") or (file.parent / link).exists(), link
 
 
+def test_sources_are_dated(stored):
+    """A paper has its year; a page that changes, the year in which it was read."""
+    (sources_cell,) = [cell.source for cell in stored[1].cells if cell.cell_type == "markdown" and "**Sources.**" in cell.source]
+    links = re.findall(r"\[([^\]]+)\]\(https://[^)]+\)(.{,12})", sources_cell.partition("**Sources.**")[2], re.S)
+    assert links
+    for words, after in links:
+        assert re.search(r"\b(1[89]|20)\d\d\b", words) or re.match(r"\s*[,(]\s*(1[89]|20)\d\d", after), words
+
+
+def test_it_ran_on_the_versions_that_are_tested(stored):
+    pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line)
+    for name, version in stored[1].metadata.hpkit.versions.items():
+        assert version.partition("+")[0] == pins[name], f"executed with {name} {version}, tested on {pins[name]}: run `make notebooks`"
+
+
+def test_nothing_in_it_runs_by_itself(stored):
+    """What is opened shows words, pictures and sound: no script, no handler of an event, nothing fetched from elsewhere."""
+    for cell in stored[1].cells:
+        assert "raises-exception" not in cell.metadata.get("tags", ()), "nbval passes such a cell when it stops raising: catch and show it"
+        shown = [cell.source] * (cell.cell_type == "markdown")
+        for output in cell.get("outputs", ()):
+            assert not any("javascript" in kind or kind == "text/latex" for kind in output.get("data", ()))
+            shown.append(str(output.get("data", {}).get("text/html", "")))
+        for text in shown:
+            assert not re.search(r"<(script|iframe|object|embed|form|link|meta)\b|<[^>]+\son\w+\s*=|javascript:", text, re.I), text[:200]
+            assert not re.search(r"(src|href)=['\"]?(?!data:|https://)\w+:", text), text[:200]
+
+
 # Claims.
 
 

@@ -1,0 +1,70 @@
+"""The repository as a whole: its size, its workflow, how the layers of tests are counted, and where a run writes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+import layers  # beside this file
+
+ROOT = Path(__file__).parents[1]
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_clone_is_small():
+    """At most 40 MB: what is checked out, and its history."""
+    files = sum((ROOT / name).stat().st_size for name in git("ls-files", "-z").split("\0") if name and (ROOT / name).is_file())
+    history = sum(int(line.split(": ")[1]) * 1024 for line in git("count-objects", "-v").splitlines() if line.startswith("size"))
+    assert files + history < 40e6, f"{files / 1e6:.0f} MB of files, {history / 1e6:.0f} MB of history"
+
+
+def test_the_workflow_runs_what_everybody_runs():
+    workflow = YAML(typ="safe").load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))
+    runs = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert len(runs) == 2 and all(run.split()[:2] == ["make", "test"] for run in runs)
+    wanted = runs[1].partition('WANTED="')[2].rstrip('"')
+    assert "-e .[lab,test]" in wanted and "requirements.txt" not in wanted
+    assert (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()[-1] == "make test"
+
+
+@pytest.mark.parametrize(
+    "code, passed, counts",
+    [
+        ("def test_a(): pass\ndef test_b(): pass", True, (2, 0, 0)),
+        ("def test_a(): pass\ndef test_b(): assert 0", False, (2, 1, 0)),
+        ("import pytest\ndef test_a(): pytest.skip('no')", False, (1, 0, 1)),
+        ("import nothing_of_this_name", False, (1, 1, 0)),
+        ("", False, (0, 1, 0)),  # a layer without tests has not passed
+    ],
+)
+def test_a_layer_is_counted(code, passed, counts, tmp_path, monkeypatch):
+    (tmp_path / "test_one.py").write_text(code)
+    monkeypatch.setitem(layers.LAYERS, "one", ((*layers.PYTEST, "-p", "no:cacheprovider", str(tmp_path)),))
+    outcome = layers.run_layer("one")
+    assert (outcome.passed, outcome[1:4]) == (passed, counts)
+    assert outcome.line("one").startswith(f"one        {'passed' if passed else 'FAILED'}")
+
+
+def test_a_command_that_fails_fails_its_layer(monkeypatch, capfd):
+    monkeypatch.setitem(layers.LAYERS, "one", ((sys.executable, "-c", "pass"), (sys.executable, "-c", "raise SystemExit(1)")))
+    assert layers.main(["one"]) == 1 and "one        FAILED     2 run, 1 failed" in capfd.readouterr().out
+    assert layers.main(["on"]) == 2 and "expected some of style, modules" in capfd.readouterr().err
+
+
+def test_a_run_writes_in_its_folder_and_the_cache_alone(tmp_path, tiny_model, few_tunes):
+    places = {name: tmp_path / name for name in ("home", "work", "cache", "tmp")}
+    for place in places.values():
+        place.mkdir()
+    environment = os.environ | {"HOME": str(places["home"]), "HPKIT_CACHE": str(places["cache"]), "TMPDIR": str(places["tmp"])}
+    environment.pop("XDG_CACHE_HOME", None)
+    command = [sys.executable, "-m", "hpkit", "finetune", "--model", tiny_model, "--corpus", few_tunes, "--out", str(tmp_path / "out")]
+    changes = ["--max_seq_length", "32", "--max_steps", "4", "--warmup_steps", "1"]
+    subprocess.run([*command, *changes], cwd=places["work"], env=environment, check=True, capture_output=True, timeout=300)
+    assert (tmp_path / "out" / "run.json").is_file()
+    assert not [file for name in ("home", "work", "tmp") for file in places[name].rglob("*") if file.is_file()]

@@ -5,10 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import layers  # beside this file
 import pytest
 from ruamel.yaml import YAML
-
-import layers  # beside this file
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,6 +9,7 @@ import inspect
 import math
 import shutil
 import textwrap
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +137,9 @@ def _few_updates(plan):
         def updates(accumulated: int) -> int:
             return math.ceil(recipe.num_train_epochs * math.ceil(counts.micro_batches_per_epoch / accumulated))
 
-        enough = next((a for a in range(accumulation, 0, -1) if updates(a) >= FEW_UPDATES), None)
+        # The more is accumulated the fewer updates, and beyond an epoch's micro-batches no fewer; so the most that leaves enough.
+        sizes = range(1, min(accumulation, counts.micro_batches_per_epoch) + 1)
+        enough = bisect_right(sizes, -FEW_UPDATES, key=lambda accumulated: -updates(accumulated))
         epochs = math.ceil(FEW_UPDATES / max(counts.micro_batches_per_epoch, 1))
         more = f"set num_train_epochs={epochs}{', gradient_accumulation_steps=1' * (accumulation > 1)}, or better, find more examples"
         fix = f"set gradient_accumulation_steps={enough}: {updates(enough)} updates" if enough else more

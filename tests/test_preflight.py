@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from hpkit.accounting import account
 from hpkit.arguments import DEPRECATED, SUCCESSORS, optimizer_names, training_argument_names
 from hpkit.capability import MACHINES, forget_32bit_overrides
 from hpkit.errors import BadInput
@@ -21,7 +22,7 @@ from hpkit.memory import optimizer_state_bytes, parameters_of, predict_memory
 from hpkit.model import read_config
 from hpkit.preflight import preflight, preflight_callback
 from hpkit.recipe import NOTES, STARTER, Recipe, parse_value
-from hpkit.rules import RULES, miscounts_loss, unmoved_share
+from hpkit.rules import FEW_UPDATES, RULES, miscounts_loss, unmoved_share
 
 WIDTH = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=64)
 SEQ2SEQ = dict(d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, vocab_size=64)
@@ -514,6 +515,21 @@ def test_a_larger_batch_at_the_same_rate_learns_less(tmp_path):
         learning_rate=changed.learning_rate,
     ).evaluate()["eval_loss"]
     assert losses["base"] < losses["scaled"] < losses["large"]
+
+
+@pytest.mark.parametrize("examples, epochs", [(640, 2.0), (640, 0.7), (407, 3.0), (90, 1.0), (5000, 2.5)])
+def test_the_accumulation_it_proposes_is_the_most_that_leaves_enough_updates(examples, epochs):
+    """However much is asked for, it answers at once: a float in a script, 3e221, once kept it counting for an hour."""
+    for accumulation in (64, 10**6, 10**220):
+        fired = found(dict(gradient_accumulation_steps=accumulation, num_train_epochs=epochs), examples).get("few-updates")
+        counts = {a: account(Recipe(gradient_accumulation_steps=a, num_train_epochs=epochs), examples).updates for a in range(1, 65)}
+        enough = [a for a, updates in counts.items() if updates >= FEW_UPDATES]
+        if fired is None:
+            assert counts[64] >= FEW_UPDATES and accumulation == 64
+        elif enough:
+            assert fired.fix == f"set gradient_accumulation_steps={enough[-1]}: {counts[enough[-1]]} updates"
+        else:
+            assert fired.fix.startswith("set num_train_epochs=")
 
 
 WORDS = st.sampled_from(["", "steps", "epoch", "best", "linear", "polynomial", "constant"])

@@ -40,7 +40,7 @@ from hpkit.schedules import make_schedule
 
 SAMPLED_TUNES = 32
 #: With the environment variable HPKIT_SHORT set, every training ends after so many updates: for tests of what is around it.
-SHORT = 4
+SHORT = 12
 #: What the Trainer logs that a run keeps.
 LOGGED = ("loss", "learning_rate", "grad_norm", "eval_loss")
 _VERSIONS = ("torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "music21")
@@ -540,7 +540,7 @@ def _make_callback(stop: StopSignal, accounting: Accounting, say, progress: bool
                 say("stopping here, with a checkpoint; a second signal stops at once, without")
                 control.should_save = control.should_training_stop = True
             if os.environ.get("HPKIT_SHORT") and state.global_step >= SHORT:
-                control.should_training_stop = True
+                control.should_log = control.should_training_stop = True
             if watch:
                 watch(state.global_step, self.updates, {})
 

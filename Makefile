@@ -1,11 +1,11 @@
 # make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.
-# make bench: speed.  make notebooks: execute and store them.
+# make bench: speed.  make notebooks: execute and store them.  make stamp: badges and set-up cells, after a fork.
 # Each makes .venv first, and installs only when the requirements have changed.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: lab finetune test bench notebooks chromium
+.PHONY: lab finetune test bench notebooks stamp chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
@@ -26,6 +26,9 @@ bench: $(INSTALLED) chromium
 
 notebooks: $(INSTALLED)
 	$(BIN)/python notebooks/build.py
+
+stamp: $(INSTALLED)
+	$(BIN)/python notebooks/build.py --stamp
 
 # The browser of the tests, where it is missing and Debian's package may be installed.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)

@@ -46,12 +46,12 @@ if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:  # a mere
     shipped = [name for name in ("torch", "transformers", "numpy", "ipywidgets", "matplotlib") if importlib.util.find_spec(name)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as keep:
         keep.write("".join(f"{name}=={version(name)}\\n" for name in shipped))
-    command = [sys.executable, "-m", "pip", "install", "-q", "-c", keep.name, f"hpkit @ git+{repository}@{ref}"]
-    pip = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, f"hpkit @ git+{repository}@{ref}"]
+    pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if pip.returncode:
         missing = f"Is something out of reach? This machine needs the internet, and {repository}/tree/{ref} must open in a browser."
         unfit = f"Are versions in conflict? Nothing was changed; choose another runtime version, or tell {repository}/issues."
-        raise RuntimeError(f"hpkit was not installed; pip said:\\n{pip.stderr[-2000:]}\\n{missing}\\n{unfit}\\nThen run this cell again.")
+        raise RuntimeError(f"hpkit was not installed; pip said:\\n{pip.stdout[-1200:]}\\n{missing}\\n{unfit}\\nThen run this cell again.")
     importlib.invalidate_caches()
 
 from hpkit.capability import probe

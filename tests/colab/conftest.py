@@ -20,14 +20,20 @@ sys.path.append(str(ROOT / "notebooks"))
 import build  # noqa: E402, the project's own script, in no package
 
 
-def run(*command, **options) -> str:
-    """The output of a command; the test ends with the command's last words if it fails, or is not there."""
+def plain() -> dict[str, str]:
+    """This process's environment, without what would show one Python's packages to another."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+
+
+def run(*command, hint: str = "") -> str:
+    """The output of a command. If it fails or is not there, the test ends with one line: what is missing, and its last words."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, **options)
+        done = subprocess.run(command, capture_output=True, text=True, env=plain())
     except FileNotFoundError:
         pytest.fail(f"no command `{command[0]}`, which the tests of Colab need: install it", pytrace=False)
     if done.returncode:
-        pytest.fail(f"`{' '.join(map(str, command))}` failed: {(done.stderr or done.stdout)[-2000:]}", pytrace=False)
+        words = " ".join((done.stderr or done.stdout)[-500:].split())
+        pytest.fail(f"{hint}`{' '.join(map(str, command))}` failed: {words}", pytrace=False)
     return done.stdout
 
 
@@ -54,8 +60,7 @@ class Colab(NamedTuple):
         git = dict(GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0=f"url.file://{mirror}/.insteadOf", GIT_CONFIG_VALUE_0="https://github.com/")
         git |= dict(GIT_CONFIG_GLOBAL=os.devnull, GIT_TERMINAL_PROMPT="0")
         own = {name: str(self.folder / name.lower()) for name in ("HPKIT_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", "HF_HOME")}
-        kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-        return kept | git | own | dict(HPKIT_SHORT="1", HF_HUB_OFFLINE="1")
+        return plain() | git | own | dict(HPKIT_SHORT="1", HF_HUB_OFFLINE="1")
 
     def execute(self, notebook, mirror: Path, folder: Path):
         """Run a notebook from top to bottom in `folder`; an error in a cell raises nbclient's CellExecutionError."""
@@ -72,7 +77,7 @@ def colab(tmp_path_factory):
     run(sys.executable, "-m", "venv", folder / "venv")
     python = folder / "venv" / "bin" / "python"
     pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    run(*pip, "install", "-q", "-r", Path(__file__).with_name("requirements.txt"))
+    run(*pip, "install", "-q", "--no-compile", "-r", Path(__file__).with_name("requirements.txt"), hint="PyPI must be in reach: ")
     kernel = folder / "kernels" / "colab" / "kernel.json"
     kernel.parent.mkdir(parents=True)
     command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]

@@ -1,5 +1,5 @@
 # make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.  make test-fast: for editing.
-# make bench: speed.  make notebooks: execute and store them.
+# make bench: speed.  make notebooks: execute and store them.  make stamp: badges and set-up cells, after a fork.
 # Each makes .venv first, and installs only when the requirements have changed.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 # What is installed: the versions the tests ran on. The weekly run of CI asks for the newest instead.
 WANTED ?= -r requirements.txt
 
-.PHONY: lab finetune test test-fast bench notebooks chromium
+.PHONY: lab finetune test test-fast bench notebooks stamp chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
@@ -22,35 +22,15 @@ test: $(INSTALLED) chromium
 test-fast: $(INSTALLED)
 	$(BIN)/python tests/layers.py fast
 
-bench: speed.  make notebooks: execute and store them.
-# Each makes .venv first, and installs only when the requirements have changed.
-PYTHON ?= python3
-BIN := .venv/bin
-INSTALLED := .venv/installed
-# What is installed: the versions the tests ran on. The weekly run of CI asks for the newest instead.
-WANTED ?= -r requirements.txt
-
-.PHONY: lab finetune test test-fast bench notebooks chromium
-.DELETE_ON_ERROR:
-
-finetune: $(INSTALLED)
-	$(BIN)/hpkit finetune
-
-lab: $(INSTALLED)
-	$(BIN)/jupyter lab
-
-test: $(INSTALLED) chromium
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
-	HF_HUB_OFFLINE=1 HPKIT_CACHE=$$(mktemp -d) $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
-
 bench: $(INSTALLED) chromium
 	$(BIN)/python tests/bench.py
 	$(BIN)/python -m pytest -s tests/browser/bench.py
 
 notebooks: $(INSTALLED)
 	$(BIN)/python notebooks/build.py
+
+stamp: $(INSTALLED)
+	$(BIN)/python notebooks/build.py --stamp
 
 # The browser of the tests, where it is missing and Debian's package may be installed.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)

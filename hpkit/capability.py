@@ -37,6 +37,12 @@ class Machine:
     memory_free: int | None = None
     eight_bit_time: float | None = None
 
+    def __str__(self) -> str:
+        """In a few words, for the first line of a notebook: what it is, the memory that is free, and bf16."""
+        kind = {"cuda": "GPU", "mps": "Apple GPU", "cpu": f"CPU, {self.threads} thread{'s' * (self.threads > 1)}"}[self.device]
+        free = f", {self.memory_free / 1e9:.0f} GB free" if self.memory_free else ""
+        return f"{self.name} ({kind}{free}), bf16 {'in hardware' if self.native_bf16 else 'only emulated'}"
+
 
 def _card(name: str, compute_capability: tuple[int, int], mebibytes: int) -> Machine:
     return Machine("cuda", name, 2, compute_capability >= NATIVE_BF16, True, mebibytes * 2**20)

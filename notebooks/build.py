@@ -3,16 +3,21 @@
 Each gets the same badge and set-up cell, made from [project.urls] in pyproject.toml, runs from top to bottom in a fresh
 kernel, and replaces the stored one only when every cell has run. An error in any cell ends with status 1. Then the README
 gets the list of notebooks and the ledger of their claims, and the cheat sheet and the glossary are made from the cards.
+
+`make stamp`, or `--stamp`, executes nothing and mends badges, set-up cells and README: after a fork or a rename, change
+[project.urls] in pyproject.toml and run it.
 """
 
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
+from string import Template
 
 import nbformat
 from nbclient import NotebookClient
@@ -20,6 +25,7 @@ from nbclient.exceptions import CellExecutionError
 
 from hpkit.cheat_sheet import cheat_sheet, glossary
 from hpkit.claims import ledger_table, read_ledger
+from hpkit.errors import BadInput
 from hpkit.files import write_whole
 from hpkit.recipe import read_toml
 
@@ -27,38 +33,62 @@ FOLDER = Path(__file__).parent
 #: What the outputs depend on most; a notebook names the versions it was executed with.
 VERSIONS = ("torch", "transformers", "bitsandbytes", "ipywidgets", "matplotlib")
 _BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
-_SETUP = """\
-# Set-up: where hpkit is installed, this does nothing. Elsewhere, as on Colab, it installs hpkit and changes nothing that is there.
+_SETUP = Template("""\
+# Set-up. Where hpkit is missing, as on Colab, this installs it and what it needs, and changes nothing that is there.
 import importlib.util
 import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
 
-if importlib.util.find_spec("hpkit") is None:
-    shipped = ("torch", "transformers", "numpy", "ipywidgets", "matplotlib")
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
-        file.write("".join(f"{{name}}=={{version(name)}}\\n" for name in shipped if importlib.util.find_spec(name)))
-    source = "hpkit @ git+{repository}@{ref}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", file.name, source], check=True)
-    importlib.invalidate_caches()"""
+if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:  # a mere folder of this name has no origin
+    repository, ref = "$repository", "$ref"
+    shipped = [name for name in ("torch", "transformers", "numpy", "ipywidgets", "matplotlib") if importlib.util.find_spec(name)]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as keep:
+        keep.write("".join(f"{name}=={version(name)}\\n" for name in shipped))
+    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, f"hpkit @ git+{repository}@{ref}"]
+    pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if pip.returncode:
+        missing = f"Is something out of reach? This machine needs the internet, and {repository}/tree/{ref} must open in a browser."
+        unfit = f"Are versions in conflict? Nothing was changed; choose another runtime version, or tell {repository}/issues."
+        raise RuntimeError(f"hpkit was not installed; pip said:\\n{pip.stdout[-1200:]}\\n{missing}\\n{unfit}\\nThen run this cell again.")
+    importlib.invalidate_caches()
+
+from hpkit.capability import probe
+
+print(f"This machine: {probe(try_optimizer=False)}.")
+print("Computing takes $duration on two CPU cores.")""")
+
+
+def address() -> tuple[str, str]:
+    """The repository's address and the ref, a branch or a tag, that the badges open: [project.urls] of pyproject.toml. Raises BadInput."""
+    urls = read_toml(FOLDER.parent / "pyproject.toml", "project")["project"]["urls"]
+    repository, ref = urls["Repository"], urls["Ref"].removeprefix(f"{urls['Repository']}/tree/")
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository) or not re.fullmatch(r"[\w./-]+", ref):
+        expected = "Repository = https://github.com/OWNER/REPO and Ref = the same with /tree/ and a branch or tag"
+        raise BadInput(f"[project.urls] of pyproject.toml: expected {expected}; got {repository} and {urls['Ref']}")
+    return repository, ref
 
 
 def stamp(notebook, name: str) -> None:
-    """Put the badge and the set-up cell in: cells of these ids, the first and the third."""
-    urls = read_toml(FOLDER.parent / "pyproject.toml", "project")["project"]["urls"]
-    repository, ref = urls["Repository"], urls["Ref"].rpartition("/")[2]
-    place = repository.removeprefix("https://github.com/")
-    url = f"https://colab.research.google.com/github/{place}/blob/{ref}/notebooks/{name}.ipynb"
-    cells = [cell for cell in notebook.cells if cell.id not in ("badge", "set-up")]
-    badge = nbformat.v4.new_markdown_cell(_BADGE.format(url=url), id="badge")
-    setup = nbformat.v4.new_code_cell(_SETUP.format(repository=repository, ref=ref), id="set-up")
+    """Put the badge and the set-up cell in, the first cell and the third, or mend those that are there; outputs stay."""
+    repository, ref = address()
+    kept = {cell.id: cell for cell in notebook.cells if cell.id in ("badge", "set-up")}
+    cells = [cell for cell in notebook.cells if cell.id not in kept]
+    badge = kept.get("badge") or nbformat.v4.new_markdown_cell(id="badge")
+    url = repository.replace("https://github.com/", "https://colab.research.google.com/github/")
+    badge.source = _BADGE.format(url=f"{url}/blob/{ref}/notebooks/{name}.ipynb")
+    setup = kept.get("set-up") or nbformat.v4.new_code_cell(id="set-up")
+    duration = re.search(r"^Computing takes (.+?) on two CPU cores", cells[0].source, re.M)
+    if not duration:
+        raise BadInput(f"{name}: expected `Computing takes … on two CPU cores` in the cell of the title, which says how long it takes")
+    setup.source = _SETUP.substitute(repository=repository, ref=ref, duration=duration[1])
     notebook.cells = [badge, cells[0], setup, *cells[1:]]
 
 
 def code_hash(notebook) -> str:
-    """Of the code cells' sources: tells whether the outputs belong to them."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    """Of the code cells' sources: tells whether the outputs belong to them. Not of the set-up cell, which is the stamp's."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.id != "set-up"]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
 
 
@@ -108,8 +138,16 @@ def write_documents() -> None:
     write_whole(FOLDER.parent / "GLOSSARY.md", glossary())
 
 
-def main(names: list[str]) -> int:
+def restamp(file: Path) -> None:
+    """Mend the badge and the set-up cell of a stored notebook."""
+    notebook = nbformat.read(file, as_version=4)
+    stamp(notebook, file.stem)
+    write_whole(file, nbformat.writes(notebook) + "\n")
+
+
+def main(arguments: list[str]) -> int:
     os.environ |= {"HF_HUB_OFFLINE": "1", "HPKIT_CACHE": tempfile.mkdtemp()}  # nobody's predictions are stored
+    names = [argument for argument in arguments if argument != "--stamp"]
     files = [FOLDER / f"{name.removesuffix('.ipynb')}.ipynb" for name in names] or sorted(FOLDER.glob("*.ipynb"))
     for file in files:
         if not file.is_file():
@@ -117,7 +155,13 @@ def main(names: list[str]) -> int:
             return 2
     for file in files:
         try:
-            print(f"{file.stem}: {build(file):.0f} s", flush=True)
+            if "--stamp" in arguments:
+                restamp(file)
+            else:
+                print(f"{file.stem}: {build(file):.0f} s", flush=True)
+        except BadInput as error:
+            print(error, file=sys.stderr)
+            return 2
         except CellExecutionError as error:
             print(f"{file.stem}: stopped, and the stored notebook is as it was\n{error}", file=sys.stderr)
             return 1

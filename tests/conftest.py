@@ -1,4 +1,4 @@
-"""Shared fixtures. No test reaches the network, and none writes outside its temporary folder."""
+"""Shared fixtures. No test but those of Colab reaches the network, and none writes outside its temporary folder."""
 
 import os
 import subprocess

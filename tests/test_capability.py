@@ -55,6 +55,12 @@ def test_without_eight_bits_the_optimizer_is_replaced():
     assert decide(Recipe(optim="paged_adamw_8bit"), A100).optim == "paged_adamw_8bit"
 
 
+def test_a_machine_in_a_few_words():
+    assert str(T4) == "Tesla T4 (GPU, 16 GB free), bf16 only emulated"
+    assert str(MAC) == "an Apple GPU (Apple GPU), bf16 in hardware"
+    assert str(Machine("cpu", "a CPU", 1, True, memory_free=8 * 10**9)) == "a CPU (CPU, 1 thread, 8 GB free), bf16 in hardware"
+
+
 def test_this_machine():
     machine = find_machine("here")
     assert machine.threads == torch.get_num_threads()

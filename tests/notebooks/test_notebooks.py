@@ -35,7 +35,8 @@ def test_badge_and_set_up_are_the_projects(stored):
     file, notebook = stored
     fresh = nbformat.from_dict(notebook)
     build.stamp(fresh, file.stem)
-    assert [cell.source for cell in fresh.cells] == [cell.source for cell in notebook.cells], "run `make notebooks`"
+    for cell, expected in zip(notebook.cells, fresh.cells):
+        assert cell.source == expected.source, f"{file.name}, {cell.id}: not that of [project.urls] in pyproject.toml: run `make stamp`"
     assert notebook.cells[1].source.startswith(f"# {file.stem[:2]} · ")
 
 
@@ -54,8 +55,9 @@ def test_outputs_belong_to_the_code(stored):
 
 
 def test_cells_are_short_enough_to_read(stored):
-    for source in sources(stored[1], "code"):
-        assert sum(map(bool, source.splitlines())) <= 14 and not re.search(r"shell=True|!pip|%pip", source), source
+    for cell in (cell for cell in stored[1].cells if cell.cell_type == "code"):
+        most = 21 if cell.id == "set-up" else 14
+        assert sum(map(bool, cell.source.splitlines())) <= most and not re.search(r"shell=True|!pip|%pip", cell.source), cell.source
 
 
 def test_a_changed_cell_is_noticed(stored):

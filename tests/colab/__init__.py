@@ -1,0 +1,1 @@
+"""A package, so that the tests can name what their conftest.py defines."""

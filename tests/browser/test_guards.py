@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from . import test_notebooks
 from .conftest import check_all_is_well, notebook_of
 
 BROKEN = """
@@ -69,6 +70,16 @@ def test_a_broken_callback_is_noticed(run_notebook, page):
     # Of this one JupyterLab shows nothing at all.
     page.get_by_role("button", name="press").click()
     print(noticed(page, "KeyError: 'missing'"))
+
+
+def test_a_widget_that_is_not_there_is_noticed(run_notebook, page):
+    forgotten = notebook_of("from hpkit.cadence_explorer import CadenceExplorer", "explorer = CadenceExplorer()", "1 + 1")
+    saved = run_notebook(forgotten)
+    with pytest.raises(AssertionError, match="of 1 widgets that the code makes it shows 0"):
+        test_notebooks.Ran(page, forgotten, saved).widgets()
+    forgotten.cells[1].source = "CadenceExplorer()"
+    with pytest.raises(AssertionError, match="CadenceExplorer"):
+        test_notebooks.test_every_widget_is_there(test_notebooks.Ran(page, forgotten, saved))
 
 
 def test_an_error_on_the_console_is_noticed(page):

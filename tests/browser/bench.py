@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from .test_widgets import Shown, notebook_of
+from .test_widgets import Shown, all_widgets
 
 PRESSES = 60
 # The picture has changed when the new one is decoded and a frame later on the screen.
@@ -24,7 +24,7 @@ TIMED = """async handle => {
 @pytest.mark.parametrize("name, label", [("schedule", "learning_rate"), ("memory", "max_seq_length"), ("runs", "learning_rate")])
 def test_key_press_to_changed_pixels(page, run_notebook, tiny_model, few_tunes, name, label, capsys):
     if not page.locator(".jp-CodeCell").count():
-        run_notebook(*notebook_of(tiny_model, few_tunes))
+        run_notebook(all_widgets(tiny_model, few_tunes))
     handle = Shown(page, name).handle(label)
     handle.focus()
     milliseconds = []

@@ -1,4 +1,8 @@
-"""JupyterLab as a learner sees it: a real server on loopback, in headless Chromium. A test module shares one page."""
+"""JupyterLab as a learner sees it: a real server on loopback, in headless Chromium. A test module shares one page.
+
+After every test, whatever went wrong unseen fails it: an error on the page's console, an exception in a widget's callback, an
+error that a widget shows, a kernel that died.
+"""
 
 import json
 import os
@@ -10,10 +14,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import nbformat
 import pytest
@@ -26,6 +31,22 @@ FOLDERS += ("IPYTHONDIR", "MPLCONFIGDIR", "HPKIT_CACHE")
 # No news popup; and every cell in the page, in sight or not.
 SETTINGS = {"apputils-extension/notification": {"fetchNews": "false"}, "notebook-extension/tracker": {"windowingMode": "none"}}
 PATIENCE = 60_000  # ms, for what takes a second on an idle machine
+#: The one address outside that a notebook shows: its badge, of which this stands in the place.
+BADGE, BADGE_PICTURE = "https://colab.research.google.com/assets/**", '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>'
+#: A kernel in which every training ends after a few updates, see hpkit.finetune. To a reader it is the usual one.
+SHORT_KERNEL = {
+    "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+    "display_name": "Python 3 (ipykernel)",
+    "language": "python",
+    "env": {"HPKIT_SHORT": "1"},
+}
+# "" while cells run; then "done"; or at once what the dialog says with which JupyterLab reports a dead kernel.
+HOW_FAR = """() => {
+    const dialog = document.querySelector(".jp-Dialog")
+    if (dialog) return dialog.innerText
+    const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].map(prompt => prompt.innerText)
+    return prompts.length && !prompts[0].includes("[ ]") && !prompts.some(prompt => prompt.includes("*")) ? "done" : ""
+}"""
 
 
 class Lab(NamedTuple):
@@ -41,6 +62,12 @@ class Lab(NamedTuple):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
 
+    def end_kernels(self) -> None:
+        """Of every notebook that is open: what they hold in memory is given back."""
+        access = {"Authorization": f"token {self.token}"}
+        for kernel in json.load(urlopen(Request(f"{self.url}/api/kernels", headers=access))):
+            urlopen(Request(f"{self.url}/api/kernels/{kernel['id']}", headers=access, method="DELETE")).close()
+
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
@@ -54,6 +81,9 @@ def lab(tmp_path_factory):
     lab = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), own.pop("notebooks"), own["JUPYTERLAB_SETTINGS_DIR"])
     for plugin, settings in SETTINGS.items():
         lab.set(plugin, **settings)
+    short = own["JUPYTER_DATA_DIR"] / "kernels" / "short" / "kernel.json"
+    short.parent.mkdir(parents=True)
+    short.write_text(json.dumps(SHORT_KERNEL))
     options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={lab.folder}"]
     options += ["--allow-root"] * (os.geteuid() == 0)
     log = root / "server.log"
@@ -77,6 +107,7 @@ def lab(tmp_path_factory):
             server.wait(20)
         except subprocess.TimeoutExpired:
             server.kill()
+    assert lab.token not in log.read_text(), "the server's log has the token, with which anybody could run code"
 
 
 @pytest.fixture(scope="module")  # not of the session: while it is there, no other test can have an event loop
@@ -94,49 +125,118 @@ def browser():
 
 @pytest.fixture(scope="module", autouse=True)
 def page(browser):
-    """The page, in `page.errors` what its console has said is wrong."""
+    """The page, in `page.errors` what its console or a callback in its kernel has said is wrong."""
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
+    page.route(BADGE, lambda route: route.fulfill(body=BADGE_PICTURE, content_type="image/svg+xml"))
     page.errors = []
     page.on("console", lambda message: message.type == "error" and page.errors.append(f"{message.text} ({message.location['url']})"))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: page.errors.extend(failed_callback(frame))))
     yield page
     page.close()
 
 
-@pytest.fixture(autouse=True)
-def no_script_errors(page):
-    yield
+def failed_callback(frame: bytes | str) -> list[str]:
+    """The traceback that a message from the kernel brings, where it is of no cell: JupyterLab shows it nowhere.
+
+    Such a message, of the protocol v1.kernel.websocket.jupyter.org, begins with the places of its parts, each in eight bytes.
+    """
+    if isinstance(frame, str):
+        return []
+    places = [int.from_bytes(frame[at : at + 8], "little") for at in range(8, 8 * (1 + frame[0]), 8)]
+    _, header, parent, _, content = (frame[start:end] for start, end in pairwise(places[:6]))
+    of_a_cell = json.loads(parent).get("msg_type") == "execute_request"
+    if of_a_cell or json.loads(header)["msg_type"] not in ("stream", "error"):
+        return []
+    content = json.loads(content)
+    words = content.get("text") or "\n".join(["Traceback", *content.get("traceback", ())])
+    lines = re.sub(r"\x1b\[[\d;]*m", "", words).strip().splitlines()
+    return ["\n".join(["in a callback:", *lines[-8:]])] if "Traceback" in words else []
+
+
+def check_all_is_well(page) -> None:
+    """Raises AssertionError with what went wrong since the last check, where no cell and no test has said so."""
+    page.wait_for_timeout(0)  # hear what has come in
     errors, page.errors[:] = page.errors[:], []
-    assert not errors
+    errors += [f"a widget says: {words}" for words in page.locator("[role=alert]:visible").all_inner_texts()]
+    errors += [f"JupyterLab says: {words}" for words in page.locator(".jp-Dialog:visible").all_inner_texts()]
+    if errors:
+        raise AssertionError("\n".join(errors))
+
+
+@pytest.fixture(autouse=True)
+def all_is_well(page):
+    yield
+    check_all_is_well(page)
+
+
+def notebook_of(*cells: str) -> nbformat.NotebookNode:
+    """A notebook of these sources."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return notebook
 
 
 @pytest.fixture(scope="module")
-def run_notebook(lab, page):
-    """Open a notebook of `cells` (sources) in the page, as a learner does, and run all; no cell may end in an error."""
+def open_notebook(lab, page):
+    """Open a notebook (a node of nbformat) in the page, in place of the one before; returns its file."""
 
-    def run(*cells: str):
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        file = lab.folder / "test.ipynb"
+    def open_it(notebook, name: str = "test.ipynb") -> Path:
+        page.goto("about:blank")  # else the page would ask what became of its kernel
+        lab.end_kernels()
+        file = lab.folder / name
         nbformat.write(notebook, file)
-        page.goto(f"{lab.url}/lab/tree/test.ipynb?token={lab.token}&reset")
+        page.goto(f"{lab.url}/lab/tree/{name}?token={lab.token}&reset")
         # Before the status bar says so, a click on Run may run nothing.
         page.get_by_text(re.compile(r"Python 3 \(ipykernel\) \| Idle")).wait_for(timeout=PATIENCE)
+        return file
+
+    yield open_it
+    page.goto("about:blank")
+    lab.end_kernels()
+
+
+@pytest.fixture(scope="module")
+def run_notebook(open_notebook, page):
+    """Open a notebook, as a learner does, and run all; no cell may end in an error. Returns the notebook as it is saved then.
+
+    A kernel that dies is noticed when JupyterLab says so, a few seconds later.
+    """
+
+    def run(notebook, name: str = "test.ipynb", seconds: int = 300):
+        for cell in notebook.cells:  # a count that is stored looks like one of this run
+            if cell.cell_type == "code":
+                cell.execution_count = None
+        file = open_notebook(notebook, name)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
-        expect(prompts.first).not_to_have_text("[ ]:")
-        expect(prompts.filter(has_text="[*]")).to_have_count(0, timeout=300_000)
+        how_far = page.wait_for_function(HOW_FAR, timeout=1000 * seconds, polling=200).json_value()
+        if how_far != "done":
+            raise AssertionError(f"while {name} ran, JupyterLab said: {how_far}")
         # In the page an error looks like any text on stderr; the file knows.
         page.keyboard.press("Control+s")
         expect(page.locator(".jp-mod-dirty")).to_have_count(0)
-        ran = nbformat.read(file, as_version=4).cells
-        assert [output["evalue"] for cell in ran for output in cell.outputs if output.output_type == "error"] == []
-        assert all(cell.execution_count for cell in ran)
+        ran = nbformat.read(file, as_version=4)
+        cells = [cell for cell in ran.cells if cell.cell_type == "code"]
+        errors = [f"{output['ename']}: {output['evalue']}" for cell in cells for output in cell.outputs if output.output_type == "error"]
+        assert errors == []
+        assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+        return ran
 
     return run
+
+
+def run_cell(page, cell, code: str) -> str:
+    """Put the code into this cell of the page, run that, and return what it shows, of several outputs the last."""
+    before = cell.locator(".jp-InputPrompt").inner_text()
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(code)
+    page.keyboard.press("Control+Enter")
+    expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(rf"\[(?!{before[1:-2]}\])\d+\]:"))
+    return cell.locator(".jp-OutputArea-output").last.inner_text()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,9 @@
 """Every kind of widget under a real hand: what is seen and read follows the slider, by key and by drag."""
 
 import json
+import math
 import re
+import struct
 
 import pytest
 from playwright.sync_api import expect
@@ -12,11 +14,26 @@ from hpkit.model import read_config
 from hpkit.recipe import NOTES
 from hpkit.rules import shown_bytes
 
+from .conftest import notebook_of, run_cell
+
+UPDATES = 400  # of the notes' 4 x 32 = 128 examples each
 TRUTH, CURVE, ORDER = 1.17, (1.5, 1.3, 1.2), ("cosine", "linear", "constant")
 CELLS = {
-    "imports": "from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer\nfrom hpkit.run_explorer import RunExplorer",
+    "imports": """
+from hpkit.cadence_explorer import CadenceExplorer
+from hpkit.format_explorer import FormatExplorer
+from hpkit.quantization_explorer import QuantizationExplorer
+from hpkit.recipe import NOTES
+from hpkit.run_explorer import RunExplorer
+from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer""",
     "schedule": "ScheduleExplorer()",
     "memory": "MemoryExplorer('starter')",
+    "format": "FormatExplorer(0.1)",
+    "quantization": """
+import torch
+average = torch.randn(9_000, generator=torch.Generator().manual_seed(0)) ** 3
+QuantizationExplorer({"weight": {"exp_avg": average, "exp_avg_sq": average**2}})""",
+    "cadence": "CadenceExplorer(NOTES.replace(save_steps=20, eval_steps=20), examples=UPDATES * 128)".replace("UPDATES", str(UPDATES)),
     "number": "number = Prediction('number', 'Which evaluation loss?', low=1, high=3, tolerance=0.05, relative=True)\nnumber",
     "curve": "curve = Prediction('curve', 'Which losses?', low=1, high=3, tolerance=0.1, along='update', steps=(0, 50, 100))\ncurve",
     "order": "order = Prediction('order', 'Which is best?', order=('linear', 'cosine', 'constant'))\norder",
@@ -64,13 +81,13 @@ class Shown:
         expect(self.picture).to_have_attribute("alt", re.compile(re.escape(words)))
 
 
-def notebook_of(model: str, corpus: str) -> list[str]:
-    return [source.replace("MODEL", model).replace("CORPUS", corpus) for source in CELLS.values()]
+def all_widgets(model: str, corpus: str):
+    return notebook_of(*(source.replace("MODEL", model).replace("CORPUS", corpus) for source in CELLS.values()))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def notebook(run_notebook, tiny_model, few_tunes):
-    run_notebook(*notebook_of(tiny_model, few_tunes))
+    run_notebook(all_widgets(tiny_model, few_tunes))
 
 
 @pytest.fixture
@@ -79,15 +96,8 @@ def shown(page):
 
 
 def run_code(page, code: str) -> str:
-    """Put it into the last cell, run that, and return what it shows."""
-    cell = page.locator(".jp-CodeCell").last
-    before = cell.locator(".jp-InputPrompt").inner_text()
-    cell.locator(".cm-content").click()
-    page.keyboard.press("Control+a")
-    page.keyboard.insert_text(code)
-    page.keyboard.press("Control+Enter")
-    expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(rf"\[(?!{before[1:-2]}\])\d+\]:"))
-    return cell.locator(".jp-OutputArea-output").inner_text()
+    """Run it in the last cell; returns what it shows."""
+    return run_cell(page, page.locator(".jp-CodeCell").last, code)
 
 
 def key(page, handle) -> None:
@@ -121,8 +131,17 @@ def of_runs(value: str) -> str:
     return f"this: {shown_rate(float(value.removesuffix(' (new)')))}:"
 
 
+def blocks_of(value: str) -> str:
+    return f"values, in {math.ceil(9000 / int(value))} blocks of {int(value):,};"
+
+
+def checkpoints(value: str) -> str:
+    """At every multiple, and at the end."""
+    return f"checkpoint: {math.ceil(UPDATES / int(value))}, first at {value}, last at {UPDATES};"
+
+
 def test_one_picture_of_each_is_seen(shown):
-    for name in ("schedule", "memory", "number", "curve", "order", "runs"):
+    for name in ("schedule", "memory", "format", "quantization", "cadence", "number", "curve", "order", "runs"):
         expect(shown(name).picture).to_have_count(1)  # the still one, in the file, is hidden by the live one
         assert shown(name).picture.evaluate("image => image.naturalWidth") == 700
         assert shown(name).cell.locator("img").count() == 2
@@ -130,7 +149,7 @@ def test_one_picture_of_each_is_seen(shown):
 
 def test_the_tab_key_reaches_every_control(page):
     controls = page.locator(".jp-OutputArea :is(.noUi-handle, :is(select, input, button):enabled):visible")
-    assert controls.count() >= 6 + 6 + 2 + 4 + 4 + 7
+    assert controls.count() >= 6 + 6 + (3 + 16) + 6 + 7 + 2 + 4 + 4 + 7
     page.locator(".jp-CodeCell").first.focus()
     for _ in range(2 * controls.count()):  # readouts too take the focus
         page.keyboard.press("Tab")
@@ -145,6 +164,8 @@ def test_the_tab_key_reaches_every_control(page):
     [
         ("schedule", "learning_rate", asked_for),
         ("memory", "per_device_train_batch_size", needed),
+        ("quantization", "block_size", blocks_of),
+        ("cadence", "save_steps", checkpoints),
         ("number", "your guess", "Your guess: {};".format),
         ("runs", "learning_rate", of_runs),
         ("curve", "update 50", "{} at 50,".format),
@@ -159,6 +180,35 @@ def test_the_picture_and_the_words_follow_the_slider(page, shown, name, label, e
         widget.expect_alt(expected(widget.value(label)))
         for was, now in zip(before, widget.now()):
             assert was != now
+
+
+def as_bf16(digits: str) -> float:
+    """bf16 is the upper half of fp32, which Python itself knows."""
+    return struct.unpack(">f", int(digits, 2).to_bytes(2, "big") + bytes(2))[0]
+
+
+def test_the_bits_the_number_and_the_preset_say_the_same(page, shown):
+    """A bit has no handle: it is taken by key, and by a click. The number follows, and what is typed and chosen is followed."""
+    widget = shown("format")
+    bits, text = widget.cell.locator("button.widget-toggle-button"), widget.cell.get_by_label("value", exact=True)
+    sign, last = bits.first, bits.last
+    for move in (lambda: last.press("Space"), lambda: page.keyboard.press("Space"), sign.click):
+        before, was, digits = widget.now(), text.input_value(), "".join(bits.all_inner_texts())
+        move()
+        expect(text).not_to_have_value(was)
+        now = "".join(bits.all_inner_texts())
+        assert len(now) == 16 and sum(one != other for one, other in zip(now, digits)) == 1
+        assert float(text.input_value()) == as_bf16(now)
+        widget.expect_alt(f"{as_bf16(now):.9g} in 3 formats: ")
+        assert all(was != now for was, now in zip(before, widget.now()))
+    text.fill("257")
+    text.press("Enter")
+    widget.expect_alt("257 in 3 formats: fp32 257, exact; fp16 257, exact; bf16 256,")
+    assert as_bf16("".join(bits.all_inner_texts())) == 256
+    expect(widget.cell.get_by_label("preset")).to_have_value("257 = 256 + 1")
+    widget.cell.get_by_label("preset").select_option("65520, the first that is inf in fp16")
+    widget.expect_alt("65520 in 3 formats: fp32 65520, exact; fp16 inf,")
+    expect(text).to_have_value("65520")
 
 
 @pytest.mark.parametrize("width", [700, 1400])
@@ -226,18 +276,32 @@ def test_an_order_and_a_curve_are_committed_and_scored(page, shown):
     curve.expect_alt("the answer: 1.5 at 0, 1.3 at 50, 1.2 at 100.")
 
 
-def test_what_is_typed_wrong_is_said_and_not_run(page, shown):
-    widget, typed = shown("schedule"), "<img src=x onerror=alert(1)>"
-    box = widget.cell.get_by_label("lr_scheduler_kwargs")
+@pytest.mark.parametrize("name, label, right", [("schedule", "lr_scheduler_kwargs", ""), ("format", "value", "0.1")])
+def test_what_is_typed_wrong_is_said_and_not_run(shown, name, label, right):
+    widget, typed = shown(name), "<img src=x onerror=alert(1)>"
+    box = widget.cell.get_by_label(label, exact=True)
+    pictures = widget.cell.locator("img").count()
     box.fill(typed)
     box.press("Enter")
     alert = widget.cell.get_by_role("alert")
     expect(alert).to_contain_text(typed)
     expect(widget.picture).to_have_attribute("alt", re.compile("^Out of date: "))
-    box.fill("")
+    assert widget.cell.locator("img").count() == pictures
+    box.fill(right)
     box.press("Enter")
     expect(alert).to_have_count(0)
-    widget.expect_alt("Learning rate over")
+    expect(widget.picture).not_to_have_attribute("alt", re.compile("^Out of date: "))
+
+
+def test_the_words_of_a_question_are_words(page):
+    """Of a question, its unit and its order, as an author may write them: shown, and not run."""
+    hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    question = f"Prediction('hostile', {hostile!r}, low=1, high=3, tolerance=1, unit={hostile!r})"
+    run_code(page, question)
+    cell = page.locator(".jp-CodeCell").last
+    expect(cell.locator(".widget-html").filter(has_text=hostile).first).to_be_visible()
+    assert cell.locator("img[src=x], .jp-OutputArea script").count() == 0
+    run_code(page, "1 + 1")
 
 
 def test_a_run_trained_now_is_drawn_over_the_band(page, shown):

@@ -54,6 +54,34 @@ def test_outputs_belong_to_the_code(stored):
     assert file.stat().st_size < 1e6 and set(notebook.metadata.hpkit.versions) == set(build.VERSIONS)
 
 
+def test_every_tag_makes_a_check_stricter(stored):
+    """In nbval's lax mode a cell of `raises-exception` that stops raising passes, and `nbval-skip` is silent: neither is used."""
+    assert {tag for cell in stored[1].cells for tag in cell.metadata.get("tags", ())} <= {"nbval-check-output"}
+
+
+def what_runs(words: str) -> list[str]:
+    """Of HTML or Markdown, what would run a script or fetch something as soon as it is looked at; a picture's own bytes do not."""
+    found = re.findall(r"<(?:script|iframe|object|embed|link|meta|form)\b|<[^>]*\son\w+\s*=|javascript:|srcdoc", words, re.I)
+    return found + [
+        source for source in re.findall(r"""<[^>]*\ssrc\s*=\s*["']?([^"'\s>]*)""", words, re.I) if not source.startswith("data:")
+    ]
+
+
+def test_what_is_stored_runs_nothing(stored):
+    for cell in stored[1].cells:
+        shown = [cell.source] * (cell.cell_type == "markdown")
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            assert not [kind for kind in data if re.search("javascript|widget|svg|bokeh|jupyterlab", kind)]
+            shown += [words for kind, words in data.items() if kind in ("text/html", "text/markdown")]
+        assert [found for words in shown for found in what_runs(words)] == []
+
+
+def test_what_would_run_is_noticed():
+    hostile = ["<SCRIPT>1</SCRIPT>", "<img alt='' onerror = x>", "[here](javascript:x)", "<iframe srcdoc=x>", "<img src=https://a.b/c.png>"]
+    assert all(map(what_runs, hostile)) and not what_runs('<audio controls="controls"><source src="data:audio/wav;base64,UklG"></audio>')
+
+
 def test_cells_are_short_enough_to_read(stored):
     for cell in (cell for cell in stored[1].cells if cell.cell_type == "code"):
         most = 21 if cell.id == "set-up" else 14

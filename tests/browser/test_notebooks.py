@@ -1,0 +1,164 @@
+"""Every notebook as a learner goes through it: opened, run from top to bottom, its widgets moved, its questions answered.
+
+Trainings end after a few updates here, see SHORT_KERNEL: what they find is the matter of the notebooks' own tests.
+"""
+
+import ast
+import importlib
+import pkgutil
+import re
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import expect
+
+import hpkit
+from hpkit.exercises import EXERCISES
+from hpkit.interactive import Interactive
+
+from .conftest import run_cell
+
+FILES = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+#: By what a widget of each kind is known in the page: a label or a button that no other kind has.
+HALLMARKS = {
+    "CadenceExplorer": "save_total_limit (0: none)",
+    "FormatExplorer": "format of the bits",
+    "MemoryExplorer": "precision",
+    "Prediction": "Commit",
+    "QuantizationExplorer": "code book",
+    "RunExplorer": "Train this point now",
+    "ScheduleExplorer": "lr_scheduler_kwargs",
+}
+ANSWER = re.compile("the answer: (?!not yet shown)")
+SEEN = """() => [...document.querySelectorAll(".jp-CodeCell")].map(cell =>
+    [...cell.querySelectorAll(".jp-OutputArea :is(.widget-label, button)")].map(one => one.textContent.trim()))"""
+
+
+class Ran:
+    """A notebook that has run in the page: as it is stored and as it was saved then, code cells alone."""
+
+    def __init__(self, page, stored, saved):
+        self.page = page
+        self.stored, self.saved = ([cell for cell in notebook.cells if cell.cell_type == "code"] for notebook in (stored, saved))
+
+    def cell(self, number: int):
+        return self.page.locator(".jp-CodeCell").nth(number)
+
+    def picture(self, number: int):
+        return self.cell(number).locator(".jp-OutputArea img:visible")
+
+    def widgets(self) -> list[tuple[int, str]]:
+        """The number of the cell and the kind of every widget that the code shows, which is every widget that it makes."""
+        made, shown, kinds = 0, [], {}
+        for number, cell in enumerate(self.stored):
+            tree = ast.parse(cell.source)
+            for part in ast.walk(tree):
+                kind = kind_of(part)
+                made += bool(kind)
+                if isinstance(part, ast.Assign) and kind_of(part.value):
+                    kinds[part.targets[0].id] = kind_of(part.value)
+            last = tree.body[-1].value if isinstance(tree.body[-1], ast.Expr) else None
+            kind = kind_of(last) or kinds.get(getattr(last, "id", None))
+            shown += [(number, kind)] * bool(kind)
+        assert made == len(shown), f"of {made} widgets that the code makes it shows {len(shown)}"
+        return shown
+
+
+def kind_of(call) -> str | None:
+    name = getattr(getattr(call, "func", None), "id", None)
+    return name if name in HALLMARKS else None
+
+
+@pytest.fixture(scope="module", params=FILES, ids=lambda file: file.stem)
+def ran(request, page, run_notebook):
+    stored = nbformat.read(request.param, as_version=4)
+    copy = nbformat.from_dict(stored)
+    copy.metadata.kernelspec.name = "short"
+    return Ran(page, stored, run_notebook(copy, request.param.name))
+
+
+def test_every_kind_of_widget_is_known_here():
+    for module in pkgutil.iter_modules(hpkit.__path__):
+        if not module.name.startswith("__"):
+            importlib.import_module(f"hpkit.{module.name}")
+    kinds = {kind.__name__ for kind in Interactive.__subclasses__() if kind.__module__.startswith("hpkit.")}
+    assert kinds == set(HALLMARKS)
+    used = {kind for file in FILES for kind in kinds if f"{kind}(" in file.read_text(encoding="utf-8")}
+    assert used == kinds, f"in no notebook: {kinds - used}"
+
+
+def test_it_runs_and_shows_what_is_stored(ran):
+    """The same kinds of output from every cell, and nothing on stderr."""
+    for cell in ran.saved:
+        said = [output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stderr"]
+        assert said == [], cell.source[:60]
+    for stored, saved in zip(ran.stored, ran.saved, strict=True):
+        kinds = [Counter(kind for output in cell.outputs for kind in output.get("data", {})) for cell in (stored, saved)]
+        del kinds[1]["application/vnd.jupyter.widget-view+json"]  # the live widget: what is stored has its words alone
+        assert kinds[0] == kinds[1], stored.source
+
+
+def test_every_widget_is_there(ran):
+    made = ran.widgets()
+    seen = [
+        (number, kind)
+        for number, labels in enumerate(ran.page.evaluate(SEEN))
+        for kind, mark in HALLMARKS.items()
+        for _ in range(labels.count(mark))
+    ]
+    assert seen == made
+    for number, kind in made:
+        expect(ran.picture(number)).to_have_count(1)
+        assert ran.picture(number).get_attribute("alt"), kind
+        assert ran.picture(number).evaluate("picture => picture.naturalWidth") == 700, kind
+
+
+def test_every_widget_follows_a_key(ran, page):
+    for number, _ in ran.widgets():
+        cell, picture = ran.cell(number), ran.picture(number)
+        before = [picture.get_attribute(name) for name in ("alt", "src")]
+        sliders = cell.locator(".widget-slider:visible").filter(has_not_text="seed of a run now")  # that one draws nothing yet
+        handles, bits = sliders.locator(".noUi-handle"), cell.locator("button.widget-toggle-button:visible")
+        if handles.count():
+            at_the_end = handles.first.get_attribute("aria-valuenow") == handles.first.get_attribute("aria-valuemax")
+            handles.first.focus()
+            page.keyboard.press("ArrowLeft" if at_the_end else "ArrowRight")
+        elif bits.count():
+            bits.last.focus()
+            page.keyboard.press("Space")
+        else:
+            cell.locator("select").first.focus()
+            for pressed in ("Space", "ArrowDown", "Enter"):
+                page.keyboard.press(pressed)
+        for name, was in zip(("alt", "src"), before):
+            expect(picture).not_to_have_attribute(name, was)
+
+
+def test_every_prediction_is_committed_and_scored(ran, page):
+    for number, kind in ran.widgets():
+        if kind != "Prediction":
+            continue
+        cell = ran.cell(number)
+        expect(ran.picture(number)).not_to_have_attribute("alt", ANSWER)
+        cell.get_by_role("button", name="Commit").focus()
+        page.keyboard.press("Enter")
+        expect(ran.picture(number)).to_have_attribute("alt", ANSWER)
+        expect(cell.get_by_text(re.compile("within the tolerance"))).to_be_visible()
+
+
+def test_every_exercise_is_answered_wrongly_and_rightly(ran, page):
+    asked = [
+        (number, *found)
+        for number, cell in enumerate(ran.stored)
+        for found in re.findall(r'(check_answer\("([^"]+)", )\.\.\.\)', cell.source)
+    ]
+    assert asked
+    for number, call, name in asked:
+        exercise = EXERCISES[name]
+        wrong, reveals = next(iter(exercise.wrong().items()))
+        for answer, reply in ((wrong, f"✗ Not yet. {reveals}"), (exercise.answer(), f"✓ Right. {exercise.why}")):
+            source = ran.stored[number].source.replace(f"{call}...", f"{call}{answer!r}")
+            shown = run_cell(page, ran.cell(number), source)
+            assert shown == reply

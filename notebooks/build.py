@@ -32,6 +32,8 @@ from hpkit.recipe import read_toml
 FOLDER = Path(__file__).parent
 #: What the outputs depend on most; a notebook names the versions it was executed with.
 VERSIONS = ("torch", "transformers", "bitsandbytes", "ipywidgets", "matplotlib")
+#: The libraries whose tested versions the README names.
+TESTED = ("torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "numpy", "matplotlib", "ipywidgets", "datasets", "pyarrow")
 _BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
 _SETUP = Template("""\
 # Set-up. Where hpkit is missing, as on Colab, this installs it and what it needs, and changes nothing that is there.
@@ -120,6 +122,15 @@ def build(file: Path) -> float:
     return seconds
 
 
+def versions_table() -> str:
+    """The lowest and the highest versions that the tests run on, as a Markdown table: Colab's, and those of requirements.txt."""
+    root = Path(__file__).parents[1]
+    files = (root / "tests" / "colab" / "requirements.txt", root / "requirements.txt")
+    lowest, highest = (dict(re.findall(r"^([\w-]+)==([\w.]+)", file.read_text(encoding="utf-8"), re.M)) for file in files)
+    rows = [f"| {name} | {lowest.get(name, 'the same')} | {highest[name]} |" for name in TESTED]
+    return "\n".join(["| library | lowest tested, as on Colab | highest tested |", "|---|---|---|", *rows])
+
+
 def write_documents() -> None:
     """Put the list of notebooks and the ledger of their claims into the README, between its marks; make the sheets of the cards."""
     readme, files = FOLDER.parent / "README.md", sorted(FOLDER.glob("*.ipynb"))
@@ -129,7 +140,7 @@ def write_documents() -> None:
         name, question = title.splitlines()[0].removeprefix("# ").split(": ", 1)
         lines.append(f"- [{name}](notebooks/{file.name}): {question[0].lower() + question[1:]} {badge}")
     text = readme.read_text(encoding="utf-8")
-    for mark, content in (("notebooks", "\n".join(lines)), ("ledger", ledger_table(read_ledger(files)))):
+    for mark, content in {"notebooks": "\n".join(lines), "ledger": ledger_table(read_ledger(files)), "versions": versions_table()}.items():
         before, _, rest = text.partition(f"<!-- {mark} -->\n")
         _, end, after = rest.partition(f"<!-- end of {mark} -->")
         text = f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}"

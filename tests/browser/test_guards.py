@@ -49,6 +49,11 @@ def test_a_kernel_that_dies_is_noticed_at_once(run_notebook, page):
     page.goto("about:blank")
 
 
+def test_a_cell_that_does_not_end_is_noticed(run_notebook):
+    with pytest.raises(AssertionError, match=r"(?s)after 2 s test\.ipynb still runs: .*while True"):
+        run_notebook(notebook_of("1 + 1", "while True:\n    pass"), seconds=2)
+
+
 def test_an_error_in_a_cell_is_noticed(run_notebook):
     with pytest.raises(AssertionError, match="NameError: name 'nowhere' is not defined"):
         run_notebook(notebook_of("1 + 1", "nowhere", "2 + 2"))

@@ -56,7 +56,7 @@ class Colab(NamedTuple):
         return dict(re.split(r"==| @ ", line, maxsplit=1) for line in lines)
 
     def environment(self, mirror: Path) -> dict[str, str]:
-        """As Colab's kernel sees it, but that github.com is the folder `mirror`; and trainings end after four updates."""
+        """As Colab's kernel sees it, but that github.com is the folder `mirror`, and trainings are cut short."""
         git = dict(GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0=f"url.file://{mirror}/.insteadOf", GIT_CONFIG_VALUE_0="https://github.com/")
         git |= dict(GIT_CONFIG_GLOBAL=os.devnull, GIT_TERMINAL_PROMPT="0")
         own = {name: str(self.folder / name.lower()) for name in ("HPKIT_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", "HF_HOME")}

@@ -125,6 +125,7 @@ def no_division_by_zero(recipe: Recipe, examples: int) -> bool:
     return not (recipe.lr_scheduler_type == "polynomial" and counted.warmup_updates == counted.updates)
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(recipe=recipes(), examples=st.integers(2, 40))
 def test_it_counts_as_the_trainer_does(recipe, examples):

@@ -40,6 +40,7 @@ def test_a_few_documents_are_evaluated_like_all():
         load_corpus("nowhere.abc:30")
 
 
+@pytest.mark.slow
 def test_the_data_card_has_the_counts():
     card = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     for name in ("airdsAirs", "oneills1850", "ryansMammoth", "oneills1850+ryansMammoth", "aksak"):
@@ -53,6 +54,7 @@ def test_the_data_card_has_the_counts():
     assert shared == 1 and "One of Aird's tunes also stands in the pre-training corpus" in " ".join(card.split())
 
 
+@pytest.mark.slow
 def test_no_tune_stands_twice_in_another_key():
     intervals = set()
     for text in load_corpus("oneills1850+ryansMammoth").documents:
@@ -61,6 +63,7 @@ def test_no_tune_stands_twice_in_another_key():
     assert len(intervals) >= len(load_corpus("oneills1850+ryansMammoth").documents) - 5  # the same notes with other rests
 
 
+@pytest.mark.slow
 def test_the_split_is_by_tune_and_does_not_depend_on_the_rest():
     both, aird = load_corpus("airdsAirs+aksak"), load_corpus("airdsAirs")
     train, held_out = both.split()
@@ -76,6 +79,7 @@ def test_the_second_reading_comes_from_the_cache(monkeypatch):
     assert load_corpus("airdsAirs") == first
 
 
+@pytest.mark.slow
 def test_a_cut_cache_is_made_again(cache):
     first = load_corpus("airdsAirs")
     for file in cache.glob("tunes-*.json"):
@@ -106,6 +110,7 @@ def test_aksak_is_what_its_script_makes(tmp_path):
     assert (tmp_path / "aksak.abc").read_bytes() == (data_folder() / "aksak.abc").read_bytes()
 
 
+@pytest.mark.slow
 def test_every_aksak_bar_adds_up_and_says_it_is_synthetic():
     corpus = load_corpus("aksak")
     verdicts = [music.judge(text) for text in corpus.documents]

@@ -8,6 +8,8 @@ from hpkit.exercises import usual_point
 from hpkit.memory import activation_bytes
 from hpkit.model import load_model
 
+pytestmark = pytest.mark.slow
+
 RECIPE = usual_point().recipe.replace(max_seq_length=32, per_device_train_batch_size=2, optim="adamw_torch_fused")
 SIZES = {"fp32": 4, "bf16": 2, "uint8": 1}
 

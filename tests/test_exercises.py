@@ -2,6 +2,7 @@
 
 import pytest
 
+from hpkit import records
 from hpkit.errors import BadInput
 from hpkit.exercises import EXERCISES, BrokenRun, Exercise, check_answer, check_cure
 
@@ -9,6 +10,7 @@ NUMBERS = [name for name, exercise in EXERCISES.items() if isinstance(exercise, 
 BROKEN = [name for name, exercise in EXERCISES.items() if isinstance(exercise, BrokenRun)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NUMBERS)
 def test_an_answer_is_told_from_typical_wrong_ones(name):
     exercise = EXERCISES[name]
@@ -20,8 +22,10 @@ def test_an_answer_is_told_from_typical_wrong_ones(name):
     assert "no slip that is common" in check_answer(name, 7e77).words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_cure_cures_and_other_changes_do_not(name):
+def test_a_cure_cures_and_other_changes_do_not(name, monkeypatch):
+    monkeypatch.setattr(records, "YARDSTICK", records.YARDSTICK._replace(sampled_tokens=2))  # no check listens to the tunes
     exercise = EXERCISES[name]
     assert check_cure(name, **exercise.cure) == (True, exercise.why)
     for changes in ({}, exercise.cure | {"seed": 1}):

@@ -34,6 +34,8 @@ SMALL = Recipe(
     save_total_limit=2,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def weights(out) -> dict[str, torch.Tensor]:
     return load_file(Path(out) / "model" / "model.safetensors")

@@ -103,6 +103,7 @@ def test_the_noise_scale_of_known_noise():
         noise_scale([mean])
 
 
+@pytest.mark.slow
 def test_the_trainers_log_is_that_of_one_large_batch(model):
     rows = [{"input_ids": torch.tensor(document), "labels": torch.tensor(document)} for document in [list(range(1, 9))] * 2 + [[3] * 8] * 2]
     batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

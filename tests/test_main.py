@@ -86,6 +86,7 @@ def test_mistakes_found_on_the_way_leave_nothing(flags, message, capsys, tiny_mo
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_json_stands_alone_on_standard_output(capsys, tiny_model, few_tunes, tmp_path):
     flags = "--max_steps 2 --max_seq_length 32 --logging_steps 1 --save_strategy no --eval_strategy no".split()
     command = ["finetune", "--model", tiny_model, "--corpus", few_tunes, "--out", str(tmp_path / "out"), "--json", *flags]
@@ -118,6 +119,7 @@ def test_check_on_a_recipe(capsys):
     assert "batch-without-rate" in text and "no --examples" in text and "no --device" in text
 
 
+@pytest.mark.slow
 def test_check_counts_the_blocks_of_a_corpus(capsys, tiny_model, few_tunes, tmp_path):
     """The accounting that finetune prints for the same recipe, before it trains."""
     flags = ["--model", tiny_model, "--corpus", few_tunes, "--max_seq_length", "32", "--max_steps", "1"]

@@ -147,6 +147,7 @@ def test_8bit_bytes_per_parameter_of_known_models(config, per_parameter):
     assert round(held / sum(parameter.elements for parameter in parameters), 2) == per_parameter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "per_parameter", "gibibytes"),
     [
@@ -208,6 +209,7 @@ def saved_for_backward(model, batch, length, bf16):
     return sum(tensor.untyped_storage().nbytes() for pointer, tensor in saved.items() if pointer not in weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("bf16", [False, True])
 def test_activations_equal_a_real_forward_pass(tiny_model, attention, bf16):
@@ -225,6 +227,7 @@ def test_activations_of_bf16_weights_equal_a_real_forward_pass(tiny_model):
     assert activation_bytes(model, 2, 48, False, dtype="bfloat16") == pytest.approx(real, rel=0.02)
 
 
+@pytest.mark.slow
 def test_activations_grow_with_the_batch_and_under_eager_with_the_square_of_the_length(tiny_model):
     model = load_model(tiny_model)[0]
     random, implementation = torch.get_rng_state(), model.config._attn_implementation
@@ -241,6 +244,7 @@ def test_activations_grow_with_the_batch_and_under_eager_with_the_square_of_the_
     assert model.config._attn_implementation == implementation and torch.equal(torch.get_rng_state(), random)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [*SHAPES, "135M", "1B"])
 @pytest.mark.parametrize("settings", [dict(bf16=True), dict(bf16=False), dict(bf16=True, dtype="bfloat16")])
 def test_a_predictor_says_what_predict_memory_says(shape, settings, monkeypatch):
@@ -289,6 +293,7 @@ print(json.dumps(peak_memory_bytes("cpu") - before))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is told by glibc's environment variable")
 @pytest.mark.parametrize(
     ("allocator", "within"),

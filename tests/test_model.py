@@ -46,6 +46,7 @@ def test_the_starter_on_disk():
     assert tokenizer.get_vocab() == character_tokenizer().get_vocab()
 
 
+@pytest.mark.slow
 def test_the_starter_has_learned_its_corpus():
     model, tokenizer = load_model("starter")
     held_out = encode(load_corpus("oneills1850+ryansMammoth"), tokenizer)[1]

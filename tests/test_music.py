@@ -79,6 +79,7 @@ def test_default_unit_depends_on_the_meter_in_standard_abc_only():
     assert music.parse("M:2/4\nK:C\nA").elements[0].length == 1
 
 
+@pytest.mark.slow
 def test_every_tune_survives_the_round_trip():
     for name in (HISTORICAL, "aksak"):
         for text in load_corpus(name).documents:
@@ -109,6 +110,7 @@ def music21_reading(text: str):
     return [length for length in lengths if length], [note.pitch.midi for note in notes]
 
 
+@pytest.mark.slow
 def test_bars_and_pitches_are_those_of_music21():
     documents = load_corpus(HISTORICAL).documents
     drawn = [*documents[::10], *load_corpus("aksak").documents[::10]]

@@ -232,6 +232,7 @@ def train(folder, model, rows, *callbacks, **arguments):
     return trainer
 
 
+@pytest.mark.slow
 def test_the_broken_run_is_broken_as_foretold_and_the_mended_one_learns(tmp_path):
     """Warmup, peak, logs, evaluations and checkpoints of a small run by the notes' pattern, before and after the changes."""
     broken = dict(per_device_train_batch_size=4, gradient_accumulation_steps=8, warmup_steps=2000, logging_steps=2000)
@@ -291,6 +292,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_the_loss_that_accumulation_multiplies(name, tmp_path):
     """Eight rows of equal length, in one micro-batch and in eight: the logged loss is the same, or eight times as large."""
@@ -316,6 +318,7 @@ def test_the_loss_that_accumulation_multiplies(name, tmp_path):
     assert miscounts_loss(head) == bool(fired) == (name not in ("BertLMHeadModel", "LlamaForCausalLM", "GPT2LMHeadModel"))
 
 
+@pytest.mark.slow
 def test_the_share_of_bf16_weights_that_do_not_move(tmp_path):
     """Against torch's own rounding, and against one update of a real Trainer."""
     weights = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0)).mul(0.02).bfloat16()
@@ -400,6 +403,7 @@ def test_a_constant_schedule_takes_no_warmup(tmp_path):
     assert {entry["learning_rate"] for entry in log if "loss" in entry} == {1e-2} and "constant-with-warmup" in found(run)
 
 
+@pytest.mark.slow
 def test_weight_decay_shrinks_by_what_is_said(tmp_path):
     """A weight without a gradient: decay alone moves it."""
     model = llama()
@@ -431,6 +435,7 @@ def test_a_model_built_before_the_seed_is_not_seeded(tmp_path):
     assert torch.equal(*mended)
 
 
+@pytest.mark.slow
 def test_checkpoints_fill_the_disk_as_foretold(tmp_path, monkeypatch):
     model = llama()
     run = dict(max_steps=12, save_strategy="steps", save_steps=1, optim="adamw_torch")
@@ -447,6 +452,7 @@ def test_checkpoints_fill_the_disk_as_foretold(tmp_path, monkeypatch):
     assert found(run, model=model, device="t4")["disk-filled"].severity == "warning"  # whose disk nobody knows
 
 
+@pytest.mark.slow
 def test_8_bits_save_what_is_said(tmp_path):
     states = {}
     for optim in ("adamw_8bit", "adamw_torch"):
@@ -462,6 +468,7 @@ def test_nothing_is_paged_on_a_cpu(tmp_path):
     assert tensors and not any(getattr(tensor, "is_paged", False) for tensor in tensors)
 
 
+@pytest.mark.slow
 def test_the_batch_that_is_said_to_fit_does():
     fired = found(*CASES["memory-over-free"][:1], **CASES["memory-over-free"][1])["memory-over-free"]
     run, free = mended(STARTER, fired.fix), fired.evidence["free"]
@@ -494,6 +501,7 @@ def test_a_length_beyond_the_models_context():
     assert "the model's context is 512 tokens and 2000 would be needed" in fired.fix
 
 
+@pytest.mark.slow
 def test_a_larger_batch_at_the_same_rate_learns_less(tmp_path):
     """The same epochs in batches 32 times as large: fewer updates; the square root rule wins back a part."""
     runs = dict(base=dict(), large=dict(gradient_accumulation_steps=16))
@@ -538,6 +546,7 @@ LITERALS = st.one_of(st.none(), st.booleans(), st.integers(-3, 10**5), st.floats
 NAMES = [*CARDS, *SUCCESSORS, *DEPRECATED, "max_length", "output_dir", "load_best_model_at_end", "metric_for_best_model", "anything"]
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(NAMES), LITERALS, max_size=8),
@@ -560,6 +569,7 @@ def test_arguments_of_a_live_trainer_and_a_dict_agree(tmp_path):
     assert {rule for rule in found(run, 100)} == set(live) == {"constant-with-warmup", "no-training-loss", "save-beyond-run"}
 
 
+@pytest.mark.slow
 def test_the_callback_speaks_and_changes_nothing(tmp_path):
     run = dict(max_steps=3, optim="adamw_8bit", warmup_steps=10, per_device_train_batch_size=4)
     spoken = []
@@ -589,6 +599,7 @@ def test_a_model_that_is_mostly_frozen():
     assert found(run, model=model)["disk-filled"].evidence["bytes"] == 50 * 4 * model.lm_head.weight.numel()
 
 
+@pytest.mark.slow
 def test_models_by_name_and_size():
     assert "memory-over-free" in found({}, model="7B", device="t4")
     assert "memory-over-free" not in found({}, model="starter", device="t4")

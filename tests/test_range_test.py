@@ -13,6 +13,7 @@ from hpkit.range_test import RangeStep, range_test, suggested_rate
 POINT = usual_point()._replace(recipe=usual_point().recipe.replace(max_seq_length=32))
 
 
+@pytest.mark.slow
 def test_rates_rise_by_one_factor_and_the_first_step_is_adams():
     threads = torch.get_num_threads()
     steps = range_test(POINT, 1e-6, 1e-3, 4, held_out=2)

@@ -34,6 +34,8 @@ from hpkit.records import (
     which_part,
 )
 
+pytestmark = pytest.mark.slow
+
 MEASURED_ANEW = ("train_seconds", "tokens_per_second", "peak_memory_bytes")
 
 

@@ -32,6 +32,7 @@ def test_the_workflow_runs_what_everybody_runs():
     assert (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()[-1] == "make test"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code, passed, counts",
     [
@@ -56,6 +57,7 @@ def test_a_command_that_fails_fails_its_layer(monkeypatch, capfd):
     assert layers.main(["on"]) == 2 and "expected some of style, modules" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_writes_in_its_folder_and_the_cache_alone(tmp_path, tiny_model, few_tunes):
     places = {name: tmp_path / name for name in ("home", "work", "cache", "tmp")}
     for place in places.values():

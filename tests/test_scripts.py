@@ -440,6 +440,7 @@ def random_program(rng: random.Random) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_random_programs_are_never_read_wrong(read, monkeypatch, programs: int = 300, seed: int = 5):
     rng, compared = random.Random(seed), 0
     for _ in range(programs):

@@ -9,6 +9,8 @@ from hpkit.finetune import train
 from hpkit.recipe import STARTER
 from hpkit.search import search_learning_rate
 
+pytestmark = pytest.mark.slow
+
 #: Every update sees all examples, so that their order, which depends on what was drawn before, makes no difference.
 RECIPE = STARTER.replace(max_seq_length=32, max_steps=4, warmup_steps=0, per_device_train_batch_size=512, eval_strategy="no")
 

@@ -57,6 +57,7 @@ def test_a_larger_model_needs_more_disk():
     assert sizes == sorted(set(sizes))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_as_large_as_its_files(tmp_path):
     recipe = STARTER.replace(max_steps=1, warmup_steps=0, max_seq_length=32)
     trainer = trained(recipe)

@@ -172,6 +172,7 @@ def small(tiny_model, few_tunes) -> Grid:
     return Grid("small", "Which rate?", points, (1, 2))
 
 
+@pytest.mark.slow
 def test_a_run_of_now_lies_over_the_band(small):
     point = small.points[0]
     recorded = Runs(record_point(point.with_seed(seed)) for seed in small.seeds)
@@ -200,6 +201,7 @@ def test_a_run_of_now_lies_over_the_band(small):
     assert list(zip(*explorer._ends.live.get_data())) == [(0, alone.eval_loss_after)]
 
 
+@pytest.mark.slow
 def test_two_runs_of_now_are_a_verdict(small):
     recorded = Runs(record_point(small.points[0].with_seed(seed)) for seed in small.seeds)
     explorer = RunExplorer(small, recorded, compare_with={"learning_rate": 1e-3}, learning_rate=1e-2)

@@ -325,6 +325,7 @@ def check_memory(explorer) -> None:
     assert ("Does not fit" in explorer.summary) != fits and shown_bytes(abs(free - memory.total)) in explorer.summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MemoryExplorer("starter").controls)
 def test_memory_follows_every_control(name):
     explorer = MemoryExplorer("starter")
@@ -353,6 +354,7 @@ def test_memory_takes_folders_and_machines(tiny_model):
         MemoryExplorer("starter", STARTER.replace(optim="lion_8bit"))
 
 
+@pytest.mark.slow
 def test_what_would_make_it_fit_does():
     explorer = MemoryExplorer("1B", NOTES.replace(optim="adamw_torch_fused"), "l4")
     explorer.per_device_train_batch_size = 32

@@ -20,9 +20,9 @@ GUARD = "badge_and_set_up or outputs_belong or the_documents"
 @pytest.fixture
 def fork(tmp_path):
     """A copy of the project, its [project.urls] those of another owner, and a way to run Python in it."""
-    for name in ("hpkit", "data", "notebooks", "tests/notebooks"):
+    for name in ("hpkit", "data", "notebooks", "tests/notebooks", "tests/colab"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "CHEATSHEET.md", "GLOSSARY.md", "pyproject.toml"):
+    for name in ("README.md", "CHEATSHEET.md", "GLOSSARY.md", "pyproject.toml", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     project = tmp_path / "pyproject.toml"
     project.write_text(project.read_text(encoding="utf-8").replace(HERE, THERE), encoding="utf-8")

@@ -21,7 +21,7 @@ from string import Template
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 from hpkit.cheat_sheet import cheat_sheet, glossary
 from hpkit.claims import ledger_table, read_ledger
@@ -173,7 +173,7 @@ def main(arguments: list[str]) -> int:
         except BadInput as error:
             print(error, file=sys.stderr)
             return 2
-        except CellExecutionError as error:
+        except (CellExecutionError, CellTimeoutError) as error:
             print(f"{file.stem}: stopped, and the stored notebook is as it was\n{error}", file=sys.stderr)
             return 1
     write_documents()

@@ -73,6 +73,7 @@ def test_the_split_is_by_tune_and_does_not_depend_on_the_rest():
     assert 0.07 < len(held_out) / len(both.documents) < 0.13
 
 
+@pytest.mark.slow
 def test_the_second_reading_comes_from_the_cache(monkeypatch):
     first = load_corpus("airdsAirs")
     monkeypatch.setattr(corpus_module, "normalise", lambda *_: pytest.fail("normalised again"))

@@ -117,6 +117,7 @@ def test_the_trainers_log_is_that_of_one_large_batch(model):
     assert all(torch.equal(tensor.float(), model.state_dict()[name]) for name, tensor in before.items())
 
 
+@pytest.mark.slow
 def test_a_classifier_has_no_dropout_in_the_trainers_log():
     torch.manual_seed(0)
     classifier = BertForSequenceClassification(BertConfig(**SHAPE))

@@ -130,6 +130,7 @@ def test_check_counts_the_blocks_of_a_corpus(capsys, tiny_model, few_tunes, tmp_
     assert f"recipe starter, {blocks} examples" in checked and "length-cuts-tokens" in checked
 
 
+@pytest.mark.slow
 def test_finetune_says_what_check_finds(capsys, tiny_model, few_tunes, tmp_path):
     flags = ["--max_steps", "2", "--max_seq_length", "32", "--logging_steps", "5", "--save_strategy", "no"]
     assert main(["finetune", "--model", tiny_model, "--corpus", few_tunes, "--out", str(tmp_path / "out"), *flags]) == 0

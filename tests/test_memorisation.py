@@ -28,6 +28,7 @@ def test_each_token_is_the_most_likely_after_those_before(starter):
         assert recital.right == 10 or recital.said[recital.right] != recital.real[recital.right]
 
 
+@pytest.mark.slow
 def test_a_text_learned_by_heart_is_recited_and_the_mode_is_kept():
     torch.manual_seed(1)
     model, tokenizer = load_model("starter")

@@ -87,6 +87,7 @@ def test_peak_memory_leaves_out_the_process_that_started_this_one():
     assert 1_000_000 < int(result.stdout) < 100_000_000 < peak_memory_bytes("cpu")  # torch makes this process large
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "optim", "dtype"),
     [(shape, optim, "float32") for shape in ("starter", *SHAPES) for optim in ("adamw_torch", "adamw_torch_fused", "adamw_8bit")]

@@ -23,6 +23,7 @@ def test_rates_rise_by_one_factor_and_the_first_step_is_adams():
     assert steps != range_test(POINT.with_seed(1), 1e-6, 1e-3, 4, held_out=2)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_models_on_the_held_out_blocks():
     step = range_test(POINT, 1e-12, 1e-12, 2, held_out=2)[-1]
     model, tokenizer = load_model("starter")

@@ -16,6 +16,7 @@ def git(*arguments: str, stdin: bytes = b"") -> bytes:
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, input=stdin).stdout
 
 
+@pytest.mark.slow
 def test_a_clone_is_small():
     """At most 40 MB: what is checked out, and its history as git sends it, packed."""
     names = git("ls-files", "-z").decode().split("\0")

@@ -50,6 +50,7 @@ def recipe_of(name: str, warmup: float) -> Recipe:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warmup", [0, 0.2, 50])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_schedule_gives_what_the_trainer_logs(name, warmup, tmp_path):

@@ -34,6 +34,7 @@ def fork(tmp_path):
     return tmp_path, python
 
 
+@pytest.mark.slow
 def test_a_badge_of_another_repository_is_seen_and_mended(fork):
     folder, python = fork
     files = sorted((folder / "notebooks").glob("*.ipynb"))
@@ -54,6 +55,7 @@ def test_a_badge_of_another_repository_is_seen_and_mended(fork):
     assert [[cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells] for file in files] == kept
 
 
+@pytest.mark.slow
 def test_half_a_change_is_one_line(fork):
     folder, python = fork
     project = folder / "pyproject.toml"

@@ -123,6 +123,7 @@ def test_numbers_at_the_corners(value):
         assert explorer.value == value or math.isnan(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["fp32", "bf16", "fp8 E4M3"])
 def test_every_bit_can_be_clicked(format):
     explorer = FormatExplorer(0.1, format)
@@ -233,6 +234,7 @@ def test_every_control_is_core_named_and_fits():
         assert explorer._buttons[button].tooltip == tip and isinstance(explorer._buttons[button], ipywidgets.ToggleButton)
 
 
+@pytest.mark.slow
 def test_no_text_of_the_picture_lies_on_another_or_outside():
     """At every corner: labels, titles and names within the picture, none over its neighbour in the row of labels."""
     explorer = FormatExplorer()

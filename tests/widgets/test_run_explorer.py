@@ -78,6 +78,7 @@ def check_ends(explorer, grid: Grid, axis: str) -> None:
         assert f"{label}: {words}" in explorer.picture.alt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_control_draws_the_rows(name):
     grid, explorer = GRIDS[name], RunExplorer(name, RUNS)
@@ -124,6 +125,7 @@ def test_a_difference_is_held_against_the_seeds():
     assert "against learning_rate 3.0e-5, optim adamw_8bit, bf16 true, dtype bfloat16" in explorer.summary
 
 
+@pytest.mark.slow
 def test_settings_that_are_no_product_are_listed():
     explorer = RunExplorer("batch_equal_tokens", RUNS)
     grid, drawn, draw = GRIDS["batch_equal_tokens"], [], explorer._curves.draw
@@ -214,6 +216,7 @@ def test_two_runs_of_now_are_a_verdict(small):
     assert explorer.comparison.one == statistics.median(ends) and "trained now, against learning_rate 1.0e-3" in explorer.summary
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_by_its_button(small):
     point = small.points[0]
     long = Grid("long", "", (point._replace(recipe=point.recipe.replace(max_steps=100_000, eval_steps=0.5, logging_steps=2)),), (1,))

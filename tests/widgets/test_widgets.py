@@ -231,6 +231,7 @@ def test_one_change_draws_once_and_no_change_draws_nothing():
     assert len(drawn) == 3
 
 
+@pytest.mark.slow
 def test_same_state_same_bytes():
     explorer = ScheduleExplorer()
     first = explorer.picture

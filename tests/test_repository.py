@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def git(*arguments: str, stdin: bytes = b"") -> bytes:
-    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, input=stdin).stdout
+    return subprocess.run(["git", "-c", "safe.directory=*", *arguments], cwd=ROOT, check=True, capture_output=True, input=stdin).stdout
 
 
 @pytest.mark.slow

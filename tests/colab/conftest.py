@@ -97,7 +97,9 @@ def make_mirror(tmp_path_factory):
         repository, ref = build.address()
         mirror = tmp_path_factory.mktemp("mirror")
         target = mirror / repository.removeprefix("https://github.com/")
-        for name in run("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        for name in run("git", "-c", "safe.directory=*", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split(
+            "\0"
+        ):
             if (ROOT / name).is_file():
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, target / name)

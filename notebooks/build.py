@@ -123,12 +123,12 @@ def build(file: Path) -> float:
 
 
 def versions_table() -> str:
-    """The lowest and the highest versions that the tests run on, as a Markdown table: Colab's, and those of requirements.txt."""
+    """The lowest and the highest versions that the tests run on, as a Markdown table: of tests/colab, and of requirements.txt."""
     root = Path(__file__).parents[1]
     files = (root / "tests" / "colab" / "requirements.txt", root / "requirements.txt")
     lowest, highest = (dict(re.findall(r"^([\w-]+)==([\w.]+)", file.read_text(encoding="utf-8"), re.M)) for file in files)
     rows = [f"| {name} | {lowest.get(name, 'the same')} | {highest[name]} |" for name in TESTED]
-    return "\n".join(["| library | lowest tested, as on Colab | highest tested |", "|---|---|---|", *rows])
+    return "\n".join(["| library | lowest tested | highest tested |", "|---|---|---|", *rows])
 
 
 def write_documents() -> None:

@@ -23,7 +23,7 @@ def tool(name: str, *arguments: str) -> tuple[str, ...]:
     return (str(Path(sys.executable).with_name(name)), *arguments)
 
 
-#: The commands of each layer, in the order in which they are run. In `fast` are the modules' tests that take no second.
+#: The commands of each layer, in the order in which they are run. In `fast` is what takes no second.
 LAYERS = {
     "style": (
         tool("ruff", "check", "."),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from hpkit import finetune as module
 from hpkit.errors import BadInput
-from hpkit.finetune import WHOLE, Run, Yardstick, finetune, train
+from hpkit.finetune import SHORT, WHOLE, Run, Yardstick, finetune, train
 from hpkit.music import judge, parse
 from hpkit.recipe import NOTES, Recipe
 
@@ -160,6 +160,15 @@ def test_the_same_recipe_twice_gives_the_same_weights(tiny_model, few_tunes, tmp
     assert (tmp_path / "a" / "after.abc").read_bytes() == (tmp_path / "b" / "after.abc").read_bytes()
     assert (tmp_path / "a" / "loss.png").read_bytes() == (tmp_path / "b" / "loss.png").read_bytes()
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c")) and other.history != runs[0].history
+
+
+def test_the_documented_switch_cuts_a_training_and_nothing_else(tiny_model, few_tunes, monkeypatch, one_thread):
+    recipe = SMALL.replace(max_steps=SHORT + 5, lr_scheduler_type="constant", warmup_steps=0, eval_strategy="no", logging_steps=100)
+    whole = train(recipe, tiny_model, few_tunes)
+    monkeypatch.setenv("HPKIT_SHORT", "1")
+    cut, shorter = train(recipe, tiny_model, few_tunes), train(recipe.replace(max_steps=SHORT), tiny_model, few_tunes)
+    assert (whole.updates, cut.updates) == (SHORT + 5, SHORT) and cut.history[-1]["step"] == SHORT
+    assert "loss" in cut.history[-1] and cut.weights_norm == shorter.weights_norm != whole.weights_norm
 
 
 def test_training_alone_is_the_same_training(tiny_model, few_tunes, tmp_path, one_thread):

@@ -4,6 +4,7 @@ torch and transformers are imported only once a command needs them, so that `--h
 """
 
 import argparse
+import dataclasses
 import shutil
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from hpkit.cheat_sheet import cheat_sheet
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.hyperparameters import CARDS, recipe_table, shown
 from hpkit.recipe import NOTES, STARTER, Recipe, load_recipe, parse_value
+from hpkit.throughput import ATTENTION, Throughput
 
 _FINETUNE = """\
 Fine-tune a language model and see, hear and keep what came of it.
@@ -24,7 +26,11 @@ Fine-tune a language model and see, hear and keep what came of it.
   hpkit finetune --recipe notes                     the notes' recipe: watch how little it trains
   hpkit finetune --model fresh                      from random weights
   hpkit finetune --model org/name --corpus my.txt   any causal model, your own text
+  hpkit finetune --model chat.gguf --corpus my.jsonl   a chat model, questions and answers
   hpkit finetune --resume --out runs/mine           go on after Ctrl-C or a crash
+
+A line of a JSONL file, and a row of a hub data set, has `text`, or `prompt` and `completion`, or `messages`, which go
+through the model's chat template. Where there are answers, the loss counts their tokens alone.
 
 The run's folder holds run.json, loss.png, model/, and before and after the run 32 sampled tunes in ABC notation,
 with sound and piano roll of the first that parses. Exit status: 0 done, 2 bad input, 130 stopped by Ctrl-C.
@@ -105,13 +111,24 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def _add_finetune(finetune: argparse.ArgumentParser) -> None:
     finetune.add_argument("--recipe", metavar="starter|notes|FILE.toml", help="where the hyperparameters start from (default: starter)")
-    finetune.add_argument("--model", metavar="NAME", help="starter (default), fresh, a folder, or a hub id; safetensors only")
+    finetune.add_argument("--model", metavar="NAME", help="starter (default), fresh, a folder, a .gguf file or a hub id; no pickle is read")
     finetune.add_argument(
-        "--corpus", metavar="NAME", help="airdsAirs (default), oneills1850, ryansMammoth, aksak, a file, a folder, or a hub data set's id"
+        "--corpus",
+        metavar="NAME",
+        help="airdsAirs (default), oneills1850, ryansMammoth, aksak, or your own: a text, ABC or JSONL file, a folder, a hub data set's id",
     )
     finetune.add_argument("--out", metavar="FOLDER", help="new or empty folder for the run (default: runs/ and the time)")
     finetune.add_argument("--resume", action="store_true", help="continue the unfinished run in --out; nothing else need be repeated")
     finetune.add_argument("--json", action="store_true", help="print run.json on standard output, everything else on standard error")
+    group = finetune.add_argument_group("speed and memory: the loss stays as it is; chosen for the machine unless given")
+    group.add_argument("--attn_implementation", choices=ATTENTION, help="how attention is computed")
+    for name, text in {
+        "use_liger_kernel": "loss and norms as fused GPU kernels, where the liger-kernel package is installed",
+        "torch_compile": "compile the model before its first update: a minute first, faster updates then",
+        "activation_checkpointing": "keep few activations and compute them twice: a larger batch or model fits, a third slower",
+    }.items():
+        group.add_argument(f"--{name}", type=_switch, nargs="?", const=True, metavar="true|false", help=text)
+    group.add_argument("--dataloader_num_workers", type=_whole, metavar="N", help="processes that put batches together ahead")
     _add_hyperparameters(finetune)
 
 
@@ -149,10 +166,20 @@ def _add_hyperparameters(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{card.name}", metavar="VALUE", help=text, **alone)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+def _count(text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of {least} or more, got {text!r}")
     return int(text)
+
+
+def _whole(text: str) -> int:
+    return _count(text, 0)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"
 
 
 def _changes(options: argparse.Namespace) -> dict:
@@ -175,6 +202,8 @@ def _finetune(options: argparse.Namespace) -> None:
 
     from hpkit.finetune import Interrupted, finetune
 
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(Throughput)}
+    asked = started.get("throughput", {}) | {name: value for name, value in given.items() if value is not None}
     stream = sys.stderr if options.json else sys.stdout
     try:
         run = finetune(
@@ -184,6 +213,7 @@ def _finetune(options: argparse.Namespace) -> None:
             out=out,
             resume=options.resume,
             log=lambda line: print(line, file=stream, flush=True),
+            throughput=Throughput(**asked),
         )
     except Interrupted as stop:
         if (out / "started.json").exists():

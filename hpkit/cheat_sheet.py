@@ -1,4 +1,6 @@
-"""The cheat sheet and the glossary: Markdown made from the cards."""
+"""Made from the cards: the cheat sheet and the glossary, as Markdown, and questions with answers to fine-tune a chat model on."""
+
+import json
 
 from hpkit.hyperparameters import CARDS, shown
 
@@ -49,3 +51,27 @@ def glossary() -> str:
     for card in sorted(CARDS.values(), key=lambda card: card.name):
         lines.append(f"| `{card.name}` | {card.unit} | {card.what} | [{card.notebook[:2]}](notebooks/{card.notebook}.ipynb) |")
     return "\n".join(lines) + "\n"
+
+
+def questions() -> str:
+    """What the cards know as a conversation of one question and one answer each, in the lines of a JSONL file (`messages`)."""
+    asked = []
+    for card in CARDS.values():
+        ours = shown(card.starter)
+        asked += [
+            (f"What is {card.name} in a fine-tune?", card.what),
+            (f"In what unit is {card.name} given?", f"{card.unit[0].upper()}{card.unit[1:]}."),
+            (f"What does {card.name} accept?", f"{card.expected[0].upper()}{card.expected[1:]}."),
+            (f"What value does transformers take for {card.name} if I say nothing?", f"{shown(card.default)}."),
+            (
+                f"What does hpkit set {card.name} to, and why?",
+                f"{ours}. {card.why or 'The notes have the same value, and it does no harm.'}",
+            ),
+            (f"Was it right to set {card.name}={shown(card.notes)}, as the notes do?", card.verdict),
+        ]
+        asked += [(f"Where do I start with {card.name}?", card.practice)] * bool(card.practice)
+        asked += [
+            (f"My run shows this: {symptom}. What do I change?", f"{card.name}: {change}.") for symptom, change in card.symptoms.items()
+        ]
+    rows = [{"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]} for ask, answer in asked]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -59,13 +59,18 @@ def check_file(file: str, examples: int | None, **known) -> Report:
 
 def measure(corpus: str, model: str, recipe: Recipe | None) -> tuple[list[int], int]:
     """(tokens of each training document, how many examples they make: packed by a recipe, else one each). Raises BadInput."""
-    from hpkit.corpus import encode, load_corpus, pack
+    from hpkit.answers import encode_answers
+    from hpkit.corpus import blocks_of, encode, load_corpus
     from hpkit.model import load_tokenizer
 
-    tokenizer = load_tokenizer(model)
-    documents, _ = encode(load_corpus(corpus), tokenizer)
-    packed = pack(documents, recipe.max_seq_length or tokenizer.model_max_length) if recipe else documents
-    return [len(document) for document in documents], len(packed)
+    tokenizer, source = load_tokenizer(model), load_corpus(corpus)
+    if source.kind in ("tunes", "text"):
+        lengths = [len(document) for document in encode(source, tokenizer)[0]]
+    else:
+        lengths = [len(example["input_ids"]) for example in encode_answers(source.kind, source.split()[0], tokenizer)]
+    if recipe is None:
+        return lengths, len(lengths)
+    return lengths, len(blocks_of(source, tokenizer, recipe.max_seq_length or tokenizer.model_max_length)[0])
 
 
 def as_json(report: Report) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hpkit.music as music
+from hpkit.answers import FORMS, document_of, encode_answers, form_of, pack_whole, parse_lines
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import cache_folder, data_folder, write_whole
 
@@ -30,7 +31,8 @@ EVAL_SHARE = 10  # one document in this many is held out
 class Corpus:
     """Documents and how they came about.
 
-    `documents`: normal-form tunes (`kind` "tunes") or passages of text (`kind` "text"), no two the same.
+    `documents`: normal-form tunes (`kind` "tunes"), passages of text ("text"), or rows with answers ("prompts" and
+    "messages", as JSON: see `hpkit.answers`), no two the same.
     `passed_over`: reason -> how many source tunes were not usable. `origin`: document -> (file, line) for messages.
     """
 
@@ -70,7 +72,8 @@ def load_corpus(name: str) -> Corpus:
     """Read a corpus by built-in name (`airdsAirs`, `oneills1850+ryansMammoth`, `airdsAirs:30`), file, folder or hub id.
 
     `:30` after a built-in name leaves 30 documents to train on, and holds out the same ones as the whole corpus.
-    ABC files become tunes in normal form; other text files become passages, split at blank lines. Raises BadInput.
+    ABC files become tunes in normal form; other text files become passages, split at blank lines. A line of a JSONL file
+    and a row of a hub data set are one document: `text`, `prompt` and `completion`, or `messages`. Raises BadInput.
     """
     whole, few = re.fullmatch(r"(?s)(.*?)(?::(\d+))?", str(name)).groups()
     parts = whole.split("+")
@@ -163,9 +166,9 @@ def _cached_tunes(name: str, sources: list[tuple[str, str]]) -> Corpus:
 
 
 def _from_files(name: str, path: Path) -> Corpus:
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in (".abc", ".txt") and f.is_file())
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in (".abc", ".txt", ".jsonl") and f.is_file())
     if not files:
-        raise BadInput(f"corpus folder {name} holds no .abc or .txt file")
+        raise BadInput(f"corpus folder {name} holds no .abc, .txt or .jsonl file")
     sources = []
     for file in files:
         try:
@@ -176,6 +179,11 @@ def _from_files(name: str, path: Path) -> Corpus:
             ) from None
         except OSError as error:
             raise BadInput(f"{file} cannot be read: {error.strerror}") from None
+    in_rows = {file.suffix == ".jsonl" for file in files}
+    if in_rows == {True, False}:
+        raise BadInput(f"corpus folder {name} holds .jsonl files and others: expected one kind; give the file you mean")
+    if in_rows == {True}:
+        return _from_rows(name, [row for file, text in sources for row in parse_lines(file, text)])
     return _corpus_of(name, sources)
 
 
@@ -187,24 +195,54 @@ def _from_hub(name: str) -> Corpus:
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         raise BadInput(f"corpus {name}: no such file or folder, and no data set of that id came from the hub ({why})") from None
-    text = [column for column, feature in rows.features.items() if getattr(feature, "dtype", "") == "string"]
-    column = "text" if "text" in text else next(iter(text), None)
-    if column is None:
-        raise BadInput(f"corpus {name} has no column of text, only {', '.join(rows.features)}")
-    return _corpus_of(name, [(f"{name} row {number}", row) for number, row in enumerate(rows[column], 1)])
+    if form_of(rows.features) is None:  # a column of another name may hold the text
+        text = [column for column, feature in rows.features.items() if getattr(feature, "dtype", "") == "string"]
+        if not text:
+            raise BadInput(f"corpus {name} has no column of text, only {', '.join(rows.features)}")
+        rows = rows.rename_column(text[0], "text")
+    wanted = rows.select_columns(list(FORMS[form_of(rows.features)]))
+    return _from_rows(name, [(f"{name} row {number}", row) for number, row in enumerate(wanted, 1)])
+
+
+def _from_rows(name: str, rows: list[tuple[str, dict]]) -> Corpus:
+    """A corpus of (place, row), all of the first one's form. Rows of text that look like ABC become tunes."""
+    if not rows:
+        raise BadInput(f"corpus {name} is empty")
+    first, fields = rows[0]
+    kind = form_of(fields)
+    if kind is None:
+        raise BadInput(f"{first}: expected text, or prompt and completion, or messages; got {', '.join(fields) or 'an empty row'}")
+    documents = [(place, document_of(kind, place, row)) for place, row in rows]
+    if kind == "text" and _is_abc(documents):
+        return _tunes_of(name, documents)
+    origin = {}
+    for place, document in documents:
+        if document.strip():
+            origin.setdefault(document, (place, 1))
+    if not origin:
+        raise BadInput(f"corpus {name} is empty")
+    return Corpus(name, kind, tuple(origin), {}, tuple(origin.values()))
+
+
+def _is_abc(sources: list[tuple[str, str]]) -> bool:
+    """Do the texts look like tunes: an `M:` or `X:` line and a `K:` line?"""
+    return any(re.search(r"^[XM]:", text, re.M) and re.search(r"^K:", text, re.M) for _, text in sources)
+
+
+def _tunes_of(name: str, sources: list[tuple[str, str]]) -> Corpus:
+    documents, origins, passed_over = normalise(sources, strict=True)
+    if not documents:
+        reasons = "; ".join(f"{count} x {why}" for why, count in passed_over.items()) or "no X: and K: lines were found"
+        raise BadInput(f"corpus {name} holds no usable tune: {reasons}")
+    return Corpus(name, "tunes", tuple(documents), passed_over, tuple(origins))
 
 
 def _corpus_of(name: str, sources: list[tuple[str, str]]) -> Corpus:
-    """Tunes when the sources look like ABC (an `M:` or `X:` line and a `K:` line), otherwise passages of text."""
+    """Tunes when the sources look like ABC, otherwise passages of text."""
     if not any(text.strip() for _, text in sources):
         raise BadInput(f"corpus {name} is empty")
-    abc = any(re.search(r"^[XM]:", text, re.M) and re.search(r"^K:", text, re.M) for _, text in sources)
-    if abc or any(file.endswith(".abc") for file, _ in sources):
-        documents, origins, passed_over = normalise(sources, strict=True)
-        if not documents:
-            reasons = "; ".join(f"{count} x {why}" for why, count in passed_over.items()) or "no X: and K: lines were found"
-            raise BadInput(f"corpus {name} holds no usable tune: {reasons}")
-        return Corpus(name, "tunes", tuple(documents), passed_over, tuple(origins))
+    if _is_abc(sources) or any(file.endswith(".abc") for file, _ in sources):
+        return _tunes_of(name, sources)
     passages = {}
     for file, text in sources:
         line = 1
@@ -214,6 +252,32 @@ def _corpus_of(name: str, sources: list[tuple[str, str]]) -> Corpus:
                 passages.setdefault(passage.strip("\n"), (file, line + lead))
             line += passage.count("\n")
     return Corpus(name, "text", tuple(passages), {}, tuple(passages.values()))
+
+
+def blocks_of(corpus: Corpus, tokenizer, max_seq_length: int, eval_length: int | None = None) -> tuple[list[dict], list[dict]]:
+    """(train, eval) blocks ready for the Trainer, in tokens; those to evaluate on are `eval_length` long where it is given.
+
+    Text and tunes fill every block to the last token (`pack`); rows with answers stay whole (`hpkit.answers.pack_whole`).
+    Raises BadInput where the corpus is too small, or no answer fits into a block.
+    """
+    lengths = max_seq_length, eval_length or max_seq_length
+    if corpus.kind in ("tunes", "text"):
+        blocks = [pack(documents, length) for documents, length in zip(encode(corpus, tokenizer), lengths)]
+        enough = all(len(side[0]["input_ids"]) > 1 for side in blocks)
+    else:
+        padding = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+        sides = [encode_answers(corpus.kind, documents, tokenizer) for documents in corpus.split()]
+        blocks = [pack_whole(examples, length, padding) for examples, length in zip(sides, lengths)]
+        enough = all(blocks)
+        for examples, packed, length in zip(sides, blocks, lengths):
+            if examples and not packed:
+                shortest = min(len(example["input_ids"]) for example in examples)
+                raise BadInput(
+                    f"max_seq_length: no answer fits into {length} tokens; prompt and answer of the shortest row take {shortest}"
+                )
+    if not enough:
+        raise BadInput(f"corpus {corpus.name} is too small: expected at least two documents, one to train on and one to hold out")
+    return tuple(blocks)
 
 
 def encode(corpus: Corpus, tokenizer) -> tuple[list[list[int]], list[list[int]]]:

@@ -28,17 +28,21 @@ from typing import NamedTuple
 import hpkit.figures as figures
 import hpkit.music as music
 from hpkit.accounting import Accounting, account
+from hpkit.answers import prompt_of
 from hpkit.capability import EIGHT_BIT_ADAMW, Capability, Machine, decide, forget_32bit_overrides, probe
-from hpkit.corpus import Corpus, encode, load_corpus, pack
+from hpkit.corpus import Corpus, blocks_of, load_corpus
 from hpkit.errors import BadInput
 from hpkit.files import write_whole
 from hpkit.memory import optimizer_state_bytes, optimizer_states, parameters_of, peak_memory_bytes, reset_peak_memory
-from hpkit.model import context_length, load_model, sample
+from hpkit.model import context_length, likeliest, load_model, sample
 from hpkit.preflight import preflight
 from hpkit.recipe import STARTER, Recipe
 from hpkit.schedules import make_schedule
+from hpkit.throughput import AUTO, Throughput, choose
 
 SAMPLED_TUNES = 32
+#: Of a text, or of an answer to a prompt.
+SAMPLED_TOKENS = 120
 #: With the environment variable HPKIT_SHORT set, every training ends after so many updates: for tests of what is around it.
 SHORT = 12
 #: What the Trainer logs that a run keeps.
@@ -147,17 +151,19 @@ def finetune(
     out: str | Path = "runs/finetune",
     resume: bool = False,
     log=print,
+    throughput: Throughput = AUTO,
 ) -> Run:
     """Fine-tune `model` on `corpus` by `recipe`, leave everything in `out`, and say what happens through `log`.
 
     `model` is `starter`, `fresh` (random weights), a folder or a hub id; `corpus` a built-in name, a file, a folder or
     a hub data set's id. `resume` continues an unfinished run in `out` from its last whole checkpoint. `log` takes a
-    line of text; None silences lines and progress bar. Raises BadInput, before anything is written, for what cannot
+    line of text; None silences lines and progress bar. `throughput`: what makes it fast; a resumed run may change it. Raises BadInput, before anything is written, for what cannot
     work, and Interrupted after Ctrl-C or SIGTERM.
     """
     say = log or (lambda line: None)
     out = Path(out)
     request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus)}
+    request["throughput"] = dataclasses.asdict(throughput)
     with StopSignal().installed() as stop, disk_errors_are_bad_input(out, f"continue with --resume --out {out}"):
         _check_folder(out, request, resume)
         with _quiet_transformers():
@@ -244,7 +250,10 @@ class _Trained(NamedTuple):
 
 
 def _prepare(recipe: Recipe, request: dict, out: Path, say, yardstick=WHOLE, **settings) -> _Job:
-    """Load and count everything, say what will happen, and refuse what cannot work. Writes nothing."""
+    """Load and count everything, say what will happen, and refuse what cannot work. Writes nothing.
+
+    A request that says nothing of `throughput` is trained as transformers does by itself.
+    """
     from transformers import set_seed
 
     machine = probe()
@@ -265,13 +274,26 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say, yardstick=WHOLE, **s
         say(f"  passed over {count}: {why}")
     for line in accounting.lines():
         say(line)
+    if "throughput" in request:
+        findings = preflight(recipe, len(train), model, machine, processes=devices)
+        over = next((finding.evidence for finding in findings if finding.rule == "memory-over-free"), None)
+        short = bool(over) and over["weights"] + over["gradients"] + over["optimizer"] <= over["free"]
+        throughput, choices = choose(Throughput(**request["throughput"]), capability, model, accounting.updates, short)
+        for choice in choices:
+            say(str(choice))
+        for finding in findings:
+            if not (short and throughput.activation_checkpointing and finding.rule == "memory-over-free"):
+                say(str(finding))
+        model.set_attn_implementation(throughput.attn_implementation)
+        arguments = recipe.training_arguments(
+            out, per_device_eval_batch_size=eval_batch, **capability.settings, **throughput.settings, **settings
+        )
+        capability = dataclasses.replace(capability, choices=[*capability.choices, *choices])
     return _Job(recipe, machine, capability, corpus, model, tokenizer, train, evaluation, arguments, accounting, yardstick)
 
 
 def _finetune(recipe: Recipe, request: dict, out: Path, stop: StopSignal, say, progress: bool) -> Run:
     job = _prepare(recipe, request, out, say)
-    for finding in preflight(recipe, len(job.train), job.model, job.machine, processes=job.accounting.processes):
-        say(str(finding))
     started = _start_folder(out, request | {"corpus_fingerprint": job.corpus.fingerprint}, job)
     checkpoint = _last_whole_checkpoint(out, say)
     if "eval_loss_before" in started or checkpoint:
@@ -437,12 +459,9 @@ def _sequence_length(recipe: Recipe, model) -> int:
 
 
 def _blocks(corpus: Corpus, tokenizer, length: int, yardstick: Yardstick, context: int | None):
-    documents, held_out = encode(corpus, tokenizer)
     eval_length = min(yardstick.eval_length or length, context or math.inf)
-    train, evaluation = pack(documents, length), pack(held_out, eval_length)[: yardstick.eval_blocks]
-    if any(len(blocks[0]["input_ids"]) < 2 for blocks in (train, evaluation)):
-        raise BadInput(f"corpus {corpus.name} is too small: expected at least two documents, one to train on and one to hold out")
-    return train, evaluation
+    train, evaluation = blocks_of(corpus, tokenizer, length, eval_length)
+    return train, evaluation[: yardstick.eval_blocks]
 
 
 # Checkpoints.
@@ -590,11 +609,10 @@ def _train(trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: Sto
 
 def _measure(when: str, trainer, job: _Job, out: Path, say) -> dict:
     """Evaluate and sample; leave the samples in `out`; return the figures with `when` behind their names."""
-    model, tokenizer = trainer.model, trainer.processing_class
     loss = trainer.evaluate()["eval_loss"]
     say(f"evaluation loss {when}: {loss:.4f}")
-    if job.corpus.kind == "text" and math.isfinite(loss):
-        texts = sample(model, tokenizer, 2, min((context_length(model) or 512) - 1, 120), job.recipe.seed)
+    if job.corpus.kind != "tunes" and math.isfinite(loss):
+        texts = _sample_texts(trainer, job)
         write_whole(out / f"{when}.txt", "\n\n".join(texts) + "\n")
         say(f"a sample {when} the run:\n{texts[0]}\n")
     texts = _sample_tunes(trainer, job, loss)
@@ -612,9 +630,22 @@ def _measure(when: str, trainer, job: _Job, out: Path, say) -> dict:
     return {f"eval_loss_{when}": loss} | tally
 
 
+def _sample_texts(trainer, job: _Job) -> list[str]:
+    """Two samples: texts from the model's own distribution, or its likeliest answers to the first prompts held out."""
+    model, tokenizer = trainer.model, trainer.processing_class
+    context = (context_length(model) or 512) - 1
+    if job.corpus.kind == "text":
+        return sample(model, tokenizer, 2, min(context, SAMPLED_TOKENS), job.recipe.seed)
+    texts = []
+    for document in job.corpus.split()[1][:2]:
+        prompt = prompt_of(job.corpus.kind, document, tokenizer)
+        texts.append(f"{prompt}[{likeliest(model, tokenizer, prompt, min(context, SAMPLED_TOKENS))}]")
+    return texts
+
+
 def _sample_tunes(trainer, job: _Job, loss: float) -> list[str]:
     """32 tunes; none where the corpus is not tunes, or `loss` shows that the model has no probabilities left to draw by."""
-    if job.corpus.kind == "text" or not math.isfinite(loss):
+    if job.corpus.kind != "tunes" or not math.isfinite(loss):
         return []
     longest = (context_length(trainer.model) or 512) - 1
     return sample(trainer.model, trainer.processing_class, SAMPLED_TUNES, min(longest, job.yardstick.sampled_tokens), job.recipe.seed)

@@ -1,10 +1,11 @@
-"""Language models: the starter, a fresh one of its shape, or any causal model by folder or hub id; sampling from them.
+"""Language models: the starter, a fresh one of its shape, or any causal model by folder, file or hub id; sampling from them.
 
-Only safetensors are read. Pickled weights and code that comes with a model are refused, because loading them runs
+Only safetensors and GGUF files are read. Pickled weights and code that comes with a model are refused, because loading them runs
 what their author wrote.
 """
 
 import hashlib
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -49,22 +50,38 @@ def _fresh_model():
 
 
 def load_model(name: str, dtype: str = "float32"):
-    """(model, tokenizer) for `starter`, `fresh`, a folder or a hub id; weights in `dtype` whatever the file holds.
+    """(model, tokenizer) for `starter`, `fresh`, a folder, a .gguf file or a hub id; weights in `dtype` whatever the file holds.
 
-    `fresh` has random weights: set the seed before. Raises BadInput for a model that is missing or refused.
+    `fresh` has random weights: set the seed before. A GGUF file's few bits a weight become full numbers, which can be
+    trained. Raises BadInput for a model that is missing or refused.
     """
     import torch
 
     if name == "fresh":
         model, tokenizer = _fresh_model()
         return model.to(getattr(torch, dtype)), tokenizer
-    folder = data_folder() / "starter" if name == "starter" else Path(name).expanduser()
-    if folder.is_dir():
-        _refuse_unsafe(folder, name)
-        return _pretrained(str(folder), name, dtype)
-    if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        return _pretrained(name, name, dtype)
-    raise BadInput(f"model folder {name!r} not found: expected starter, fresh, a folder with config.json, or a hub id")
+    place = _place(name)
+    if place.is_dir():
+        _refuse_unsafe(place, name)
+    elif place.suffix != ".gguf" and not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        raise BadInput(f"model folder {name!r} not found: expected starter, fresh, a folder with config.json, a .gguf file, or a hub id")
+    return _pretrained(name, dtype)
+
+
+def _place(name: str) -> Path:
+    return data_folder() / "starter" if name == "starter" else Path(name).expanduser()
+
+
+def _source(name: str) -> dict:
+    """What transformers' from_pretrained must be told to find a model. Raises BadInput for a GGUF file that cannot be read."""
+    place = _place(name)
+    if place.suffix != ".gguf":
+        return {"pretrained_model_name_or_path": str(place) if place.is_dir() else name}
+    if not place.is_file():
+        raise BadInput(f"model {name}: no such file")
+    if importlib.util.find_spec("gguf") is None:
+        raise BadInput(f"model {name}: GGUF files are read with the gguf package, which is not installed: pip install gguf")
+    return {"pretrained_model_name_or_path": str(place.parent), "gguf_file": place.name}
 
 
 def read_config(name: str):
@@ -82,9 +99,9 @@ def load_tokenizer(name: str):
 
 
 def _read(auto_class, name: str):
-    folder = data_folder() / "starter" if name == "starter" else Path(name).expanduser()
+    source = _source(name)
     try:
-        return auto_class.from_pretrained(str(folder) if folder.is_dir() else name, trust_remote_code=False)
+        return auto_class.from_pretrained(**source, trust_remote_code=False)
     except Exception as error:  # each kind of damage has its own
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise BadInput(f"model {name}: expected starter, fresh, a folder with config.json, or a hub id; got {first}") from None
@@ -110,27 +127,31 @@ def _refuse_unsafe(folder: Path, name: str) -> None:
         raise BadInput(f"model {name}: expected safetensors, found {found}; save it with save_pretrained of transformers 5")
 
 
-def _pretrained(path: str, name: str, dtype: str):
+def _pretrained(name: str, dtype: str):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
+    source, verbosity = _source(name), logging.get_verbosity()
     logging.set_verbosity_error()  # its report on missing weights is repeated below in one line
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(**source, trust_remote_code=False)
         if getattr(config, "auto_map", None):
             raise BadInput(f"model {name} asks for code that comes with the model (auto_map); hpkit runs no remote code")
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
         # Without `dtype`, transformers 5 keeps the file's format: a bf16 file would leave no fp32 master weights.
         model, loading = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            **source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
+        if "gguf_file" in source:  # transformers saves no model that it has marked as quantized, so it becomes one that is not
+            del model.config.quantization_config
+            weights = model.state_dict()
+            model = type(model).from_pretrained(None, config=model.config, state_dict=weights, dtype=getattr(torch, dtype))
     except BadInput:
         raise
     except Exception as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        hint = "" if Path(path).is_dir() else f"; it is no folder here{did_you_mean(name, ('starter', 'fresh'))}"
+        hint = "" if _place(name).exists() else f"; it is no folder here{did_you_mean(name, ('starter', 'fresh'))}"
         raise BadInput(f"model {name} cannot be loaded{hint}: {first}") from None
     finally:
         logging.set_verbosity(verbosity)
@@ -149,12 +170,11 @@ def fingerprint(name: str) -> str:
 
     Raises BadInput for a hub id: its files may change under the same name.
     """
-    digest = hashlib.sha256()
-    folder = data_folder() / "starter" if name == "starter" else Path(name).expanduser()
+    digest, place = hashlib.sha256(), _place(name)
     if name == "fresh":
         digest.update(json.dumps([STARTER_SHAPE, _SPECIAL, ALPHABET]).encode())
-    elif folder.is_dir():
-        for file in sorted(file for file in folder.iterdir() if file.is_file()):
+    elif place.exists():
+        for file in sorted(file for file in place.iterdir() if file.is_file()) if place.is_dir() else [place]:
             digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     else:
         raise BadInput(f"model {name!r}: expected starter, fresh or a folder, whose files can be compared; download the model first")
@@ -174,24 +194,31 @@ def sample(model, tokenizer, count: int, max_new_tokens: int, seed: int) -> list
     import torch
 
     start = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
-    prompt = torch.full((count, 1), start, device=model.device)
-    end = tokenizer.eos_token_id
-    padding = next((i for i in (tokenizer.pad_token_id, end) if i is not None), 0)
-    was_training = model.training
+    prompts = torch.full((count, 1), start, device=model.device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model.eval()
-        tokens = model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=max_new_tokens,
-            pad_token_id=padding,
-            eos_token_id=end,
-            use_cache=True,  # the Trainer has switched it off in the model's config
-        )
-        model.train(was_training)
-    return tokenizer.batch_decode(tokens[:, 1:], skip_special_tokens=True)
+        return _continued(model, tokenizer, prompts, max_new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+
+
+def likeliest(model, tokenizer, prompt: str, max_new_tokens: int) -> str:
+    """What the model says after `prompt` when it always takes the likeliest token, up to its end mark."""
+    tokens = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
+    return _continued(model, tokenizer, tokens, max_new_tokens, do_sample=False)[0]
+
+
+def _continued(model, tokenizer, prompts, max_new_tokens: int, **settings) -> list[str]:
+    """What generate puts behind `prompts` (count x tokens); the model's mode is as before afterwards."""
+    end = tokenizer.eos_token_id
+    was_training = model.training
+    model.eval()
+    tokens = model.generate(
+        prompts,
+        attention_mask=prompts.new_ones(prompts.shape),
+        max_new_tokens=max_new_tokens,
+        pad_token_id=next((i for i in (tokenizer.pad_token_id, end) if i is not None), 0),
+        eos_token_id=end,
+        use_cache=True,  # the Trainer has switched it off in the model's config
+        **settings,
+    )
+    model.train(was_training)
+    return tokenizer.batch_decode(tokens[:, prompts.shape[1] :], skip_special_tokens=True)

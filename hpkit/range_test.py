@@ -6,7 +6,7 @@ it by a factor gives every power of ten the same number of updates.
 
 from typing import NamedTuple
 
-from hpkit.corpus import encode, load_corpus, pack
+from hpkit.corpus import blocks_of, load_corpus
 from hpkit.errors import BadInput
 from hpkit.model import load_model
 from hpkit.records import Point
@@ -41,8 +41,7 @@ def range_test(point: Point, low: float = 1e-6, high: float = 1.0, updates: int 
     if bars:
         logging.enable_progress_bar()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    documents, evaluation = encode(load_corpus(point.corpus), tokenizer)
-    blocks, held = (pack(side, recipe.max_seq_length or 128) for side in (documents, evaluation))
+    blocks, held = blocks_of(load_corpus(point.corpus), tokenizer, recipe.max_seq_length or 128)
     betas, size = (recipe.adam_beta1, recipe.adam_beta2), recipe.per_device_train_batch_size
     optimizer = torch.optim.AdamW(weights, low, betas, recipe.adam_epsilon, recipe.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, (high / low) ** (1 / (updates - 1)))

@@ -7,7 +7,7 @@ import importlib.util
 import tempfile
 
 from hpkit.capability import decide, forget_32bit_overrides, probe
-from hpkit.corpus import encode, load_corpus, pack
+from hpkit.corpus import blocks_of, load_corpus
 from hpkit.errors import BadInput
 from hpkit.model import context_length, load_model
 from hpkit.recipe import STARTER, Recipe
@@ -44,7 +44,7 @@ def search_learning_rate(
     try:
         first, tokenizer = load_model(model, recipe.dtype)
         length = recipe.max_seq_length or context_length(first)
-        learn, held_out = (pack(documents, length) for documents in encode(load_corpus(corpus), tokenizer))
+        learn, held_out = blocks_of(load_corpus(corpus), tokenizer, length)
         quiet = dict(save_strategy="no", eval_strategy="no", disable_tqdm=True)
         with tempfile.TemporaryDirectory() as out:
             arguments = recipe.training_arguments(out, **quiet, **decide(recipe, probe()).settings)

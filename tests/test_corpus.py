@@ -140,7 +140,7 @@ def test_files_that_cannot_be_used(tmp_path, name, text, message):
 def test_names_that_are_not_there(tmp_path):
     with pytest.raises(BadInput, match="did you mean airdsAirs"):
         load_corpus("airdAirs")
-    with pytest.raises(BadInput, match="holds no .abc or .txt"):
+    with pytest.raises(BadInput, match=r"holds no \.abc, \.txt or \.jsonl"):
         load_corpus(str(tmp_path))
     with pytest.raises(BadInput, match="no data set of that id"):
         load_corpus("nobody/nothing")

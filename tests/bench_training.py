@@ -5,11 +5,12 @@ moment of the machine hits all of them, and the figures are medians. The sides:
 
   hpkit                 hpkit's own path, with its packing and its settings of the Trainer
   bare PyTorch loop     the same packed batches and the same arithmetic, nothing around it
-  SFTTrainer, packing   TRL's, packing=True with blocks as long as hpkit's, nothing checkpointed
+  SFTTrainer, packing   TRL's, packing=True with blocks as long as hpkit's, nothing checkpointed: all of a batch becomes one row
+  SFTTrainer, wrapped   the same, packing_strategy="wrapped": rows as hpkit's, but documents in a row see one another
   Trainer, defaults     transformers', one tune an example, padded to the longest of its batch of 8
   SFTTrainer, defaults  TRL's, the same examples as text; its default is to checkpoint activations
 
-All get the same model, tunes, precision and optimizer; the first three also the same tokens in a batch. Counted are useful
+All get the same model, tunes, precision and optimizer; the first four also the same tokens in a batch. Counted are useful
 tokens, those that are text and carry a label: padding is computed and not counted. Then every side makes a few updates on
 one batch of the same tunes, and their losses are compared: no speed is bought by training less.
 
@@ -48,11 +49,14 @@ SETUPS = {
     "bf16 + AdamW": dict(bf16=True, optim="adamw_torch_fused"),
     "fp16 + AdamW": dict(bf16=False, fp16=True, optim="adamw_torch_fused"),
 }
+#: The one side that trains something else: a document's first tokens are predicted from the end of the document before.
+WRAPPED = "SFTTrainer, wrapped"
 #: Side -> whether it trains on the same packed batches as hpkit, and what it was given.
 SIDES = {
     "hpkit": (True, "hpkit.finetune's own path, its packing, its settings of the Trainer"),
     "bare PyTorch loop": (True, "hpkit's packed blocks, DataLoader, autocast, clipping, the same optimizer; no schedule, no log"),
     "SFTTrainer, packing": (True, "packing=True (bfd), max_length as hpkit's blocks, gradient_checkpointing=False, logging_steps=10"),
+    WRAPPED: (True, "packing=True, packing_strategy='wrapped', else as before; documents see one another, so its loss is another"),
     "Trainer, defaults": (False, "one tune an example, DataCollatorForLanguageModeling(mlm=False), logging_steps=500"),
     "SFTTrainer, defaults": (False, "one tune an example, max_length=1024, gradient_checkpointing=True, logging_steps=10"),
 }
@@ -230,7 +234,10 @@ def train_rival(job: dict, corpus: str, length: int, updates: int) -> dict:
 
         # The beginning mark is text here, so that all sides train on the same tokens; TRL adds the end mark.
         texts = datasets.Dataset.from_dict({"text": [tokenizer.bos_token + document for document in corpus.split()[0]]})
-        packing = dict(packing=True, max_length=length, gradient_checkpointing=False) if "packing" in job["side"] else {}
+        packing = {}
+        if SIDES[job["side"]][0]:
+            strategy = "wrapped" if job["side"] == WRAPPED else "bfd"
+            packing = dict(packing=True, packing_strategy=strategy, max_length=length, gradient_checkpointing=False)
         trainer = SFTTrainer(model, SFTConfig(**arguments, **packing), train_dataset=texts, processing_class=tokenizer)
     trainer.train()
     return trainer.optimizer.state
@@ -478,11 +485,12 @@ def table(benchmark: Benchmark) -> str:
             wanted |= {name: 1.5 for name, side in sides.items() if not side.same_settings}
             for other, least in wanted.items():
                 lines.append(f"hpkit against {other}: {benchmark.ratio(model, setup, other):.2f} times (at least {least} wanted)")
-        losses = [side.losses for side in sides.values()]
-        apart = [max(column) - min(column) for column in zip(*losses)]
-        lines.append(
-            f"the same tunes, {len(apart)} updates: losses {losses[0][0]:.4f} to {losses[0][-1]:.4f}, sides at most {max(apart):.1g} apart"
-        )
+        losses = [side.losses for side in sides.values() if side.side != WRAPPED]
+        apart = max(max(column) - min(column) for column in zip(*losses))
+        ends = f"losses {losses[0][0]:.4f} to {losses[0][-1]:.4f}, sides at most {apart:.1g} apart"
+        if WRAPPED in sides:
+            ends += f"; {WRAPPED}, whose documents see one another: {sides[WRAPPED].losses[0]:.4f} to {sides[WRAPPED].losses[-1]:.4f}"
+        lines.append(f"the same tunes, {CHECKED} updates: {ends}")
     lines.append("")
     for one in benchmark.optimizers:
         held, predicted = sum(one["bytes"].values()), one["predicted_bytes"]
@@ -498,8 +506,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry-run", action="store_true", help="the GPU's table with tiny shapes, in minutes on any CPU; stores nothing")
     parser.add_argument("--models", nargs="+", choices=["starter", *SHAPES], help="default: those of the device, see above")
-    parser.add_argument("--rounds", type=int, help="default: 5; in a dry run 1")
-    parser.add_argument("--updates", type=int, help="timed updates a round, after some to warm up; default: 20, in a dry run 2")
+    parser.add_argument("--rounds", type=int, help="default: 3; in a dry run 1")
+    parser.add_argument("--updates", type=int, help="timed updates a round, after some to warm up; default: 12, in a dry run 2")
     parser.add_argument("--out", type=Path, help="the file for the figures; default: data/benchmarks/<device>.json, in a dry run none")
     parser.add_argument("--job", help=argparse.SUPPRESS)  # one side, in a process of its own
     options = parser.parse_args()
@@ -520,7 +528,7 @@ def main() -> int:
         print(f"{time.perf_counter() - began:5.0f} s  {line}", flush=True)
 
     try:
-        benchmark = bench(kind, models, options.rounds or (1 if dry else 5), options.updates or (2 if dry else 20), dry, say)
+        benchmark = bench(kind, models, options.rounds or (1 if dry else 3), options.updates or (2 if dry else 12), dry, say)
     except KeyboardInterrupt:
         print("stopped: nothing was stored", file=sys.stderr)
         return 130

@@ -47,7 +47,8 @@ def test_a_benchmark_is_read_as_it_was_written(tmp_path):
 
 
 MODELS = {"cpu": {"starter", "llama-10m"}, "cuda": {"smollm2-135m", "qwen2.5-0.5b"}}
-SIDES = {"hpkit", "bare PyTorch loop", "SFTTrainer, packing", "Trainer, defaults", "SFTTrainer, defaults"}
+SIDES = {"hpkit", "bare PyTorch loop", "Trainer, defaults"}
+SFT = {"SFTTrainer, packing", "SFTTrainer, wrapped", "SFTTrainer, defaults"}
 
 
 def test_the_projects_benchmarks_are_whole():
@@ -58,9 +59,11 @@ def test_the_projects_benchmarks_are_whole():
     pins = dict(line.split("==") for line in lines if "==" in line)
     for one in recorded:
         assert not [why for why in one.left_out.values() if why.startswith("failed")]
-        assert {name for name, _ in one.comparisons} == MODELS[one.kind] and set(one.of(*one.comparisons[0])) == SIDES
+        assert {name for name, _ in one.comparisons} == MODELS[one.kind] and set(one.of(*one.comparisons[0])) == SIDES | SFT
         for measured in one.sides:
             assert len(measured.useful_tokens_per_second) == len(measured.peak_memory_bytes) == one.rounds >= 3
+            if measured.side == "SFTTrainer, wrapped":  # whose documents see one another
+                continue
             first = one.of(measured.model, measured.setup)["hpkit"].losses
             assert measured.losses == pytest.approx(first, abs=2e-3 if "16" in measured.setup else 1e-4), "a side trains something else"
         for name, version in one.versions.items():

@@ -129,7 +129,8 @@ def benchmark_picture(benchmark: Benchmark) -> Picture:
             speed.plot([low, high], [row, row], color="black", marker="|", markersize=7)
             speed.annotate(f"{side.rate:,.0f}", (high, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
             idle, peak = statistics.median(side.idle_memory_bytes) / 1e6, side.peak / 1e6
-            drawn["before the model was loaded"] = memory.barh(row, idle, color="white", edgecolor=GREY, height=0.75)
+            if idle:  # of a GPU torch counts only its own
+                drawn["before the model was loaded"] = memory.barh(row, idle, color="white", edgecolor=GREY, height=0.75)
             memory.barh(row, peak - idle, left=idle, **look)
             memory.annotate(f"{peak:,.0f}", (peak, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
             words.append(f"{side.side} {side.rate:,.0f} ({low:,.0f} to {high:,.0f}), {peak:,.0f} MB")

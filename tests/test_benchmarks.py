@@ -65,6 +65,6 @@ def test_the_projects_benchmarks_are_whole():
             if measured.side == "SFTTrainer, wrapped":  # whose documents see one another
                 continue
             first = one.of(measured.model, measured.setup)["hpkit"].losses
-            assert measured.losses == pytest.approx(first, abs=2e-3 if "16" in measured.setup else 1e-4), "a side trains something else"
+            assert measured.losses == pytest.approx(first, rel=5e-3 if "16" in measured.setup else 1e-4), "a side trains something else"
         for name, version in one.versions.items():
             assert version.partition("+")[0] == pins.get(name, version), f"measured with {name} {version}: run make bench again"

@@ -78,14 +78,18 @@ class Benchmark:
         """The sides of one comparison by name."""
         return {side.side: side for side in self.sides if (side.model, side.setup) == (model, setup)}
 
-    def ratio(self, model: str, setup: str, other: str, one: str = "hpkit") -> float:
-        """How many times the useful tokens per second of `other` side `one` trains: the median over the rounds' own ratios.
+    def ratios(self, model: str, setup: str, other: str) -> list[float]:
+        """How many times the useful tokens per second of side `other` hpkit trains, round by round.
 
-        A busy moment of the machine hits both sides of one round, and hardly the ratio.
+        A busy moment of the machine hits both sides of one round, and their ratio less than either.
         """
         sides = self.of(model, setup)
-        pairs = zip(sides[one].useful_tokens_per_second, sides[other].useful_tokens_per_second, strict=True)
-        return statistics.median(mine / theirs for mine, theirs in pairs)
+        pairs = zip(sides["hpkit"].useful_tokens_per_second, sides[other].useful_tokens_per_second, strict=True)
+        return [mine / theirs for mine, theirs in pairs]
+
+    def ratio(self, model: str, setup: str, other: str) -> float:
+        """The median of `ratios`."""
+        return statistics.median(self.ratios(model, setup, other))
 
     def best_of_the_others(self, model: str, setup: str) -> str | None:
         """The fastest side on the same settings but hpkit; None where there is none."""

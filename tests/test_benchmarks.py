@@ -23,7 +23,7 @@ def test_a_ratio_is_that_of_the_same_rounds():
     # The machine was twice as slow in the second round, for both: the ratio is 2 in each, that of unpaired medians too low.
     measured = benchmark(side("hpkit", [200.0, 100.0, 180.0]), side("Trainer", [100.0, 50.0, 90.0], same=False))
     assert measured.ratio("small", "bf16", "Trainer") == 2
-    assert measured.ratio("small", "bf16", "hpkit", one="Trainer") == 0.5
+    assert measured.ratios("small", "bf16", "Trainer") == [2, 2, 2]
     assert measured.of("small", "bf16")["hpkit"].rate == 180 and measured.of("small", "bf16")["hpkit"].peak == 2
     assert measured.best_of_the_others("small", "bf16") is None  # Trainer has settings of its own
 

@@ -442,7 +442,12 @@ def bench(kind: str, models: list[str], rounds: int, updates: int, dry: bool, sa
                 left_out |= {f"{model}, {setup}, {side}": why for side, why in failed.items()}
                 peak = peak_flops(machine.name, setup)
                 measured += [as_measured(side, found, model, parameters, setup, needed, peak) for side, found in rows.items()]
-            steps = in_a_process(job | {"task": "optimizers"})
+            try:
+                steps = in_a_process(job | {"task": "optimizers"})
+            except RuntimeError as error:
+                left_out[f"{model}, optimizers alone"] = f"failed: {error}"
+                say(f"{model}, optimizers alone: failed: {error}")
+                continue
             optimizers += [{"model": model, "optim": optim} | found for optim, found in steps.items()]
             eight_bit, fused = (steps[optim]["seconds"] * 1e3 for optim in ("adamw_8bit", "adamw_torch_fused"))
             say(f"{model}: a step of adamw_8bit alone {eight_bit:.2f} ms, of fused AdamW {fused:.2f} ms")

@@ -12,28 +12,31 @@ import pytest
 from hpkit.benchmarks import Benchmark, Measured
 from hpkit.capability import MACHINES
 from hpkit.memory import optimizer_states, parameters_of
+from hpkit.model import read_config
 
 SCRIPT = Path(bench_training.__file__)
-
-
-@pytest.fixture(scope="module")
-def dry(tmp_path_factory) -> tuple[Benchmark, str]:
-    """A dry run of one of the GPU's shapes, without TRL, which `make bench` alone installs."""
-    out = tmp_path_factory.mktemp("bench") / "dry.json"
-    command = [sys.executable, str(SCRIPT), "--dry-run", "--models", "qwen2.5-0.5b", "--out", str(out)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=800)
-    assert process.returncode == 0, process.stdout + process.stderr
-    values = json.loads(out.read_text(encoding="utf-8"))
-    return Benchmark(**values | {"sides": [Measured(**side) for side in values["sides"]]}), process.stdout
+MODEL = "qwen2.5-0.5b"
 
 
 @pytest.mark.slow
-def test_a_dry_run_measures_every_setup_that_a_cpu_has(dry):
-    benchmark, said = dry
+def test_a_dry_run_is_the_gpus_table(tmp_path):
+    """One of its shapes, tiny, without TRL, which `make bench` alone installs. One test, for it runs once."""
+    out = tmp_path / "dry.json"
+    command = [sys.executable, str(SCRIPT), "--dry-run", "--models", MODEL, "--out", str(out)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=800)
+    assert process.returncode == 0, process.stdout + process.stderr
+    values = json.loads(out.read_text(encoding="utf-8"))
+    benchmark = Benchmark(**values | {"sides": [Measured(**side) for side in values["sides"]]})
+    every_setup_that_a_cpu_has_is_measured(benchmark, process.stdout)
+    every_side_trains_the_same(benchmark)
+    states_are_as_memory_predicts(benchmark, tmp_path)
+
+
+def every_setup_that_a_cpu_has_is_measured(benchmark: Benchmark, said: str) -> None:
     setups = ["bf16 + adamw_8bit", "fp32 + AdamW", "bf16 + AdamW"]
-    assert [setup for _, setup in benchmark.comparisons] == setups and benchmark.kind == "cpu"
+    assert benchmark.comparisons == [(MODEL, setup) for setup in setups] and benchmark.kind == "cpu"
     assert "fp16 on a CPU" in benchmark.left_out["fp16 + AdamW"] and f"left out: fp16 + AdamW: {benchmark.left_out['fp16 + AdamW']}" in said
-    whole, *others = (set(benchmark.of("qwen2.5-0.5b", setup)) for setup in setups)
+    whole, *others = (set(benchmark.of(MODEL, setup)) for setup in setups)
     assert whole >= {"hpkit", "bare PyTorch loop", "Trainer, defaults"} and all(other == set(bench_training.EVERYWHERE) for other in others)
     for side in benchmark.sides:
         assert side.rate > 0 and side.peak > side.idle_memory_bytes[0] > 0 and side.update_seconds > 0 and side.flops_utilisation is None
@@ -42,27 +45,23 @@ def test_a_dry_run_measures_every_setup_that_a_cpu_has(dry):
         assert side.text_share > 0.95 if side.same_settings else 0.3 < side.text_share < 0.9
 
 
-@pytest.mark.slow
-def test_no_side_of_a_dry_run_trains_something_else(dry):
-    for model, setup in dry[0].comparisons:
-        losses = [side.losses for name, side in dry[0].of(model, setup).items() if name != bench_training.WRAPPED]
+def every_side_trains_the_same(benchmark: Benchmark) -> None:
+    for model, setup in benchmark.comparisons:
+        losses = [side.losses for name, side in benchmark.of(model, setup).items() if name != bench_training.WRAPPED]
         assert all(len(one) == bench_training.CHECKED and one[-1] < one[0] for one in losses)
         assert all(one == pytest.approx(losses[0], abs=1e-5 if setup.startswith("fp32") else 1e-3) for one in losses)
 
 
-@pytest.mark.slow
-def test_states_of_a_dry_run_are_as_memory_predicts(dry, tmp_path):
-    bench_training.save_random_model("qwen2.5-0.5b", tmp_path, tiny=True)
-    from hpkit.model import read_config
-
+def states_are_as_memory_predicts(benchmark: Benchmark, tmp_path) -> None:
+    bench_training.save_random_model(MODEL, tmp_path, tiny=True)
     parameters = parameters_of(read_config(str(tmp_path)))
-    for side in dry[0].sides:
+    for side in benchmark.sides:
         optim = bench_training.SETUPS[side.setup]["optim"]
         predicted = {}
         for state in optimizer_states(parameters, optim):
             predicted[state.dtype] = predicted.get(state.dtype, 0) + state.bytes
         assert side.optimizer_state_bytes == predicted and ("uint8" in predicted) == (optim == "adamw_8bit")
-    eight_bit, fused = dry[0].optimizers
+    eight_bit, fused = benchmark.optimizers
     assert (eight_bit["optim"], fused["optim"]) == ("adamw_8bit", "adamw_torch_fused") and min(eight_bit["seconds"], fused["seconds"]) > 0
     for one in (eight_bit, fused):
         assert sum(one["bytes"].values()) == one["predicted_bytes"]

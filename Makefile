@@ -30,7 +30,11 @@ test: $(INSTALLED) $(SMOLLM2) chromium
 test-fast: $(INSTALLED)
 	$(BIN)/python tests/layers.py fast
 
+# TRL is for the comparison alone. The constraints keep every version that is installed.
 bench: $(INSTALLED) chromium
+	$(BIN)/python -m pip freeze --exclude-editable > .venv/constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input -q -c .venv/constraints.txt -e .[bench]
+	$(BIN)/python tests/bench_training.py
 	$(BIN)/python tests/bench.py
 	$(BIN)/python -m pytest -s tests/browser/bench.py
 

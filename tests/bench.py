@@ -26,13 +26,10 @@ from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer
 UPDATES = 50
 
 
-def bare_loop(recipe, blocks):
-    """A function that makes one update of the starter by plain PyTorch, the same arithmetic as the recipe's."""
+def make_optimizer(model, recipe):
+    """The optimizer of the recipe without the Trainer: the same groups of weights, the same states at 32 bits."""
     import bitsandbytes
 
-    model, _ = load_model("starter")
-    model.config.use_cache = False
-    model.train()
     decayed = [p for name, p in model.named_parameters() if "norm" not in name]
     rest = [p for name, p in model.named_parameters() if "norm" in name]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -40,9 +37,16 @@ def bare_loop(recipe, blocks):
     if recipe.optim == "adamw_8bit":
         manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
         manager.register_module_override(model.model.embed_tokens, "weight", {"optim_bits": 32})
-        optimizer = bitsandbytes.optim.AdamW(groups, lr=1e-4, optim_bits=8)
-    else:
-        optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+        return bitsandbytes.optim.AdamW(groups, lr=1e-4, optim_bits=8)
+    return torch.optim.AdamW(groups, lr=1e-4, fused=True)
+
+
+def bare_loop(recipe, blocks):
+    """A function that makes one update of the starter by plain PyTorch, the same arithmetic as the recipe's."""
+    model, _ = load_model("starter")
+    model.config.use_cache = False
+    model.train()
+    optimizer = make_optimizer(model, recipe)
 
     def update(number: int) -> tuple[float, float]:
         """(seconds of the whole update, seconds of the optimizer alone)."""

@@ -80,7 +80,8 @@ SHAPES = {
 TINY = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=128, vocab_size=512)
 MODELS = {"cpu": ("starter", "llama-10m"), "cuda": ("smollm2-135m", "qwen2.5-0.5b")}
 #: Dense peaks in FLOP/s (fp32 without tensor cores, which is torch's default; bf16 or fp16 with them) by a part of the name
-#: that torch gives the card. NVIDIA's data sheets of T4, L4, A100, H100 SXM and H200 SXM; where those count sparsity, half.
+#: that torch gives the card. NVIDIA's figures for T4, L4, A100, H100 SXM and H200 SXM, read second-hand in 2026; those that
+#: count sparsity are halved.
 PEAK_FLOPS = {
     "Tesla T4": (8.1e12, 65e12),
     "NVIDIA L4": (30.3e12, 121e12),

@@ -80,7 +80,8 @@ SHAPES = {
 TINY = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=128, vocab_size=512)
 MODELS = {"cpu": ("starter", "llama-10m"), "cuda": ("smollm2-135m", "qwen2.5-0.5b")}
 #: Dense peaks in FLOP/s (fp32 without tensor cores, which is torch's default; bf16 or fp16 with them) by a part of the name
-#: that torch gives the card. NVIDIA's data sheets of T4, L4, A100, H100 SXM and H200 SXM; where those count sparsity, half.
+#: that torch gives the card. NVIDIA's figures for T4, L4, A100, H100 SXM and H200 SXM, read second-hand in 2026; those that
+#: count sparsity are halved.
 PEAK_FLOPS = {
     "Tesla T4": (8.1e12, 65e12),
     "NVIDIA L4": (30.3e12, 121e12),
@@ -513,7 +514,9 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", choices=["starter", *SHAPES], help="default: those of the device, see above")
     parser.add_argument("--rounds", type=int, help="default: 3; in a dry run 1")
     parser.add_argument("--updates", type=int, help="timed updates a round, after some to warm up; default: 12, in a dry run 2")
-    parser.add_argument("--out", type=Path, help="the file for the figures; default: data/benchmarks/<device>.json, in a dry run none")
+    parser.add_argument(
+        "--out", type=Path, help="the file for the figures; default: data/benchmarks/<device>.json; in a dry run, and with --models, none"
+    )
     parser.add_argument("--job", help=argparse.SUPPRESS)  # one side, in a process of its own
     options = parser.parse_args()
     if options.job:
@@ -521,12 +524,15 @@ def main() -> int:
         result = measure(job) | {"updates": job["updates"]} if job["task"] == "side" else measure_optimizers(job)
         write_whole(Path(job["out"]), json.dumps(result))
         return 0
+    for name, count in (("--rounds", options.rounds), ("--updates", options.updates)):
+        if count is not None and count < 1:
+            parser.error(f"{name}: expected 1 or more, got {count}")
+    if len({model in MODELS["cuda"] for model in options.models or ()}) > 1:
+        parser.error("--models: the shapes of a GPU are measured in longer sequences: take either those, or starter and llama-10m")
     import torch
 
     dry, kind = options.dry_run, "cuda" if torch.cuda.is_available() else "cpu"
     models = options.models or MODELS["cuda" if dry else kind]
-    if len({model in MODELS["cuda"] for model in models}) > 1:
-        parser.error("--models: the shapes of a GPU are measured in longer sequences: take either those, or starter and llama-10m")
     began = time.perf_counter()
 
     def say(line: str) -> None:
@@ -538,7 +544,8 @@ def main() -> int:
         print("stopped: nothing was stored", file=sys.stderr)
         return 130
     print("\n" + table(benchmark))
-    out = options.out or (None if dry else data_folder() / "benchmarks" / benchmark.file_name)
+    whole = not dry and not options.models  # a part would take the place of the whole
+    out = options.out or (data_folder() / "benchmarks" / benchmark.file_name if whole else None)
     if out:
         write_whole(out, benchmark.to_json())
         print(f"stored: {out}")

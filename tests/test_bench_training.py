@@ -122,4 +122,6 @@ def test_mistakes_are_named():
 
     mixed = run("--models", "starter", "qwen2.5-0.5b")
     assert mixed.returncode == 2 and "longer sequences" in mixed.stderr and "Traceback" not in mixed.stderr
+    none = run("--rounds", "0")
+    assert none.returncode == 2 and "--rounds: expected 1 or more, got 0" in none.stderr
     assert "useful\ntokens" in run("--help").stdout

@@ -178,6 +178,13 @@ def _settle(options: argparse.Namespace) -> tuple[Path, dict, Recipe]:
 
 def _finetune(options: argparse.Namespace) -> None:
     processes.join()
+    try:
+        _train_and_tell(options)
+    finally:
+        processes.leave()
+
+
+def _train_and_tell(options: argparse.Namespace) -> None:
     out, started, recipe = processes.from_main(lambda: _settle(options))
 
     from hpkit.finetune import Interrupted, finetune
@@ -196,7 +203,7 @@ def _finetune(options: argparse.Namespace) -> None:
         if not processes.is_main():
             pass
         elif (out / "started.json").exists():
-            print(f"hpkit: {stop}; continue with: hpkit finetune --resume --out {out}", file=sys.stderr)
+            print(f"hpkit: {stop}; continue with: {processes.launcher()} finetune --resume --out {out}", file=sys.stderr)
         else:
             print(f"hpkit: {stop} before anything was written; start again with the same command", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None

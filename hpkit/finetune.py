@@ -401,11 +401,8 @@ def _check_folder(out: Path, request: dict, resume: bool) -> None:
             raise BadInput(f"--resume with another {name}: the run in {out} has {started[name]}, now it is {request[name]}")
     if request["processes"] != (before := started.get("processes", 1)):
         raise BadInput(
-            f"--resume with another number of processes: the run in {out} has {before}, now there are {request['processes']}; each "
-            f"update would see another batch. Resume with: torchrun --nproc-per-node {before} -m hpkit finetune --resume --out {out}"
-            if before > 1
-            else f"--resume with another number of processes: the run in {out} has 1, now there are {request['processes']}; "
-            f"each update would see another batch. Resume with: hpkit finetune --resume --out {out}"
+            f"--resume with another number of processes: the run in {out} has {before}, now there are {request['processes']}, and "
+            f"each update would see another batch; start {before} of them, or choose another --out"
         )
 
 
@@ -541,6 +538,7 @@ def _make_trainer(model, tokenizer, train, evaluation, arguments, callback):
 
     arguments.disable_tqdm = True  # the callback has a bar of its own
     arguments.include_num_input_tokens_seen = "all"
+    arguments.ddp_find_unused_parameters = False  # a full fine-tune uses all, and looking for others takes time
     trainer = processes.trainer_class()(
         model=model,
         args=arguments,

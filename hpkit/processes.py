@@ -3,7 +3,9 @@
 accelerate carries the messages. With one process, nothing here imports torch or does anything.
 """
 
+import logging
 import os
+import warnings
 from contextlib import contextmanager
 
 from hpkit.errors import BadInput
@@ -19,13 +21,33 @@ def is_main() -> bool:
     return count() == 1 or os.environ.get("RANK") == "0"
 
 
+def launcher() -> str:
+    """What the command line began with, up to `finetune`."""
+    if count() == 1:
+        return "hpkit"
+    here = os.environ.get("LOCAL_WORLD_SIZE")
+    return f"torchrun {f'--nproc-per-node {here}' if here == str(count()) else '…'} -m hpkit"
+
+
 def join() -> None:
-    """Meet the other processes. It waits for all of them, and later calls return at once."""
+    """Meet the other processes, and let the main one alone be heard. It waits for all; later calls return at once."""
+    if count() == 1:
+        return
+    import torch
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available())
+    if not is_main():
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+
+
+def leave() -> None:
+    """Part from the other processes at the end of the program; gloo's threads abort a program that ends without it."""
     if count() > 1:
-        import torch
         from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available())
+        PartialState().destroy_process_group()
 
 
 def from_main(function):

@@ -56,6 +56,7 @@ def from_main(function):
         return function()
     from accelerate.utils import broadcast_object_list
 
+    join()
     outcome = [None, None]
     if is_main():
         try:
@@ -66,6 +67,18 @@ def from_main(function):
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+def with_model(function):
+    """`from_main` for a function that calls the model. Where FSDP has spread the weights, every process must call it."""
+    if not sharded():
+        return from_main(function)
+    return function()
+
+
+def sharded() -> bool:
+    """Has accelerate launch asked for FSDP, which spreads weights, gradients and states over the processes?"""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 
 @contextmanager
@@ -101,6 +114,7 @@ def trainer_class():
     An epoch's last examples rarely suffice for a batch on every process. accelerate fills up with examples from the
     epoch's beginning, so that all processes take part. Here these repeats have no labels (-100).
     """
+    import torch
     from transformers import Trainer
 
     if count() == 1:
@@ -121,6 +135,11 @@ def trainer_class():
             return super().get_batch_samples(iter(batches), num_batches, device)
 
         def evaluate(self, *arguments, **options):
+            if self.is_fsdp_enabled and self.optimizer is None:
+                # FSDP 2 takes the model only together with its optimizer, and evaluate would bring the model alone.
+                self.create_optimizer()
+                self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+                torch.distributed.fsdp.register_fsdp_forward_method(self.model, "generate")
             measured = super().evaluate(*arguments, **options)
             if not self.is_in_train:
                 # accelerate takes a model that it has prepared for evaluation as prepared for training too; it would

@@ -11,6 +11,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import hpkit.processes as processes
 from hpkit.capability import MACHINES, decide, find_machine
 from hpkit.cheat_sheet import cheat_sheet
 from hpkit.errors import BadInput, did_you_mean
@@ -187,7 +188,8 @@ def _changes(options: argparse.Namespace) -> dict:
     return {name: parse_value(name, text) for name in CARDS if (text := getattr(options, name)) is not None}
 
 
-def _finetune(options: argparse.Namespace) -> None:
+def _settle(options: argparse.Namespace) -> tuple[Path, dict, Recipe]:
+    """A run's folder, what it was asked to do if it is to be resumed, and its recipe."""
     if options.resume and not options.out:
         raise BadInput("--resume: say which run with --out FOLDER")
     out = Path(options.out or time.strftime("runs/%Y-%m-%d-%H%M%S"))
@@ -198,7 +200,19 @@ def _finetune(options: argparse.Namespace) -> None:
 
         started = read_started(out)
     base = Recipe().replace(**started["recipe"]) if started and not options.recipe else load_recipe(options.recipe or "starter")
-    recipe = base.replace(**changes)
+    return out, started, base.replace(**changes)
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    processes.join()
+    try:
+        _train_and_tell(options)
+    finally:
+        processes.leave()
+
+
+def _train_and_tell(options: argparse.Namespace) -> None:
+    out, started, recipe = processes.from_main(lambda: _settle(options))
 
     from hpkit.finetune import Interrupted, finetune
 
@@ -216,11 +230,15 @@ def _finetune(options: argparse.Namespace) -> None:
             throughput=Throughput(**asked),
         )
     except Interrupted as stop:
-        if (out / "started.json").exists():
-            print(f"hpkit: {stop}; continue with: hpkit finetune --resume --out {out}", file=sys.stderr)
+        if not processes.is_main():
+            pass
+        elif (out / "started.json").exists():
+            print(f"hpkit: {stop}; continue with: {processes.launcher()} finetune --resume --out {out}", file=sys.stderr)
         else:
             print(f"hpkit: {stop} before anything was written; start again with the same command", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
+    if not processes.is_main():
+        return
     print(
         f"evaluation loss {run.eval_loss_before:.4f} -> {run.eval_loss_after:.4f} in {run.updates} updates, {run.train_seconds:.0f} s; "
         f"everything is in {out}",
@@ -339,13 +357,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status. A user's mistake is one line on standard error and status 2."""
     try:
         options = _build_parser().parse_args(arguments)
+        if processes.count() > 1 and options.command != "finetune":
+            raise BadInput(f"{options.command}: started {processes.count()} times by torchrun; only finetune shares its work in that way")
         commands = {"finetune": _finetune, "check": _check, "device": _device, "record": _record, "explain": _explain}
         return commands[options.command](options) or 0
     except BadInput as error:
-        print(f"hpkit: {error}", file=sys.stderr)
+        if processes.is_main():
+            print(f"hpkit: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("hpkit: interrupted", file=sys.stderr)
+        if processes.is_main():
+            print("hpkit: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe, `head` for one, has closed it
         sys.stderr.close()

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import hpkit.figures as figures
 import hpkit.music as music
+import hpkit.processes as processes
 from hpkit.accounting import Accounting, account
 from hpkit.answers import prompt_of
 from hpkit.capability import EIGHT_BIT_ADAMW, Capability, Machine, decide, forget_32bit_overrides, probe
@@ -56,9 +57,11 @@ class Run:
 
     `history`: dicts with `step` and `loss`, `learning_rate`, `grad_norm` or `eval_loss`. `bars_valid_*`: the share, 0
     to 1, of bars that add up in 32 sampled tunes; None where the corpus is not tunes, nothing was sampled, or the model
-    has diverged. `tokens_per_second` and `train_seconds` leave out evaluations and, in a resumed run, everything before
-    the resumption. `weights_norm`: length of all weights after the run as one vector. `evaluation_fingerprint`: of the
-    tokens evaluated on; losses of two runs compare where it is the same. Runs of older versions lack the last three.
+    has diverged. `processes`: how many trained together; `tokens` and `tokens_per_second` are those of all,
+    `peak_memory_bytes` the main one's. `tokens_per_second` and `train_seconds` leave out evaluations and, in a resumed
+    run, everything before the resumption. `weights_norm`: length of all weights after the run as one vector.
+    `evaluation_fingerprint`: of the tokens evaluated on; losses of two runs compare where it is the same. Runs of older
+    versions lack what has a default.
     """
 
     recipe: Recipe
@@ -86,6 +89,7 @@ class Run:
     weights_norm: float | None = None
     evaluation_fingerprint: str | None = None
     model_fingerprint: str | None = None
+    processes: int = 1
 
     @property
     def diverged(self) -> bool:
@@ -119,16 +123,21 @@ class Interrupted(KeyboardInterrupt):
 class StopSignal:
     """Turns Ctrl-C and SIGTERM into a wish that the training loop grants after the update at hand.
 
-    Outside the loop, and at the second signal, it interrupts at once.
+    Outside the loop, and at the second signal, it interrupts at once. Of several processes, all stop after the same
+    update: `agreed` is the signal that one of them has had.
     """
 
     def __init__(self):
-        self.training, self.signum = False, None
+        self.training, self.signum, self.agreed = False, None, None
 
     def __call__(self, signum, frame):
         if not self.training or self.signum:
             raise Interrupted(signum)
         self.signum = signum
+
+    def agree(self) -> None:
+        """Ask every process, at the same point of the loop, whether a signal has come."""
+        self.agreed = processes.largest(self.signum or 0) or None
 
     @contextmanager
     def installed(self):
@@ -158,14 +167,18 @@ def finetune(
     `model` is `starter`, `fresh` (random weights), a folder or a hub id; `corpus` a built-in name, a file, a folder or
     a hub data set's id. `resume` continues an unfinished run in `out` from its last whole checkpoint. `log` takes a
     line of text; None silences lines and progress bar. `throughput`: what makes it fast; a resumed run may change it.
-    Raises BadInput, before anything is written, for what cannot work, and Interrupted after Ctrl-C or SIGTERM.
+    Under torchrun or accelerate launch every process calls it: one says and writes, and all return its Run. Raises
+    BadInput, before anything is written, for what cannot work, and Interrupted after Ctrl-C or SIGTERM.
     """
+    processes.join()
+    if not processes.is_main():
+        log = None
     say = log or (lambda line: None)
     out = Path(out)
-    request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus)}
+    request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus), "processes": processes.count()}
     request["throughput"] = dataclasses.asdict(throughput)
     with StopSignal().installed() as stop, disk_errors_are_bad_input(out, f"continue with --resume --out {out}"):
-        _check_folder(out, request, resume)
+        processes.from_main(lambda: _check_folder(out, request, resume))
         with _quiet_transformers():
             return _finetune(recipe, request, out, stop, say, progress=log is not None)
 
@@ -256,7 +269,7 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say, yardstick=WHOLE, **s
     """
     from transformers import set_seed
 
-    machine = probe()
+    machine = processes.from_main(probe)
     capability = decide(recipe, machine)
     for choice in capability.choices:
         say(str(choice))
@@ -295,9 +308,13 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say, yardstick=WHOLE, **s
 
 
 def _finetune(recipe: Recipe, request: dict, out: Path, stop: StopSignal, say, progress: bool) -> Run:
-    job = _prepare(recipe, request, out, say)
-    started = _start_folder(out, request | {"corpus_fingerprint": job.corpus.fingerprint}, job)
-    checkpoint = _last_whole_checkpoint(out, say)
+    with processes.all_or_none():
+        job = _prepare(recipe, request, out, say)
+    started = processes.from_main(lambda: _start_folder(out, request | {"corpus_fingerprint": job.corpus.fingerprint}, job))
+    with processes.all_or_none():
+        if not (out / "started.json").exists():
+            raise BadInput(f"--out {out}: one process cannot see what another has written there; choose a folder that all machines share")
+    checkpoint = processes.from_main(lambda: _last_whole_checkpoint(out, say, processes.count()))
     if "eval_loss_before" in started or checkpoint:
         say(f"resuming from {checkpoint.name}" if checkpoint else "no whole checkpoint: starting from the first update")
     model = job.model
@@ -307,18 +324,22 @@ def _finetune(recipe: Recipe, request: dict, out: Path, stop: StopSignal, say, p
     trainer = _make_trainer(model, job.tokenizer, job.train, job.evaluation, job.arguments, callback)
     if "eval_loss_before" not in started:
         started |= _measure("before", trainer, job, out, say)
-        write_whole(out / "started.json", json.dumps(started, indent=1))
+        processes.from_main(lambda: write_whole(out / "started.json", json.dumps(started, indent=1)))
     trained = _train(trainer, recipe, checkpoint, callback, stop)
     after = _measure("after", trainer, job, out, say)
     _save_model(trainer, out)
     before = {name: value for name, value in started.items() if name.endswith("_before")}
     run = _as_run(job, request, trainer, trained, before | after, _update_of(checkpoint) if checkpoint else None)
+    processes.from_main(lambda: _finish_folder(job, run, out, say))
+    return run
+
+
+def _finish_folder(job: _Job, run: Run, out: Path, say) -> None:
     say(_states_in_words(job, run))
     picture = figures.loss_picture(run.history)
     write_whole(out / "loss.png", picture.png)
     say(picture.alt)
     write_whole(out / "run.json", run.to_json())
-    return run
 
 
 def _states_in_words(job: _Job, run: Run) -> str:
@@ -358,6 +379,7 @@ def _as_run(job: _Job, request: dict, trainer, trained: _Trained, measured: dict
         resumed_from=resumed_from,
         weights_norm=sum(norm**2 for norm in norms) ** 0.5,
         evaluation_fingerprint=hashlib.sha256(evaluated.encode()).hexdigest()[:12],
+        processes=job.accounting.processes,
     )
 
 
@@ -401,6 +423,11 @@ def _check_folder(out: Path, request: dict, resume: bool) -> None:
     for name in ("model", "corpus"):
         if request[name] != started[name]:
             raise BadInput(f"--resume with another {name}: the run in {out} has {started[name]}, now it is {request[name]}")
+    if request["processes"] != (before := started.get("processes", 1)):
+        raise BadInput(
+            f"--resume with another number of processes: the run in {out} has {before}, now there are {request['processes']}, and "
+            f"each update would see another batch; start {before} of them, or choose another --out"
+        )
 
 
 def read_started(out: Path) -> dict:
@@ -469,27 +496,29 @@ def _blocks(corpus: Corpus, tokenizer, length: int, yardstick: Yardstick, contex
 # Checkpoints.
 
 
-def _last_whole_checkpoint(out: Path, say) -> Path | None:
+def _last_whole_checkpoint(out: Path, say, process_count: int = 1) -> Path | None:
     """The newest checkpoint that is whole; each newer one that was cut short is named and passed over."""
     numbered = {int(match[1]): folder for folder in out.glob("checkpoint-*") if (match := re.fullmatch(r"checkpoint-(\d+)", folder.name))}
     for number in sorted(numbered, reverse=True):
-        fault = _checkpoint_fault(numbered[number])
+        fault = _checkpoint_fault(numbered[number], process_count)
         if fault is None:
             return numbered[number]
         say(f"checkpoint-{number} was cut short ({fault}): passed over")
     return None
 
 
-def _checkpoint_fault(folder: Path) -> str | None:
+def _checkpoint_fault(folder: Path, process_count: int = 1) -> str | None:
     """What is missing or cut short in a checkpoint, or None. The Trainer writes `trainer_state.json` last.
+
+    Each of several processes writes its own random state, and may do so later than the main one writes all else.
 
     safetensors knows its own length, and torch's files are zip archives, whose directory stands at the end.
     """
     from safetensors import SafetensorError, safe_open
 
     weights = list(folder.glob("*.safetensors"))
-    random_states = list(folder.glob("rng_state*.pth")) or [folder / "rng_state.pth"]
-    states = [folder / "optimizer.pt", folder / "scheduler.pt", *random_states]
+    random_states = [f"rng_state_{rank}.pth" for rank in range(process_count)] if process_count > 1 else ["rng_state.pth"]
+    states = [folder / name for name in ("optimizer.pt", "scheduler.pt", *random_states)]
     try:
         json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -511,22 +540,27 @@ def _update_of(checkpoint: Path) -> int:
 
 def _save_model(trainer, out: Path) -> None:
     part = out / "model.part"
-    shutil.rmtree(part, ignore_errors=True)
-    trainer.save_model(str(part))
-    (part / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
-    shutil.rmtree(out / "model", ignore_errors=True)
-    part.rename(out / "model")
+    processes.from_main(lambda: shutil.rmtree(part, ignore_errors=True))
+    trainer.save_model(str(part))  # of every process: where the weights are spread over them, each has a part
+
+    def publish():
+        (part / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
+        shutil.rmtree(out / "model", ignore_errors=True)
+        part.rename(out / "model")
+
+    processes.from_main(publish)
 
 
 # The run.
 
 
 def _make_trainer(model, tokenizer, train, evaluation, arguments, callback):
-    from transformers import PrinterCallback, Trainer, default_data_collator
+    from transformers import PrinterCallback, default_data_collator
 
     arguments.disable_tqdm = True  # the callback has a bar of its own
     arguments.include_num_input_tokens_seen = "all"
-    trainer = Trainer(
+    arguments.ddp_find_unused_parameters = False  # a full fine-tune uses all, and looking for others takes time
+    trainer = processes.trainer_class()(
         model=model,
         args=arguments,
         train_dataset=train,
@@ -557,7 +591,8 @@ def _make_callback(stop: StopSignal, accounting: Accounting, say, progress: bool
             rate = (state.num_input_tokens_seen - self.first_token) / max(self.bar.format_dict["elapsed"], 1e-9)
             shown = {"tokens/s": f"{rate:,.0f}"} | ({"loss": f"{self.loss:.3f}"} if self.loss is not None else {})
             self.bar.set_postfix(shown, refresh=False)
-            if stop.signum:
+            stop.agree()
+            if stop.agreed:
                 say("stopping here, with a checkpoint; a second signal stops at once, without")
                 control.should_save = control.should_training_stop = True
             if os.environ.get("HPKIT_SHORT") and state.global_step >= SHORT:
@@ -594,12 +629,13 @@ def _train(trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: Sto
         stop.training = True
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            stop.agree()  # a signal may have come after the last update
         finally:
             stop.training = False
             if callback.bar is not None:
                 callback.bar.close()
-        if stop.signum:
-            raise Interrupted(stop.signum)
+        if stop.agreed:
+            raise Interrupted(stop.agreed)
         evaluating = sum(entry.get("eval_runtime", 0) for entry in trainer.state.log_history if entry["step"] > first)
         seconds = time.perf_counter() - began - evaluating
         tokens = trainer.state.num_input_tokens_seen - callback.first_token
@@ -613,27 +649,36 @@ def _measure(when: str, trainer, job: _Job, out: Path, say) -> dict:
     """Evaluate and sample; leave the samples in `out`; return the figures with `when` behind their names."""
     loss = trainer.evaluate()["eval_loss"]
     say(f"evaluation loss {when}: {loss:.4f}")
-    if job.corpus.kind != "tunes" and math.isfinite(loss):
-        texts = _sample_texts(trainer, job)
+    texts = processes.with_model(lambda: _sample_texts(trainer, job, loss))
+    tunes = processes.with_model(lambda: _sample_tunes(trainer, job, loss))
+    return {f"eval_loss_{when}": loss} | processes.from_main(lambda: _tell_samples(when, texts, tunes, out, say))
+
+
+def _tell_samples(when: str, texts: list[str], tunes: list[str], out: Path, say) -> dict:
+    if texts:
         write_whole(out / f"{when}.txt", "\n\n".join(texts) + "\n")
         say(f"a sample {when} the run:\n{texts[0]}\n")
-    texts = _sample_tunes(trainer, job, loss)
-    verdicts = [music.judge(text) for text in texts]
+    verdicts = [music.judge(tune) for tune in tunes]
     tally = _tally(when, verdicts)
-    if texts:
+    if tunes:
         titles = [f"sample {number} {when} the run: {verdict}" for number, verdict in enumerate(verdicts, 1)]
-        write_whole(out / f"{when}.abc", music.tune_book(texts, titles))
+        write_whole(out / f"{when}.abc", music.tune_book(tunes, titles))
         bars, valid = sum(verdict.bars for verdict in verdicts), sum(verdict.bars_valid for verdict in verdicts)
         parsed = tally[f"tunes_parsed_{when}"]
-        say(f"sample 1 {when}: {verdicts[0]}\n{texts[0]}")
-        say(f"all {len(texts)} samples {when}: {parsed} parse, {valid} of {bars} bars add up")
+        say(f"sample 1 {when}: {verdicts[0]}\n{tunes[0]}")
+        say(f"all {len(tunes)} samples {when}: {parsed} parse, {valid} of {bars} bars add up")
         if when == "after" and parsed:
-            _let_it_be_heard(texts, verdicts, out, say)
-    return {f"eval_loss_{when}": loss} | tally
+            _let_it_be_heard(tunes, verdicts, out, say)
+    return tally
 
 
-def _sample_texts(trainer, job: _Job) -> list[str]:
-    """Two samples: texts from the model's own distribution, or its likeliest answers to the first prompts held out."""
+def _sample_texts(trainer, job: _Job, loss: float) -> list[str]:
+    """Two samples: texts from the model's own distribution, or its likeliest answers to the first prompts held out.
+
+    None where the corpus is tunes, or `loss` shows that the model has no probabilities left.
+    """
+    if job.corpus.kind == "tunes" or not math.isfinite(loss):
+        return []
     model, tokenizer = trainer.model, trainer.processing_class
     context = (context_length(model) or 512) - 1
     if job.corpus.kind == "text":

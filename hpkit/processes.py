@@ -1,0 +1,165 @@
+"""Several processes of one run, as torchrun or accelerate launch start them: which one writes, and that all agree.
+
+accelerate carries the messages. With one process, nothing here imports torch or does anything.
+"""
+
+import logging
+import os
+import warnings
+from contextlib import contextmanager
+
+from hpkit.errors import BadInput
+
+
+def count() -> int:
+    """How many processes train together; 1 unless torchrun or accelerate launch has started several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+
+
+def is_main() -> bool:
+    """Is this the one process that speaks and writes?"""
+    return count() == 1 or os.environ.get("RANK") == "0"
+
+
+def launcher() -> str:
+    """What the command line began with, up to `finetune`."""
+    if count() == 1:
+        return "hpkit"
+    here = os.environ.get("LOCAL_WORLD_SIZE")
+    return f"torchrun {f'--nproc-per-node {here}' if here == str(count()) else '…'} -m hpkit"
+
+
+def join() -> None:
+    """Meet the other processes, and let the main one alone be heard. It waits for all; later calls return at once."""
+    if count() == 1:
+        return
+    import torch
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available())
+    if not is_main():
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+
+
+def leave() -> None:
+    """Part from the other processes at the end of the program; gloo's threads abort a program that ends without it."""
+    if count() > 1:
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()
+
+
+def from_main(function):
+    """What `function` gives on the main process, on every process; where it raises there, its exception on every process."""
+    if count() == 1:
+        return function()
+    from accelerate.utils import broadcast_object_list
+
+    join()
+    outcome = [None, None]
+    if is_main():
+        try:
+            outcome[0] = function()
+        except Exception as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def with_model(function):
+    """`from_main` for a function that calls the model. Where FSDP has spread the weights, every process must call it."""
+    if not sharded():
+        return from_main(function)
+    return function()
+
+
+def sharded() -> bool:
+    """Has accelerate launch asked for FSDP, which spreads weights, gradients and states over the processes?"""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
+@contextmanager
+def all_or_none():
+    """Where one process refuses with BadInput, every one does, with the same line: none is left waiting for it."""
+    error = None
+    try:
+        yield
+    except BadInput as refusal:
+        error = refusal
+    if count() > 1:
+        from accelerate.utils import gather_object
+
+        error = next((other for other in gather_object([error]) if other is not None), None)
+    if error is not None:
+        raise error
+
+
+def largest(number: int) -> int:
+    """The largest of the numbers that the processes bring."""
+    if count() == 1:
+        return number
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import gather
+
+    return int(gather(torch.tensor([number], device=PartialState().device)).max())
+
+
+def trainer_class():
+    """transformers' Trainer; with several processes, one that learns from, evaluates on and counts every example once.
+
+    An epoch's last examples rarely suffice for a batch on every process. accelerate fills up with examples from the
+    epoch's beginning, so that all processes take part. Here these repeats have no labels (-100).
+    """
+    import torch
+    from transformers import Trainer
+
+    if count() == 1:
+        return Trainer
+
+    class WithoutRepeats(Trainer):
+        def get_batch_samples(self, epoch_iterator, num_batches, device):
+            batches, last = [], False
+            for _ in range(num_batches):
+                try:
+                    batches.append(next(epoch_iterator))
+                except StopIteration:
+                    break
+                last = self.accelerator.gradient_state.end_of_dataloader
+            if last:
+                repeats = self._unlabel_repeats(batches[-1], len(self.train_dataset), self._train_batch_size)
+                self.state.num_input_tokens_seen -= repeats * batches[-1]["input_ids"].shape[1]
+            return super().get_batch_samples(iter(batches), num_batches, device)
+
+        def evaluate(self, *arguments, **options):
+            if self.is_fsdp_enabled and self.optimizer is None:
+                # FSDP 2 takes the model only together with its optimizer, and evaluate would bring the model alone.
+                self.create_optimizer()
+                self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+                torch.distributed.fsdp.register_fsdp_forward_method(self.model, "generate")
+            measured = super().evaluate(*arguments, **options)
+            if not self.is_in_train:
+                # accelerate takes a model that it has prepared for evaluation as prepared for training too; it would
+                # then train without DistributedDataParallel, each process by its own gradients, and not say so.
+                self.model._is_accelerate_prepared = False
+            return measured
+
+        def prediction_step(self, model, inputs, *arguments, **options):
+            if self.accelerator.gradient_state.end_of_dataloader:
+                self._unlabel_repeats(inputs, len(self.eval_dataset), self.args.eval_batch_size)
+            loss, *rest = super().prediction_step(model, inputs, *arguments, **options)
+            # Each process's share of the sum becomes the mean of all, for what stands for repeats is cut off afterwards.
+            return self.accelerator.reduce(loss, "mean"), *rest
+
+        def _unlabel_repeats(self, batch, examples: int, batch_size: int) -> int:
+            """Blank the repeats in this process's last batch of an epoch; returns how many all processes have together."""
+            together = batch_size * self.accelerator.num_processes
+            repeats = -examples % together
+            own = together - repeats - self.accelerator.process_index * batch_size
+            batch["labels"][max(own, 0) :] = -100
+            return repeats
+
+    return WithoutRepeats

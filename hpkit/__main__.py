@@ -26,6 +26,7 @@ Fine-tune a language model and see, hear and keep what came of it.
   hpkit finetune --model fresh                      from random weights
   hpkit finetune --model org/name --corpus my.txt   any causal model, your own text
   hpkit finetune --resume --out runs/mine           go on after Ctrl-C or a crash
+  torchrun --nproc-per-node 2 -m hpkit finetune     the same on two GPUs; an update then sees twice as many examples
 
 The run's folder holds run.json, loss.png, model/, and before and after the run 32 sampled tunes in ABC notation,
 with sound and piano roll of the first that parses. Exit status: 0 done, 2 bad input, 130 stopped by Ctrl-C.

@@ -202,7 +202,7 @@ def _train_and_tell(options: argparse.Namespace) -> None:
         )
     except Interrupted as stop:
         if not processes.is_main():
-            pass
+            processes.let_main_end_first()
         elif (out / "started.json").exists():
             print(f"hpkit: {stop}; continue with: {processes.launcher()} finetune --resume --out {out}", file=sys.stderr)
         else:
@@ -335,6 +335,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BadInput as error:
         if processes.is_main():
             print(f"hpkit: {error}", file=sys.stderr)
+        processes.let_main_end_first()
         return 2
     except KeyboardInterrupt:
         if processes.is_main():

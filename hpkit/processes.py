@@ -5,6 +5,7 @@ accelerate carries the messages. With one process, nothing here imports torch or
 
 import logging
 import os
+import time
 import warnings
 from contextlib import contextmanager
 
@@ -45,6 +46,15 @@ def join() -> None:
     if not is_main():
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
+
+
+def let_main_end_first() -> None:
+    """Give the main process time for its last line: torchrun ends all as soon as one has ended, this one too.
+
+    No message passes, for the main process may have met something else than this one.
+    """
+    if not is_main():
+        time.sleep(5)
 
 
 def leave() -> None:

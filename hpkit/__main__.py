@@ -29,6 +29,7 @@ Fine-tune a language model and see, hear and keep what came of it.
   hpkit finetune --model org/name --corpus my.txt   any causal model, your own text
   hpkit finetune --model chat.gguf --corpus my.jsonl   a chat model, questions and answers
   hpkit finetune --resume --out runs/mine           go on after Ctrl-C or a crash
+  torchrun --nproc-per-node 2 -m hpkit finetune     the same on two GPUs; an update then sees twice as many examples
 
 A line of a JSONL file, and a row of a hub data set, has `text`, or `prompt` and `completion`, or `messages`, which go
 through the model's chat template. Where there are answers, the loss counts their tokens alone.
@@ -231,7 +232,7 @@ def _train_and_tell(options: argparse.Namespace) -> None:
         )
     except Interrupted as stop:
         if not processes.is_main():
-            pass
+            processes.let_main_end_first()
         elif (out / "started.json").exists():
             print(f"hpkit: {stop}; continue with: {processes.launcher()} finetune --resume --out {out}", file=sys.stderr)
         else:
@@ -364,6 +365,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BadInput as error:
         if processes.is_main():
             print(f"hpkit: {error}", file=sys.stderr)
+        processes.let_main_end_first()
         return 2
     except KeyboardInterrupt:
         if processes.is_main():

@@ -649,26 +649,25 @@ def _measure(when: str, trainer, job: _Job, out: Path, say) -> dict:
     """Evaluate and sample; leave the samples in `out`; return the figures with `when` behind their names."""
     loss = trainer.evaluate()["eval_loss"]
     say(f"evaluation loss {when}: {loss:.4f}")
-    texts = processes.with_model(lambda: _sample_texts(trainer, job, loss))
-    tunes = processes.with_model(lambda: _sample_tunes(trainer, job, loss))
-    return {f"eval_loss_{when}": loss} | processes.from_main(lambda: _tell_samples(when, texts, tunes, out, say))
+    return {f"eval_loss_{when}": loss} | processes.from_main(lambda: _sample(when, trainer, job, loss, out, say))
 
 
-def _tell_samples(when: str, texts: list[str], tunes: list[str], out: Path, say) -> dict:
-    if texts:
+def _sample(when: str, trainer, job: _Job, loss: float, out: Path, say) -> dict:
+    if texts := _sample_texts(trainer, job, loss):
         write_whole(out / f"{when}.txt", "\n\n".join(texts) + "\n")
         say(f"a sample {when} the run:\n{texts[0]}\n")
-    verdicts = [music.judge(tune) for tune in tunes]
+    texts = _sample_tunes(trainer, job, loss)
+    verdicts = [music.judge(text) for text in texts]
     tally = _tally(when, verdicts)
-    if tunes:
+    if texts:
         titles = [f"sample {number} {when} the run: {verdict}" for number, verdict in enumerate(verdicts, 1)]
-        write_whole(out / f"{when}.abc", music.tune_book(tunes, titles))
+        write_whole(out / f"{when}.abc", music.tune_book(texts, titles))
         bars, valid = sum(verdict.bars for verdict in verdicts), sum(verdict.bars_valid for verdict in verdicts)
         parsed = tally[f"tunes_parsed_{when}"]
-        say(f"sample 1 {when}: {verdicts[0]}\n{tunes[0]}")
-        say(f"all {len(tunes)} samples {when}: {parsed} parse, {valid} of {bars} bars add up")
+        say(f"sample 1 {when}: {verdicts[0]}\n{texts[0]}")
+        say(f"all {len(texts)} samples {when}: {parsed} parse, {valid} of {bars} bars add up")
         if when == "after" and parsed:
-            _let_it_be_heard(tunes, verdicts, out, say)
+            _let_it_be_heard(texts, verdicts, out, say)
     return tally
 
 

@@ -5,6 +5,7 @@ accelerate carries the messages. With one process, nothing here imports torch or
 
 import logging
 import os
+import time
 import warnings
 from contextlib import contextmanager
 
@@ -33,6 +34,11 @@ def join() -> None:
     """Meet the other processes, and let the main one alone be heard. It waits for all; later calls return at once."""
     if count() == 1:
         return
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise BadInput(
+            "FSDP was asked for, and accelerate cannot evaluate a model before its training there; on a CPU it would train without FSDP "
+            "and not say so. Start with torchrun, or accelerate launch --multi_gpu: each process then holds the whole model"
+        )
     import torch
     from accelerate import PartialState
 
@@ -40,6 +46,15 @@ def join() -> None:
     if not is_main():
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
+
+
+def let_main_end_first() -> None:
+    """Give the main process time for its last line: torchrun ends all as soon as one has ended, this one too.
+
+    No message passes, for the main process may have met something else than this one.
+    """
+    if not is_main():
+        time.sleep(5)
 
 
 def leave() -> None:
@@ -67,18 +82,6 @@ def from_main(function):
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
-
-
-def with_model(function):
-    """`from_main` for a function that calls the model. Where FSDP has spread the weights, every process must call it."""
-    if not sharded():
-        return from_main(function)
-    return function()
-
-
-def sharded() -> bool:
-    """Has accelerate launch asked for FSDP, which spreads weights, gradients and states over the processes?"""
-    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 
 @contextmanager
@@ -114,7 +117,6 @@ def trainer_class():
     An epoch's last examples rarely suffice for a batch on every process. accelerate fills up with examples from the
     epoch's beginning, so that all processes take part. Here these repeats have no labels (-100).
     """
-    import torch
     from transformers import Trainer
 
     if count() == 1:
@@ -135,11 +137,6 @@ def trainer_class():
             return super().get_batch_samples(iter(batches), num_batches, device)
 
         def evaluate(self, *arguments, **options):
-            if self.is_fsdp_enabled and self.optimizer is None:
-                # FSDP 2 takes the model only together with its optimizer, and evaluate would bring the model alone.
-                self.create_optimizer()
-                self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
-                torch.distributed.fsdp.register_fsdp_forward_method(self.model, "generate")
             measured = super().evaluate(*arguments, **options)
             if not self.is_in_train:
                 # accelerate takes a model that it has prepared for evaluation as prepared for training too; it would

@@ -222,7 +222,8 @@ from hpkit.finetune import finetune
 from hpkit.recipe import STARTER
 rank = os.environ["RANK"]
 try:
-    finetune(STARTER.replace(max_seq_length=32), model=sys.argv[1], corpus=sys.argv[2] if rank == "0" else "nowhere.abc", out=sys.argv[3] + "/out")
+    corpus = sys.argv[2] if rank == "0" else "nowhere.abc"
+    finetune(STARTER.replace(max_seq_length=32), sys.argv[1], corpus, sys.argv[3] + "/out")
 except BadInput as error:
     open(sys.argv[3] + "/rank" + rank, "w").write(str(error))
 """
@@ -234,6 +235,12 @@ def test_a_mistake_that_one_rank_alone_meets_ends_all(torchrun, tiny_model, few_
     assert done.returncode == 0, done.stderr
     lines = [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)]
     assert lines[0] == lines[1] and "nowhere.abc" in lines[0] and not (tmp_path / "out").exists()
+
+
+def test_fsdp_is_refused_where_it_would_not_be_done(torchrun, finetune_flags, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    done = torchrun(*finetune_flags, "--out", tmp_path / "out")
+    assert done.stderr.count("hpkit: FSDP was asked for") == 1 and not (tmp_path / "out").exists()
 
 
 def test_a_mistake_is_one_line(torchrun, two, tmp_path):

@@ -241,8 +241,8 @@ def _train_and_tell(options: argparse.Namespace) -> None:
     if not processes.is_main():
         return
     print(
-        f"evaluation loss {run.eval_loss_before:.4f} -> {run.eval_loss_after:.4f} in {run.updates} updates, {run.train_seconds:.0f} s; "
-        f"everything is in {out}",
+        f"evaluation loss {run.eval_loss_before:.4f} -> {run.eval_loss_after:.4f} in {run.updates} updates, {run.train_seconds:.0f} s, "
+        f"{run.peak_memory_bytes / 1e9:.1f} GB of memory at most; everything is in {out}",
         file=stream,
     )
     if options.json:

@@ -33,6 +33,18 @@ def test_its_figures_are_those_of_the_stored_run():
     assert f"![{figures.loss_picture(run.history).alt}]" in README
 
 
+def test_the_figures_of_the_real_model_are_those_of_the_stored_run():
+    folder = ROOT / "data" / "example_smollm2"
+    run, text = Run.load(folder), " ".join(README.split())
+    assert run.parameters == 134_515_008 and run.updates == 20
+    assert f"{run.train_seconds:.0f} seconds of training on two cores" in text and f"{run.peak_memory_bytes / 1e9:.1f} GB at most" in text
+    assert f"from {run.eval_loss_before:.2f} to {run.eval_loss_after:.2f} nats" in text
+    for when in ("before", "after"):
+        shown = README.split(f"{when} the run: ")[1].split("\n")[0].removesuffix(" …")
+        answer = (folder / f"{when}.txt").read_text(encoding="utf-8").split("assistant\n[")[1]
+        assert len(shown) > 10 and answer.startswith(shown), when
+
+
 def test_the_check_it_shows_is_what_the_command_prints(capsys):
     shown = README.split("$ hpkit check --recipe notes --examples 640\n")[1].split("```")[0]
     assert main(["check", "--recipe", "notes", "--examples", "640"]) == 1

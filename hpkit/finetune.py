@@ -555,12 +555,13 @@ def _save_model(trainer, out: Path) -> None:
 
 
 def _make_trainer(model, tokenizer, train, evaluation, arguments, callback):
-    from transformers import PrinterCallback, default_data_collator
+    from transformers import PrinterCallback, Trainer, default_data_collator
 
     arguments.disable_tqdm = True  # the callback has a bar of its own
     arguments.include_num_input_tokens_seen = "all"
     arguments.ddp_find_unused_parameters = False  # a full fine-tune uses all, and looking for others takes time
-    trainer = processes.trainer_class()(
+    Trainer = processes.without_repeats(Trainer)
+    trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=train,

@@ -111,14 +111,12 @@ def largest(number: int) -> int:
     return int(gather(torch.tensor([number], device=PartialState().device)).max())
 
 
-def trainer_class():
-    """transformers' Trainer; with several processes, one that learns from, evaluates on and counts every example once.
+def without_repeats(Trainer):
+    """transformers' Trainer, of several processes one that learns from, evaluates on and counts every example once.
 
     An epoch's last examples rarely suffice for a batch on every process. accelerate fills up with examples from the
     epoch's beginning, so that all processes take part. Here these repeats have no labels (-100).
     """
-    from transformers import Trainer
-
     if count() == 1:
         return Trainer
 

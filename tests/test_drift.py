@@ -15,11 +15,16 @@ LIBRARIES = ("accelerate", "bitsandbytes", "datasets", "ipywidgets", "matplotlib
 LIBRARIES += ("torch", "transformers")
 #: What is called on objects, which the source does not name: the same by hand.
 OF_OBJECTS = {
-    "transformers.Trainer": "evaluate get_train_dataloader hyperparameter_search remove_callback save_model train training_step",
+    "transformers.Trainer": "evaluate get_batch_samples get_train_dataloader hyperparameter_search is_in_train prediction_step "
+    "remove_callback save_model train training_step",
     "transformers.TrainerState": "global_step is_world_process_zero log_history num_input_tokens_seen",
     "transformers.TrainerControl": "should_log should_save should_training_stop",
     "transformers.TrainerCallback": "on_log on_step_end on_train_begin on_train_end",
-    "transformers.TrainingArguments": "get_warmup_steps n_gpu world_size disable_tqdm include_num_input_tokens_seen",
+    "transformers.TrainingArguments": "get_warmup_steps n_gpu world_size disable_tqdm include_num_input_tokens_seen "
+    "ddp_find_unused_parameters",
+    "accelerate.Accelerator": "gradient_state num_processes process_index reduce",
+    "accelerate.PartialState": "destroy_process_group",
+    "accelerate.state.GradientState": "end_of_dataloader",
     "transformers.LlamaForCausalLM": "generate num_parameters save_pretrained set_attn_implementation",
     "torch.optim.Optimizer": "state_dict step zero_grad",
     "torch.nn.Module": "named_modules named_parameters register_forward_hook",

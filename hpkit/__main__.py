@@ -127,7 +127,7 @@ def _add_finetune(finetune: argparse.ArgumentParser) -> None:
     for name, text in {
         "use_liger_kernel": "loss and norms as fused GPU kernels, where the liger-kernel package is installed",
         "torch_compile": "compile the model before its first update: a minute first, faster updates then",
-        "activation_checkpointing": "keep few activations and compute them twice: a larger batch or model fits, a third slower",
+        "activation_checkpointing": "keep few activations and compute them twice: a larger batch or model fits, and an update takes longer",
     }.items():
         group.add_argument(f"--{name}", type=_switch, nargs="?", const=True, metavar="true|false", help=text)
     group.add_argument("--dataloader_num_workers", type=_whole, metavar="N", help="processes that put batches together ahead")

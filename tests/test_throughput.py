@@ -1,5 +1,6 @@
 """What makes a run fast or small: chosen for the machine with a reason, and without an effect on the loss."""
 
+import dataclasses
 import importlib.util
 import json
 
@@ -10,6 +11,7 @@ from transformers import BloomConfig, BloomForCausalLM
 from hpkit import throughput as module
 from hpkit.__main__ import main
 from hpkit.capability import MACHINES, decide
+from hpkit.errors import BadInput
 from hpkit.finetune import finetune
 from hpkit.model import load_model
 from hpkit.recipe import STARTER, Recipe
@@ -124,8 +126,6 @@ def test_the_loss_is_the_same_within_rounding(asked, plain, tiny_model, few_tune
 
 @pytest.mark.slow
 def test_a_shortage_of_memory_turns_checkpointing_on(tiny_model, few_tunes, tmp_path, monkeypatch):
-    import dataclasses
-
     real, lines = finetune.__globals__["probe"], []
     # Weights, gradients and states of this model take 1.4 MB, the activations of 2 x 32 tokens another 0.7.
     monkeypatch.setitem(finetune.__globals__, "probe", lambda: dataclasses.replace(real(), memory_free=1_600_000))
@@ -139,3 +139,19 @@ def test_a_bad_value_is_one_line(tmp_path, capsys):
     for flags in (["--torch_compile", "perhaps"], ["--attn_implementation", "magic"], ["--dataloader_num_workers", "-1"]):
         assert main(["finetune", *flags, "--out", str(tmp_path / "out")]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_resumed_run_keeps_what_was_asked_of_it(tmp_path, monkeypatch):
+    out, seen = tmp_path / "out", []
+    out.mkdir()
+    request = {"recipe": dataclasses.asdict(STARTER), "model": "starter", "corpus": "aksak", "corpus_fingerprint": "889"}
+    (out / "started.json").write_text(json.dumps(request | {"throughput": vars(Throughput("eager", torch_compile=False))}))
+
+    def stop(*given, throughput, **rest):
+        seen.append(throughput)
+        raise BadInput("far enough")
+
+    monkeypatch.setattr("hpkit.finetune.finetune", stop)
+    resume = ["finetune", "--resume", "--out", str(out)]
+    assert main(resume) == 2 and main([*resume, "--attn_implementation", "sdpa", "--use_liger_kernel", "false"]) == 2
+    assert seen == [Throughput("eager", torch_compile=False), Throughput("sdpa", use_liger_kernel=False, torch_compile=False)]

@@ -35,7 +35,7 @@ EPOCHS = Recipe(
     save_total_limit=2,
 )
 EXACT = EPOCHS.replace(optim="adamw_torch", bf16=False)
-TIMEOUT = 150
+TIMEOUT = 300
 
 pytestmark = pytest.mark.slow
 

@@ -205,14 +205,6 @@ def _settle(options: argparse.Namespace) -> tuple[Path, dict, Recipe]:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    processes.join()
-    try:
-        _train_and_tell(options)
-    finally:
-        processes.leave()
-
-
-def _train_and_tell(options: argparse.Namespace) -> None:
     out, started, recipe = processes.from_main(lambda: _settle(options))
 
     from hpkit.finetune import Interrupted, finetune

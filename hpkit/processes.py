@@ -3,6 +3,7 @@
 accelerate carries the messages. With one process, nothing here imports torch or does anything.
 """
 
+import atexit
 import logging
 import os
 import time
@@ -43,9 +44,18 @@ def join() -> None:
     from accelerate import PartialState
 
     PartialState(cpu=not torch.cuda.is_available())
+    atexit.unregister(_leave)
+    atexit.register(_leave)
     if not is_main():
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
+
+
+def _leave() -> None:
+    """Part from the other processes as the program ends; gloo's threads now and then abort one that ends without it."""
+    from accelerate import PartialState
+
+    PartialState().destroy_process_group()
 
 
 def let_main_end_first() -> None:
@@ -55,14 +65,6 @@ def let_main_end_first() -> None:
     """
     if not is_main():
         time.sleep(5)
-
-
-def leave() -> None:
-    """Part from the other processes at the end of the program; gloo's threads abort a program that ends without it."""
-    if count() > 1:
-        from accelerate import PartialState
-
-        PartialState().destroy_process_group()
 
 
 def from_main(function):

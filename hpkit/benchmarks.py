@@ -55,7 +55,8 @@ class Benchmark:
     """All that one `make bench` measured of training.
 
     `kind` is cpu or cuda; `date` the day, as 2026-11-23; `optimizers` one dict for each model and optimizer, with the seconds
-    of its step alone, the bytes of its states and the bytes predicted; `left_out` what was not measured, and why.
+    of its step alone, the bytes of its states and the bytes predicted; `in_turns` model -> "hpkit" and "bare PyTorch loop" ->
+    seconds of each of their updates, taken in turns in one process; `left_out` what was not measured, and why.
     """
 
     device: str
@@ -67,6 +68,7 @@ class Benchmark:
     updates: int
     sides: list[Measured]
     optimizers: list[dict]
+    in_turns: dict[str, dict[str, list[float]]]
     left_out: dict[str, str]
 
     @property
@@ -92,9 +94,17 @@ class Benchmark:
         return statistics.median(self.ratios(model, setup, other))
 
     def best_of_the_others(self, model: str, setup: str) -> str | None:
-        """The fastest side on the same settings but hpkit; None where there is none."""
-        others = [side for side in self.of(model, setup).values() if side.same_settings and side.side != "hpkit"]
-        return max(others, key=lambda side: side.rate).side if others else None
+        """The side on the same settings that does best against hpkit, by `ratio`; None where there is none."""
+        others = [side.side for side in self.of(model, setup).values() if side.same_settings and side.side != "hpkit"]
+        return min(others, key=lambda other: self.ratio(model, setup, other), default=None)
+
+    def ratio_in_turns(self, model: str) -> float:
+        """How many times the speed of the bare loop hpkit has when both train in turns: the median over pairs of updates.
+
+        What two processes differ by, their place in memory and the machine's mood, is the same for both here.
+        """
+        seconds = self.in_turns[model]
+        return statistics.median(bare / ours for bare, ours in zip(seconds["bare PyTorch loop"], seconds["hpkit"], strict=True))
 
     def to_json(self) -> str:
         """As JSON text."""

@@ -12,7 +12,8 @@ moment of the machine hits all of them, and the figures are medians. The sides:
 
 All get the same model, tunes, precision and optimizer; the first four also the same tokens in a batch. Counted are useful
 tokens, those that are text and carry a label: padding is computed and not counted. Then every side makes a few updates on
-one batch of the same tunes, and their losses are compared: no speed is bought by training less.
+one batch of the same tunes, and their losses are compared: no speed is bought by training less. Last, hpkit and the bare
+loop train in turns in one process, update by update: two processes can differ by more than what hpkit costs.
 
 On a CPU: the starter and a Llama of ten million random weights, bf16 and 8-bit AdamW. On a GPU: the shapes of SmolLM2-135M
 and Qwen2.5-0.5B with random weights, 8 x 1,024 tokens; besides bf16 with 8-bit AdamW also fp32, bf16 and fp16 with fused
@@ -51,17 +52,18 @@ SETUPS = {
 }
 #: The one side that trains something else: a document's first tokens are predicted from the end of the document before.
 WRAPPED = "SFTTrainer, wrapped"
+BARE = "bare PyTorch loop"
 #: Side -> whether it trains on the same packed batches as hpkit, and what it was given.
 SIDES = {
     "hpkit": (True, "hpkit.finetune's own path, its packing, its settings of the Trainer"),
-    "bare PyTorch loop": (True, "hpkit's packed blocks, DataLoader, autocast, clipping, the same optimizer; no schedule, no log"),
+    BARE: (True, "hpkit's packed blocks, DataLoader, autocast, clipping, the same optimizer; no schedule, no log"),
     "SFTTrainer, packing": (True, "packing=True (bfd), max_length as hpkit's blocks, gradient_checkpointing=False, logging_steps=10"),
     WRAPPED: (True, "packing=True, packing_strategy='wrapped', else as before; documents see one another, so its loss is another"),
     "Trainer, defaults": (False, "one tune an example, DataCollatorForLanguageModeling(mlm=False), logging_steps=500"),
     "SFTTrainer, defaults": (False, "one tune an example, max_length=1024, gradient_checkpointing=True, logging_steps=10"),
 }
 #: The sides that are measured in every setup; the others in the first one alone.
-EVERYWHERE = ("hpkit", "bare PyTorch loop")
+EVERYWHERE = ("hpkit", BARE)
 #: Shapes of random weights. Those of a GPU are their configs' on the hub, read 2026; in a dry run they shrink to `tiny`.
 SHAPES = {
     "llama-10m": dict(
@@ -180,7 +182,8 @@ def train_hpkit(job: dict, corpus: str, length: int, updates: int) -> dict:
     return trained(recipe, job["model"], corpus).optimizer.state
 
 
-def train_bare(job: dict, corpus: str, length: int, updates: int, meter: Meter) -> dict:
+def bare_updates(job: dict, corpus: str, length: int, meter: Meter):
+    """The bare loop, for ever: makes an update and gives the optimizer."""
     import torch
     from bench import make_optimizer
     from transformers import default_data_collator, set_seed
@@ -199,7 +202,7 @@ def train_bare(job: dict, corpus: str, length: int, updates: int, meter: Meter) 
     blocks = pack(encode(load_corpus(corpus), tokenizer)[0], length)
     loader = torch.utils.data.DataLoader(blocks, batch_size=8, shuffle=True, collate_fn=default_data_collator, pin_memory=device == "cuda")
     epochs = itertools.chain.from_iterable(itertools.repeat(loader))
-    for batch in itertools.islice(epochs, updates):
+    for batch in epochs:
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         meter.begin(batch)
         with torch.autocast(device, half, enabled=half is not None):
@@ -211,7 +214,7 @@ def train_bare(job: dict, corpus: str, length: int, updates: int, meter: Meter) 
         scaler.update()
         optimizer.zero_grad()
         meter.losses.append(loss.detach())
-    return optimizer.state
+        yield optimizer
 
 
 def train_rival(job: dict, corpus: str, length: int, updates: int) -> dict:
@@ -248,8 +251,8 @@ def train_side(job: dict, meter: Meter, corpus: str, length: int, updates: int) 
     """Train by the side that `job` names, with the meter looking on; returns the optimizer's states."""
     from transformers import Trainer
 
-    if job["side"] == "bare PyTorch loop":
-        return train_bare(job, corpus, length, updates, meter)
+    if job["side"] == BARE:
+        return list(itertools.islice(bare_updates(job, corpus, length, meter), updates))[-1].state
     original = Trainer.training_step  # through which SFTTrainer goes as well
 
     def metered(self, model, inputs, *arguments, **named):
@@ -279,7 +282,7 @@ def measure(job: dict) -> dict:
     idle = 0 if job["device"] == "cuda" else psutil.Process().memory_info().rss
     meter = Meter(job["device"], job["updates"])
     state = train_side(job, meter, CORPUS, job["length"], WARM_UP + job["updates"] + 1)
-    result = meter.read() | {"idle_memory_bytes": idle, "losses": []}
+    result = meter.read() | {"updates": job["updates"], "idle_memory_bytes": idle, "losses": []}
     result["optimizer_state_bytes"] = {dtype: kept["bytes"] for dtype, kept in optimizer_state_bytes(state).items()}
     if job["check"]:
         # As many first tunes as fit in a batch and in one block: packed or padded, they are the same documents.
@@ -290,6 +293,42 @@ def measure(job: dict) -> dict:
         train_side(job, meter, f"{CORPUS}:{count}", sum(lengths[:count]), CHECKED)
         result["losses"] = [float(loss) for loss in meter.losses]
     return result
+
+
+def measure_in_turns(job: dict) -> dict:
+    """Seconds of each update of hpkit and of the bare loop, one of these after one of those, both with models of their own."""
+    from transformers import Trainer
+
+    from hpkit.memory import optimizer_state_bytes
+
+    quiet()
+    bare = bare_updates(job, CORPUS, job["length"], Meter(job["device"], 0))
+    optimizer = next(bare)  # its states are made here: bitsandbytes has one list for both of what to keep at 32 bits
+    seconds, began = {"hpkit": [], BARE: []}, None
+    original = Trainer.training_step
+
+    def after_the_bare_loop(self, model, inputs, *arguments, **named):
+        nonlocal began
+        synchronize(job["device"])
+        now = time.perf_counter()
+        if began is not None:  # hpkit's update before: forward to optimizer, and all that stands around it
+            seconds["hpkit"].append(now - began)
+        next(bare)
+        synchronize(job["device"])
+        began = time.perf_counter()
+        seconds[BARE].append(began - now)
+        return original(self, model, inputs, *arguments, **named)
+
+    Trainer.training_step = after_the_bare_loop
+    try:
+        state = train_hpkit(job, CORPUS, job["length"], WARM_UP + job["updates"] + 1)
+    finally:
+        Trainer.training_step = original
+    held, bare_held = optimizer_state_bytes(state), optimizer_state_bytes(optimizer.state)
+    if held != bare_held:
+        raise RuntimeError(f"not the same settings: hpkit holds {held} of optimizer states, the {BARE} {bare_held}")
+    # hpkit's last update has no end here, and its partner goes with it.
+    return {side: [round(one, 5) for one in taken[WARM_UP : WARM_UP + job["updates"]]] for side, taken in seconds.items()}
 
 
 def measure_optimizers(job: dict) -> dict:
@@ -424,7 +463,7 @@ def bench(kind: str, models: list[str], rounds: int, updates: int, dry: bool, sa
         left_out["SFTTrainer"] = "trl is not installed: pip install -e .[bench]"
     for name, why in left_out.items():
         say(f"left out: {name}: {why}")
-    measured, optimizers = [], []
+    measured, optimizers, in_turns = [], [], {}
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
             name = model
@@ -445,13 +484,16 @@ def bench(kind: str, models: list[str], rounds: int, updates: int, dry: bool, sa
                 measured += [as_measured(side, found, model, parameters, setup, needed, peak) for side, found in rows.items()]
             try:
                 steps = in_a_process(job | {"task": "optimizers"})
+                in_turns[model] = in_a_process(job | {"task": "in turns", "setup": next(iter(setups)), "updates": rounds * updates})
             except RuntimeError as error:
-                left_out[f"{model}, optimizers alone"] = f"failed: {error}"
-                say(f"{model}, optimizers alone: failed: {error}")
+                left_out[f"{model}, optimizers alone and in turns"] = f"failed: {error}"
+                say(f"{model}, optimizers alone and in turns: failed: {error}")
                 continue
             optimizers += [{"model": model, "optim": optim} | found for optim, found in steps.items()]
             eight_bit, fused = (steps[optim]["seconds"] * 1e3 for optim in ("adamw_8bit", "adamw_torch_fused"))
             say(f"{model}: a step of adamw_8bit alone {eight_bit:.2f} ms, of fused AdamW {fused:.2f} ms")
+            ours, bare = (statistics.median(in_turns[model][side]) * 1e3 for side in EVERYWHERE)
+            say(f"{model}, in turns: an update of hpkit {ours:.2f} ms, of the bare loop {bare:.2f} ms")
     packages = ("torch", "transformers", "accelerate", "bitsandbytes", *["trl"] * any(side.startswith("SFT") for side in sides))
     return Benchmark(
         device=machine.name,
@@ -463,6 +505,7 @@ def bench(kind: str, models: list[str], rounds: int, updates: int, dry: bool, sa
         updates=updates,
         sides=measured,
         optimizers=optimizers,
+        in_turns=in_turns,
         left_out=left_out,
     )
 
@@ -498,6 +541,10 @@ def table(benchmark: Benchmark) -> str:
             ends += f"; {WRAPPED}, whose documents see one another: {sides[WRAPPED].losses[0]:.4f} to {sides[WRAPPED].losses[-1]:.4f}"
         lines.append(f"the same tunes, {CHECKED} updates: {ends}")
     lines.append("")
+    for model, seconds in benchmark.in_turns.items():
+        ours, bare = (f"{statistics.median(seconds[side]) * 1e3:,.2f} ms" for side in EVERYWHERE)
+        pairs = f"{len(seconds[BARE])} updates of each in turns"
+        lines.append(f"{model}, {pairs}: hpkit {ours}, {BARE} {bare}; hpkit has {benchmark.ratio_in_turns(model):.3f} times its speed")
     for one in benchmark.optimizers:
         held, predicted = sum(one["bytes"].values()), one["predicted_bytes"]
         lines.append(
@@ -521,7 +568,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.job:
         job = json.loads(options.job)
-        result = measure(job) | {"updates": job["updates"]} if job["task"] == "side" else measure_optimizers(job)
+        result = {"side": measure, "optimizers": measure_optimizers, "in turns": measure_in_turns}[job["task"]](job)
         write_whole(Path(job["out"]), json.dumps(result))
         return 0
     for name, count in (("--rounds", options.rounds), ("--updates", options.updates)):

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import bench_training  # beside this file
@@ -30,6 +32,26 @@ def test_a_dry_run_is_the_gpus_table(tmp_path):
     every_setup_that_a_cpu_has_is_measured(benchmark, process.stdout)
     every_side_trains_the_same(benchmark)
     states_are_as_memory_predicts(benchmark, tmp_path)
+    turns = benchmark.in_turns[MODEL]
+    assert set(turns) == set(bench_training.EVERYWHERE) and all(len(seconds) == 2 and min(seconds) > 0 for seconds in turns.values())
+    assert f"{benchmark.ratio_in_turns(MODEL):.3f} times its speed" in process.stdout
+
+
+def test_in_turns_each_side_answers_for_its_own_time(tiny_model, monkeypatch):
+    """A bare loop that sleeps is slower by its sleep; hpkit, beside it, is not."""
+    honest = bench_training.bare_updates
+
+    def slow(*arguments):
+        for optimizer in honest(*arguments):
+            time.sleep(0.5)
+            yield optimizer
+
+    monkeypatch.setattr(bench_training, "bare_updates", slow)
+    monkeypatch.setattr(bench_training, "quiet", lambda: None)  # it silences the whole process
+    job = {"model": str(tiny_model), "device": "cpu", "length": 64, "updates": 3, "setup": "bf16 + adamw_8bit"}
+    seconds = bench_training.measure_in_turns(job)
+    assert [len(taken) for taken in seconds.values()] == [3, 3]
+    assert min(seconds[bench_training.BARE]) > 0.5 > statistics.median(seconds["hpkit"])
 
 
 def every_setup_that_a_cpu_has_is_measured(benchmark: Benchmark, said: str) -> None:

@@ -77,7 +77,7 @@ def test_a_benchmark_is_drawn_with_both_its_quantities(figures):
         return Measured("small", 2_000_000, "bf16", name, same, "as it comes", rates, [peak] * 3, [100_000_000] * 3, *rest)
 
     sides = [side("hpkit", [3000.0, 1000.0, 2000.0], 300_000_000, True), side("Trainer", [900.0, 1000.0, 1100.0], 450_000_000, False)]
-    picture = benchmark_picture(Benchmark("a CPU", "cpu", 2, "2026-11-23", {}, 3, 10, sides, [], {}))
+    picture = benchmark_picture(Benchmark("a CPU", "cpu", 2, "2026-11-23", {}, 3, 10, sides, [], {}, {}))
     speed, memory = figures[0].axes
     assert [patch.get_width() for patch in speed.patches] == [2000, 1000]
     assert [patch.get_width() for patch in memory.patches] == [100, 200, 100, 350]  # before the model was loaded, and since

@@ -40,10 +40,11 @@ SHORT_KERNEL = {
     "language": "python",
     "env": {"HPKIT_SHORT": "1"},
 }
-# "" while cells run; then "done"; or at once what the dialog says with which JupyterLab reports a dead kernel.
+# "" while cells run; then "done"; or at once what the dialog says with which JupyterLab reports a dead kernel. Its parts
+# are drawn one after another: it is read once it has a title.
 HOW_FAR = """() => {
     const dialog = document.querySelector(".jp-Dialog")
-    if (dialog) return dialog.innerText
+    if (dialog) return dialog.querySelector(".jp-Dialog-header")?.innerText ? dialog.innerText : ""
     const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].map(prompt => prompt.innerText)
     return prompts.length && !prompts[0].includes("[ ]") && !prompts.some(prompt => prompt.includes("*")) ? "done" : ""
 }"""

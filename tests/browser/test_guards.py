@@ -5,7 +5,7 @@ import time
 import pytest
 
 from . import test_notebooks
-from .conftest import check_all_is_well, notebook_of
+from .conftest import HOW_FAR, check_all_is_well, notebook_of
 
 BROKEN = """
 import ipywidgets
@@ -46,6 +46,15 @@ def test_a_kernel_that_dies_is_noticed_at_once(run_notebook, page):
     print(f"{caught.value}, {time.monotonic() - began:.0f} s")
     assert time.monotonic() - began < 60
     noticed(page, "Kernel Restarting")  # after a test too, where none runs a cell
+    page.goto("about:blank")
+
+
+def test_a_dialog_is_read_once_it_has_its_title(page):
+    """JupyterLab may draw the body first; once a busy machine read it then, and the words that matter were missing."""
+    page.set_content('<div class="jp-Dialog"><div class="jp-Dialog-header"></div><div>it appears to have died</div></div>')
+    assert page.evaluate(HOW_FAR) == ""
+    page.evaluate("document.querySelector('.jp-Dialog-header').innerText = 'Kernel Restarting'")
+    assert page.evaluate(HOW_FAR).split() == "Kernel Restarting it appears to have died".split()
     page.goto("about:blank")
 
 

@@ -11,13 +11,13 @@ import textwrap
 import time
 from pathlib import Path
 
-import hpkit.processes as processes
 from hpkit.capability import MACHINES, decide, find_machine
-from hpkit.cheat_sheet import cheat_sheet
 from hpkit.errors import BadInput, did_you_mean
+from hpkit.finetune import processes
+from hpkit.finetune.throughput import ATTENTION, Throughput
 from hpkit.hyperparameters import CARDS, recipe_table, shown
+from hpkit.lessons.sheets import cheat_sheet
 from hpkit.recipe import NOTES, STARTER, Recipe, load_recipe, parse_value
-from hpkit.throughput import ATTENTION, Throughput
 
 _FINETUNE = """\
 Fine-tune a language model and see, hear and keep what came of it.
@@ -197,7 +197,7 @@ def _settle(options: argparse.Namespace) -> tuple[Path, dict, Recipe]:
     changes = _changes(options)
     started = {}
     if options.resume:
-        from hpkit.finetune import read_started
+        from hpkit.finetune.training import read_started
 
         started = read_started(out)
     base = Recipe().replace(**started["recipe"]) if started and not options.recipe else load_recipe(options.recipe or "starter")
@@ -243,7 +243,7 @@ def _finetune(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     """Prints the findings; 1 where one of them is an error."""
-    from hpkit.check import as_json, as_text, check_file, check_recipe, measure
+    from hpkit.check.report import as_json, as_text, check_file, check_recipe, measure
 
     if bool(options.file) == bool(options.recipe):
         raise BadInput("check: give a script or notebook, or --recipe, and not both; `hpkit check --help` shows examples")
@@ -283,8 +283,8 @@ def _device(options: argparse.Namespace) -> None:
 
 def _record(options: argparse.Namespace) -> None:
     from hpkit.files import data_folder
-    from hpkit.finetune import Interrupted
-    from hpkit.records import load_grids, merge, plan, record, recorded_keys, which_part
+    from hpkit.finetune.training import Interrupted
+    from hpkit.records.table import load_grids, merge, plan, record, recorded_keys, which_part
 
     table = Path(options.table or (f"runs/{Path(options.grids).stem}.parquet" if options.grids else data_folder() / "runs.parquet"))
     parts = Path(options.parts or f"runs/record/{table.stem}")

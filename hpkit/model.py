@@ -10,9 +10,9 @@ import json
 import re
 from pathlib import Path
 
+from hpkit.corpus.music import ALPHABET
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import data_folder
-from hpkit.music import ALPHABET
 
 _SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
 #: The starter's shape, 1.78 million parameters. 52 token ids are in use; 56 is the next multiple of 8.

@@ -23,10 +23,9 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
-from hpkit.cheat_sheet import cheat_sheet, glossary, questions
-from hpkit.claims import ledger_table, read_ledger
 from hpkit.errors import BadInput
 from hpkit.files import write_whole
+from hpkit.lessons import cheat_sheet, glossary, ledger_table, questions, read_ledger
 from hpkit.recipe import read_toml
 
 FOLDER = Path(__file__).parent

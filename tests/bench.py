@@ -15,13 +15,11 @@ from transformers.utils import logging
 
 from hpkit.capability import decide, forget_32bit_overrides, probe
 from hpkit.corpus import encode, load_corpus, pack
-from hpkit.finetune import _make_trainer
-from hpkit.format_explorer import FormatExplorer
+from hpkit.finetune.training import _make_trainer
 from hpkit.model import load_model
 from hpkit.recipe import NOTES, STARTER
 from hpkit.records import load_runs
-from hpkit.run_explorer import RunExplorer
-from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer
+from hpkit.widgets import FormatExplorer, MemoryExplorer, Prediction, RunExplorer, ScheduleExplorer
 
 UPDATES = 50
 

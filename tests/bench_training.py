@@ -34,10 +34,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from hpkit.benchmarks import Benchmark, Measured
 from hpkit.capability import decide, forget_32bit_overrides, probe
 from hpkit.errors import BadInput
 from hpkit.files import data_folder, write_whole
+from hpkit.lessons.benchmarks import Benchmark, Measured
 from hpkit.recipe import STARTER, Recipe
 
 CORPUS = "airdsAirs"

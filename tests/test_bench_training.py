@@ -11,8 +11,8 @@ from pathlib import Path
 import bench_training  # beside this file
 import pytest
 
-from hpkit.benchmarks import Benchmark, Measured
 from hpkit.capability import MACHINES
+from hpkit.lessons.benchmarks import Benchmark, Measured
 from hpkit.memory import optimizer_states, parameters_of
 from hpkit.model import read_config
 

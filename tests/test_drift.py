@@ -35,7 +35,8 @@ OF_OBJECTS = {
 def sources() -> dict[str, str]:
     """The Python of hpkit, and of the notebooks."""
     folder = Path(hpkit.__file__).parent
-    read = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.py")}
+    read = {str(file.relative_to(folder)): file.read_text(encoding="utf-8") for file in folder.rglob("*.py")}
+    assert len(read) > 50, f"of hpkit only {len(read)} files were read"
     for file in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"):
         cells = nbformat.read(file, as_version=4).cells
         read[file.name] = "\n".join(cell.source for cell in cells if cell.cell_type == "code")

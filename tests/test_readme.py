@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-from hpkit import figures
 from hpkit.__main__ import main
 from hpkit.corpus import cut_tunes
+from hpkit.corpus.music import judge
+from hpkit.figures import base as figures
 from hpkit.finetune import Run
 from hpkit.hyperparameters import recipe_table
-from hpkit.music import judge
 from hpkit.recipe import STARTER
 from hpkit.records import load_grids, load_runs
 

@@ -9,8 +9,8 @@ from .conftest import HOW_FAR, check_all_is_well, notebook_of
 
 BROKEN = """
 import ipywidgets
-from hpkit.figures import blank, rendered
-from hpkit.interactive import Interactive, slider
+from hpkit.figures.base import blank, rendered
+from hpkit.widgets import Interactive; from hpkit.widgets.base import slider
 
 class Broken(Interactive):
     def __init__(self):
@@ -87,7 +87,7 @@ def test_a_broken_callback_is_noticed(run_notebook, page):
 
 
 def test_a_widget_that_is_not_there_is_noticed(run_notebook, page):
-    forgotten = notebook_of("from hpkit.cadence_explorer import CadenceExplorer", "explorer = CadenceExplorer()", "1 + 1")
+    forgotten = notebook_of("from hpkit.widgets import CadenceExplorer", "explorer = CadenceExplorer()", "1 + 1")
     saved = run_notebook(forgotten)
     with pytest.raises(AssertionError, match="of 1 widgets that the code makes it shows 0"):
         test_notebooks.Ran(page, forgotten, saved).widgets()

@@ -15,8 +15,8 @@ import pytest
 from playwright.sync_api import expect
 
 import hpkit
-from hpkit.exercises import EXERCISES
-from hpkit.interactive import Interactive
+from hpkit.lessons import EXERCISES
+from hpkit.widgets import Interactive
 
 from .conftest import run_cell
 
@@ -80,9 +80,9 @@ def ran(request, page, run_notebook):
 
 
 def test_every_kind_of_widget_is_known_here():
-    for module in pkgutil.iter_modules(hpkit.__path__):
-        if not module.name.startswith("__"):
-            importlib.import_module(f"hpkit.{module.name}")
+    for module in pkgutil.walk_packages(hpkit.__path__, "hpkit."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     kinds = {kind.__name__ for kind in Interactive.__subclasses__() if kind.__module__.startswith("hpkit.")}
     assert kinds == set(HALLMARKS)
     used = {kind for file in FILES for kind in kinds if f"{kind}(" in file.read_text(encoding="utf-8")}

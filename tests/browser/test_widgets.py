@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 from hpkit.accounting import shown_rate
 from hpkit.memory import predict_memory
 from hpkit.model import read_config
+from hpkit.preflight.rules import shown_bytes
 from hpkit.recipe import NOTES
-from hpkit.rules import shown_bytes
 
 from .conftest import notebook_of, run_cell
 
@@ -20,11 +20,11 @@ UPDATES = 400  # of the notes' 4 x 32 = 128 examples each
 TRUTH, CURVE, ORDER = 1.17, (1.5, 1.3, 1.2), ("cosine", "linear", "constant")
 CELLS = {
     "imports": """
-from hpkit.cadence_explorer import CadenceExplorer
-from hpkit.format_explorer import FormatExplorer
-from hpkit.quantization_explorer import QuantizationExplorer
+from hpkit.widgets import CadenceExplorer
+from hpkit.widgets import FormatExplorer
+from hpkit.widgets import QuantizationExplorer
 from hpkit.recipe import NOTES
-from hpkit.run_explorer import RunExplorer
+from hpkit.widgets import RunExplorer
 from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer""",
     "schedule": "ScheduleExplorer()",
     "memory": "MemoryExplorer('starter')",

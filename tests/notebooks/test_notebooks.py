@@ -8,9 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from hpkit.claims import MIME, ledger_table, load_claims, read_ledger
-from hpkit.exercises import EXERCISES
 from hpkit.hyperparameters import CARDS
+from hpkit.lessons import EXERCISES, ledger_table, load_claims, read_ledger
+from hpkit.lessons.claims import MIME
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))

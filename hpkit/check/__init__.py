@@ -1,0 +1,17 @@
+"""`hpkit check`: training arguments read from scripts and notebooks that nobody runs, and held against the rules."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
+    from hpkit.check.report import as_json, as_text, check_file, check_recipe, measure
+    from hpkit.check.scripts import Call, read_calls
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "report": ["as_json", "as_text", "check_file", "check_recipe", "measure"],
+        "scripts": ["Call", "read_calls"],
+    },
+)

@@ -1,0 +1,25 @@
+"""Sliders over computed and recorded runs: each widget and its picture in one file."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
+    from hpkit.widgets.base import Interactive
+    from hpkit.widgets.cadence import CadenceExplorer
+    from hpkit.widgets.formats import FormatExplorer
+    from hpkit.widgets.prediction import MemoryExplorer, Prediction, ScheduleExplorer
+    from hpkit.widgets.quantization import QuantizationExplorer
+    from hpkit.widgets.runs import RunExplorer
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "base": ["Interactive"],
+        "cadence": ["CadenceExplorer"],
+        "formats": ["FormatExplorer"],
+        "prediction": ["MemoryExplorer", "Prediction", "ScheduleExplorer"],
+        "quantization": ["QuantizationExplorer"],
+        "runs": ["RunExplorer"],
+    },
+)

@@ -17,7 +17,12 @@ SCALES = {
     "Aphr": ["F", "G", "A", "B", "c", "d", "e", "f", "g", "a"],
 }
 FINAL = 2
-SHAPES = ((0, 1, 0, 2), (0, 0, 1, 2), (0, 1, 1, 2), (0, 1, 2, 2))  # which bars of a section are the same
+SHAPES = (
+    (0, 1, 0, 2),
+    (0, 0, 1, 2),
+    (0, 1, 1, 2),
+    (0, 1, 2, 2),
+)  # which bars of a section are the same
 
 
 def length(eighths: float) -> str:
@@ -25,7 +30,9 @@ def length(eighths: float) -> str:
     return {0.5: "/", 1: ""}.get(eighths, f"{eighths:g}")
 
 
-def bar(draw: random.Random, scale: list[str], groups: tuple[int, ...], degree: int) -> tuple[str, int]:
+def bar(
+    draw: random.Random, scale: list[str], groups: tuple[int, ...], degree: int
+) -> tuple[str, int]:
     """One bar that starts on `degree`, and the degree where the next one goes on."""
     notes = []
     for group in groups:
@@ -42,7 +49,11 @@ def section(draw: random.Random, scale: list[str], groups: tuple[int, ...], star
         text, degree = bar(draw, scale, groups, degree)
         motifs.append(text)
     close = scale[FINAL + 1] + length(sum(groups) - groups[-1]) + scale[FINAL] + length(groups[-1])
-    bars = [motifs[i] for i in draw.choice(SHAPES)] + [motifs[i] for i in draw.choice(SHAPES)][:3] + [close]
+    bars = (
+        [motifs[i] for i in draw.choice(SHAPES)]
+        + [motifs[i] for i in draw.choice(SHAPES)][:3]
+        + [close]
+    )
     return "|:" + "|".join(bars) + ":|"
 
 
@@ -54,7 +65,9 @@ def main() -> None:
         eighths = draw.choice(tuple(METERS))
         groups = draw.choice(METERS[eighths])
         key = draw.choice(tuple(SCALES))
-        sections = "\n".join(section(draw, SCALES[key], groups, start) for start in (FINAL, FINAL + 4))
+        sections = "\n".join(
+            section(draw, SCALES[key], groups, start) for start in (FINAL, FINAL + 4)
+        )
         title = f"Aksak {number} ({'+'.join(map(str, groups))}, synthetic)"
         tunes.append(f"X:{number}\nT:{title}\nM:{eighths}/8\nL:1/8\nK:{key}\n{sections}\n")
     Path(__file__).with_suffix(".abc").write_text("\n".join(tunes), encoding="utf-8", newline="\n")

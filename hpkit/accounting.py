@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from hpkit.errors import BadInput
+from hpkit.formatting import shown_rate
 from hpkit.recipe import Recipe
 
 #: Schedules whose rate follows from what the run measures, so that nobody can tell it beforehand.
@@ -73,12 +74,9 @@ class Accounting:
         ]
 
 
-def shown_rate(rate: float) -> str:
-    """A learning rate as people write it: `3.0e-7`."""
-    return f"{rate:.1e}".replace("e-0", "e-")
-
-
-def account(recipe: Recipe, examples: int, tokens_per_example: int = 0, processes: int = 1) -> Accounting:
+def account(
+    recipe: Recipe, examples: int, tokens_per_example: int = 0, processes: int = 1
+) -> Accounting:
     """Count what `recipe` does on `examples` training examples, shared among `processes` devices.
 
     Raises BadInput where the schedule lacks a value in `lr_scheduler_kwargs`, or cannot use one, and for more than
@@ -87,9 +85,15 @@ def account(recipe: Recipe, examples: int, tokens_per_example: int = 0, processe
     micro_batches = math.ceil(math.ceil(examples / recipe.per_device_train_batch_size) / processes)
     accumulation = recipe.gradient_accumulation_steps
     updates_per_epoch = max(math.ceil(micro_batches / accumulation), 1)
-    updates = recipe.max_steps if recipe.max_steps > 0 else math.ceil(recipe.num_train_epochs * updates_per_epoch)
+    updates = (
+        recipe.max_steps
+        if recipe.max_steps > 0
+        else math.ceil(recipe.num_train_epochs * updates_per_epoch)
+    )
     if updates > MOST_UPDATES:
-        raise BadInput(f"{updates:,} updates: expected at most {MOST_UPDATES:,}; check examples, num_train_epochs and max_steps")
+        raise BadInput(
+            f"{updates:,} updates: expected at most {MOST_UPDATES:,}; check examples, num_train_epochs and max_steps"
+        )
     effective_batch = recipe.per_device_train_batch_size * accumulation * processes
     epochs, rest = divmod(updates, updates_per_epoch)
     # The last update of an epoch takes what is left over, so whole epochs are counted by their examples.
@@ -110,14 +114,20 @@ def account(recipe: Recipe, examples: int, tokens_per_example: int = 0, processe
         tokens=seen * tokens_per_example,
         warmup_updates=0 if recipe.lr_scheduler_type in WITHOUT_WARMUP else warmup,
         learning_rates=_learning_rates(recipe, updates, warmup),
-        log_at=_at(recipe.logging_strategy, recipe.logging_steps, updates, end_of_epoch, at_the_end=False),
-        evaluate_at=_at(recipe.eval_strategy, recipe.eval_steps or recipe.logging_steps, updates, end_of_epoch),
+        log_at=_at(
+            recipe.logging_strategy, recipe.logging_steps, updates, end_of_epoch, at_the_end=False
+        ),
+        evaluate_at=_at(
+            recipe.eval_strategy, recipe.eval_steps or recipe.logging_steps, updates, end_of_epoch
+        ),
         save_at=save_at,
         checkpoints=save_at[-recipe.save_total_limit :] if recipe.save_total_limit else save_at,
     )
 
 
-def _at(strategy: str, interval: float, updates: int, end_of_epoch: list[int], at_the_end: bool = True) -> tuple[int, ...]:
+def _at(
+    strategy: str, interval: float, updates: int, end_of_epoch: list[int], at_the_end: bool = True
+) -> tuple[int, ...]:
     if strategy == "no":
         return ()
     if strategy == "epoch":
@@ -148,7 +158,11 @@ def _learning_rates(recipe: Recipe, updates: int, warmup: int) -> tuple[float, .
 
 
 def _rates(recipe: Recipe, updates: int, warmup: int) -> tuple[float, ...]:
-    name, kwargs, peak = recipe.lr_scheduler_type, dict(recipe.lr_scheduler_kwargs or {}), recipe.learning_rate
+    name, kwargs, peak = (
+        recipe.lr_scheduler_type,
+        dict(recipe.lr_scheduler_kwargs or {}),
+        recipe.learning_rate,
+    )
     if name in MEASURED:
         return ()
     if name == "constant":
@@ -170,7 +184,10 @@ def _rates(recipe: Recipe, updates: int, warmup: int) -> tuple[float, ...]:
             share = start + (1 - start) * step / max(warmup - 1, 1)
         elif name == "warmup_stable_decay":
             lowest = kwargs.get("min_lr_ratio", 0)
-            share = _fall(kwargs.get("warmup_type", "linear"), 1 - step / warmup, 0.5) * (1 - lowest) + lowest
+            share = (
+                _fall(kwargs.get("warmup_type", "linear"), 1 - step / warmup, 0.5) * (1 - lowest)
+                + lowest
+            )
         else:
             share = step / warmup
         rates.append(peak * max(share, 0.0))
@@ -183,17 +200,27 @@ def _linear(step, decay, warmup, kwargs):
 
 def _cosine(step, decay, warmup, kwargs):
     lowest = kwargs.get("min_lr_rate", 0)
-    return _fall("cosine", step / max(decay, 1), kwargs.get("num_cycles", 0.5)) * (1 - lowest) + lowest
+    return (
+        _fall("cosine", step / max(decay, 1), kwargs.get("num_cycles", 0.5)) * (1 - lowest) + lowest
+    )
 
 
 def _restarts(step, decay, warmup, kwargs):
     progress = step / max(decay, 1)
-    return 0.0 if progress >= 1 else (1 + math.cos(math.pi * (kwargs.get("num_cycles", 1) * progress % 1))) / 2
+    return (
+        0.0
+        if progress >= 1
+        else (1 + math.cos(math.pi * (kwargs.get("num_cycles", 1) * progress % 1))) / 2
+    )
 
 
 def _polynomial(step, decay, warmup, kwargs):
     lowest = kwargs.get("lr_end", 1e-7) / kwargs["peak"]
-    return lowest if step > decay else (1 - lowest) * (1 - step / max(decay, 1)) ** kwargs.get("power", 1.0) + lowest
+    return (
+        lowest
+        if step > decay
+        else (1 - lowest) * (1 - step / max(decay, 1)) ** kwargs.get("power", 1.0) + lowest
+    )
 
 
 def _inverse_sqrt(step, decay, warmup, kwargs):
@@ -210,7 +237,15 @@ def _stable_decay(step, decay, warmup, kwargs):
         return 1.0
     if step >= falling:
         return lowest
-    return _fall(kwargs.get("decay_type", "linear"), step / max(falling, 1), kwargs.get("num_cycles", 0.5)) * (1 - lowest) + lowest
+    return (
+        _fall(
+            kwargs.get("decay_type", "linear"),
+            step / max(falling, 1),
+            kwargs.get("num_cycles", 0.5),
+        )
+        * (1 - lowest)
+        + lowest
+    )
 
 
 def _fall(kind: str, progress: float, cycles: float) -> float:

@@ -39,7 +39,11 @@ class Machine:
 
     def __str__(self) -> str:
         """In a few words, for the first line of a notebook: what it is, the memory that is free, and bf16."""
-        kind = {"cuda": "GPU", "mps": "Apple GPU", "cpu": f"CPU, {self.threads} thread{'s' * (self.threads > 1)}"}[self.device]
+        kind = {
+            "cuda": "GPU",
+            "mps": "Apple GPU",
+            "cpu": f"CPU, {self.threads} thread{'s' * (self.threads > 1)}",
+        }[self.device]
         free = f", {self.memory_free / 1e9:.0f} GB free" if self.memory_free else ""
         return f"{self.name} ({kind}{free}), bf16 {'in hardware' if self.native_bf16 else 'only emulated'}"
 
@@ -67,7 +71,9 @@ def find_machine(name: str) -> Machine:
     if name == "here":
         return probe()
     if name not in MACHINES:
-        raise BadInput(f"device: expected here, {', '.join(MACHINES)}; got {name!r}{did_you_mean(name, ['here', *MACHINES])}")
+        raise BadInput(
+            f"device: expected here, {', '.join(MACHINES)}; got {name!r}{did_you_mean(name, ['here', *MACHINES])}"
+        )
     return MACHINES[name]
 
 
@@ -118,21 +124,29 @@ def probe(try_optimizer: bool = True) -> Machine:
 
         apple = torch.backends.mps.is_available()
         device, name = ("mps", platform.processor() or "Apple") if apple else ("cpu", _cpu_name())
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        capabilities = (
+            torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        )
         native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
         free = psutil.virtual_memory().available
     machine = Machine(device, name, threads, native, memory_free=free)
     if not try_optimizer:
         return machine
-    eight_bit = _keeps_8bit_states("cuda" if cuda else "cpu")  # bitsandbytes has nothing for Apple's GPU
-    return dataclasses.replace(machine, eight_bit=eight_bit, eight_bit_time=_eight_bit_time(machine) if eight_bit else None)
+    eight_bit = _keeps_8bit_states(
+        "cuda" if cuda else "cpu"
+    )  # bitsandbytes has nothing for Apple's GPU
+    return dataclasses.replace(
+        machine, eight_bit=eight_bit, eight_bit_time=_eight_bit_time(machine) if eight_bit else None
+    )
 
 
 def _cpu_name() -> str:
     """The processor's name; on Linux `platform` knows only its architecture."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+            return next(
+                line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -189,7 +203,10 @@ def _eight_bit_time(machine: Machine) -> float:
     weights = [torch.nn.Parameter(torch.ones(1024, 1024, device=device)) for _ in range(2)]
     for weight in weights:
         weight.grad = torch.full_like(weight, 1e-3)
-    optimizers = bitsandbytes.optim.AdamW(weights[:1], optim_bits=8), torch.optim.AdamW(weights[1:], fused=True)
+    optimizers = (
+        bitsandbytes.optim.AdamW(weights[:1], optim_bits=8),
+        torch.optim.AdamW(weights[1:], fused=True),
+    )
     times = ([], [])
     for _ in range(6):
         for optimizer, seconds in zip(optimizers, times):
@@ -213,7 +230,11 @@ def decide(recipe: Recipe, machine: Machine) -> Capability:
     wanted = {"cuda": "GPU", "mps": "Apple GPU", "cpu": "CPU"}[device]
     used, why = wanted, f"{name}, {machine.threads} threads" if device == "cpu" else name
     if device == "mps" and (eight_bit or recipe.fp16):
-        device, used, why = "cpu", "CPU", "bitsandbytes keeps no 8-bit states on Apple's GPU, and fp16 needs loss scaling there"
+        device, used, why = (
+            "cpu",
+            "CPU",
+            "bitsandbytes keeps no 8-bit states on Apple's GPU, and fp16 needs loss scaling there",
+        )
     choices = [Choice("device", wanted, used, why)]
 
     bf16, fp16 = recipe.bf16, recipe.fp16
@@ -224,18 +245,46 @@ def decide(recipe: Recipe, machine: Machine) -> Capability:
         )
     if bf16 and device == "cuda" and not machine.native_bf16:
         bf16, fp16 = False, True
-        choices.append(Choice("precision", "bf16", "fp16", f"{name} only emulates bf16, slowly; fp16 with loss scaling is native"))
+        choices.append(
+            Choice(
+                "precision",
+                "bf16",
+                "fp16",
+                f"{name} only emulates bf16, slowly; fp16 with loss scaling is native",
+            )
+        )
     elif bf16:
-        native = "in hardware" if machine.native_bf16 else "emulated here: right, but not faster than fp32"
-        choices.append(Choice("precision", "bf16", "bf16", f"autocast to bf16 {native}; weights stay {recipe.dtype}"))
+        native = (
+            "in hardware"
+            if machine.native_bf16
+            else "emulated here: right, but not faster than fp32"
+        )
+        choices.append(
+            Choice(
+                "precision",
+                "bf16",
+                "bf16",
+                f"autocast to bf16 {native}; weights stay {recipe.dtype}",
+            )
+        )
     elif fp16:
-        choices.append(Choice("precision", "fp16", "fp16", f"autocast to fp16 with loss scaling; weights stay {recipe.dtype}"))
+        choices.append(
+            Choice(
+                "precision",
+                "fp16",
+                "fp16",
+                f"autocast to fp16 with loss scaling; weights stay {recipe.dtype}",
+            )
+        )
     else:
         choices.append(Choice("precision", recipe.dtype, recipe.dtype, "no autocast was asked for"))
 
     optim, why = recipe.optim, "as asked"
     if eight_bit and not machine.eight_bit:
-        optim, why = "adamw_torch", "bitsandbytes is absent or keeps no 8-bit states on this machine; these states take 8 bytes a parameter"
+        optim, why = (
+            "adamw_torch",
+            "bitsandbytes is absent or keeps no 8-bit states on this machine; these states take 8 bytes a parameter",
+        )
     elif recipe.optim == "paged_adamw_8bit" and device == "cpu":
         optim, why = "adamw_8bit", "paging moves states out of GPU memory, and there is none here"
     elif eight_bit:

@@ -3,13 +3,18 @@
 Defaults are those of transformers 5.23's TrainingArguments; a test compares them with the installed version.
 """
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-_PAPER_8BIT = "Dettmers et al., 8-bit Optimizers via Block-wise Quantization (2021), arXiv 2110.02861"
-_PAPER_MUSIC = "Wu and Sun, Pre-trained Checkpoints in Text-to-Music Generation (2022), arXiv 2211.11216"
+from hpkit.formatting import shown
+
+_PAPER_8BIT = (
+    "Dettmers et al., 8-bit Optimizers via Block-wise Quantization (2021), arXiv 2110.02861"
+)
+_PAPER_MUSIC = (
+    "Wu and Sun, Pre-trained Checkpoints in Text-to-Music Generation (2022), arXiv 2211.11216"
+)
 _PAPER_BF16 = "Henry, Tang and Heinecke, Leveraging the bfloat16 Datatype (2019), arXiv 1904.06376"
 _TRAINER = "transformers, TrainingArguments"
 
@@ -319,17 +324,12 @@ CARDS = {
 # fmt: on
 
 
-def shown(value) -> str:
-    """A hyperparameter's value as the command line and TOML write it: `none`, `true`, `0.001`."""
-    if value is None:
-        return "none"
-    return json.dumps(value) if isinstance(value, (bool, dict)) else str(value)
-
-
 def recipe_table() -> str:
     """The recipe as a Markdown table: hyperparameter, the notes' value, ours, why."""
 
     rows = ["| hyperparameter | notes | ours | why |", "|---|---|---|---|"]
     for card in CARDS.values():
-        rows.append(f"| `{card.name}` | {shown(card.notes)} | {shown(card.starter)} | {card.why or 'the same'} |")
+        rows.append(
+            f"| `{card.name}` | {shown(card.notes)} | {shown(card.starter)} | {card.why or 'the same'} |"
+        )
     return "\n".join(rows)

@@ -28,11 +28,15 @@ def optimizer_state_bytes(state: dict) -> dict[str, dict[str, int]]:
     seen, result, left = set(), {}, [state]
     while left:
         for value in left.pop().values():
-            if isinstance(value, dict):  # a parameter's state, or what bitsandbytes packs together when it saves
+            if isinstance(
+                value, dict
+            ):  # a parameter's state, or what bitsandbytes packs together when it saves
                 left.append(value)
             elif isinstance(value, torch.Tensor) and value.data_ptr() not in seen:
                 seen.add(value.data_ptr())
-                entry = result.setdefault(str(value.dtype).removeprefix("torch."), {"tensors": 0, "bytes": 0})
+                entry = result.setdefault(
+                    str(value.dtype).removeprefix("torch."), {"tensors": 0, "bytes": 0}
+                )
                 entry["tensors"] += 1
                 entry["bytes"] += value.numel() * value.element_size()
     return result
@@ -67,7 +71,9 @@ def reset_peak_memory(device: str) -> None:
         torch.cuda.reset_peak_memory_stats()
     elif sys.platform == "linux":
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # proc(5): 5 sets VmHWM to what is used now
+            Path("/proc/self/clear_refs").write_text(
+                "5"
+            )  # proc(5): 5 sets VmHWM to what is used now
         except OSError:  # some sandboxes keep the file to themselves
             pass
 
@@ -125,12 +131,21 @@ def parameters_of(source) -> list[Parameter]:
     if not isinstance(source, torch.nn.Module):
         with torch.device("meta"):  # shapes without numbers
             source = _build(_config_of(source))
-    embeddings = {id(weight) for module in source.modules() if isinstance(module, torch.nn.Embedding) for weight in module.parameters()}
+    embeddings = {
+        id(weight)
+        for module in source.modules()
+        if isinstance(module, torch.nn.Embedding)
+        for weight in module.parameters()
+    }
     trained = [(name, weight) for name, weight in source.named_parameters() if weight.requires_grad]
-    return [Parameter(name, tuple(weight.shape), id(weight) in embeddings) for name, weight in trained]
+    return [
+        Parameter(name, tuple(weight.shape), id(weight) in embeddings) for name, weight in trained
+    ]
 
 
-def optimizer_states(parameters: list[Parameter], optim: str, dtype: str = "float32") -> list[State]:
+def optimizer_states(
+    parameters: list[Parameter], optim: str, dtype: str = "float32"
+) -> list[State]:
     """What the Trainer's `optim` holds after its first update, for weights in `dtype`: one or two entries a parameter.
 
     Summed per dtype it equals `optimizer_state_bytes(optimizer.state)` to the byte. bitsandbytes' two code books come
@@ -142,9 +157,20 @@ def optimizer_states(parameters: list[Parameter], optim: str, dtype: str = "floa
             f"optim: the states of {', '.join(_OPTIMIZERS)} can be predicted, got {optim!r}{did_you_mean(optim, _OPTIMIZERS)}; "
             "choose one of them, or measure with optimizer_state_bytes"
         )
-    states = [State(parameter.name, *held) for parameter in parameters for held in _held(parameter, optim, dtype)]
+    states = [
+        State(parameter.name, *held)
+        for parameter in parameters
+        for held in _held(parameter, optim, dtype)
+    ]
     if any(state.dtype == "uint8" for state in states):
-        states.append(State("code books", "float32", 2 * 256 * 4, "what the 256 codes mean, one book per average, shared by all tensors"))
+        states.append(
+            State(
+                "code books",
+                "float32",
+                2 * 256 * 4,
+                "what the 256 codes mean, one book per average, shared by all tensors",
+            )
+        )
     return states
 
 
@@ -157,18 +183,33 @@ def _held(parameter: Parameter, optim: str, dtype: str) -> list[tuple[str, int, 
         size = "float32", 4, "the update's size"
         if len(shape) < 2:
             return [("float32", 4 * elements, "a vector: one average of squares"), size]
-        return [("float32", 4 * (elements // shape[-1] + elements // shape[-2]), "averages of rows and of columns"), size]
+        return [
+            (
+                "float32",
+                4 * (elements // shape[-1] + elements // shape[-2]),
+                "averages of rows and of columns",
+            ),
+            size,
+        ]
     if optim in _TORCH_ADAMW:
-        return [(dtype, 2 * elements * _BYTES[dtype], "two averages in the weights' format"), ("float32", 4, "step counter")]
+        return [
+            (dtype, 2 * elements * _BYTES[dtype], "two averages in the weights' format"),
+            ("float32", 4, "step counter"),
+        ]
     if parameter.embedding:
         return [("float32", 2 * elements * 4, "embedding: the Trainer keeps it at 32 bits")]
     if elements < 4096:
         return [("float32", 2 * elements * 4, "under 4,096 elements: 32 bits")]
     blocks = math.ceil(elements / 256)
-    return [("uint8", 2 * elements, "8-bit: two averages"), ("float32", 2 * blocks * 4, "8-bit: a scale per 256 elements and average")]
+    return [
+        ("uint8", 2 * elements, "8-bit: two averages"),
+        ("float32", 2 * blocks * 4, "8-bit: a scale per 256 elements and average"),
+    ]
 
 
-def activation_bytes(source, batch: int, length: int, bf16: bool, attention: str = "sdpa", dtype: str = "float32") -> int:
+def activation_bytes(
+    source, batch: int, length: int, bf16: bool, attention: str = "sdpa", dtype: str = "float32"
+) -> int:
     """Bytes that autograd keeps from a forward pass with labels until the backward pass; storages count once.
 
     `source` as for `parameters_of`, a live model needing a transformers config; `batch` sequences of `length` tokens,
@@ -211,7 +252,9 @@ def activation_bytes(source, batch: int, length: int, bf16: bool, attention: str
         return sum(storage.nbytes() for storage in kept.values())
 
 
-def predict_memory(source, recipe: Recipe, batch: int | None = None, length: int | None = None) -> Memory:
+def predict_memory(
+    source, recipe: Recipe, batch: int | None = None, length: int | None = None
+) -> Memory:
     """What a full fine-tune of `source` (as for `activation_bytes`) by `recipe` holds, in bytes, on a CPU or a GPU.
 
     `batch` defaults to the recipe's, per device; `length`, in tokens, to the recipe's, then to the model's context.
@@ -222,11 +265,27 @@ def predict_memory(source, recipe: Recipe, batch: int | None = None, length: int
     parameters, config = parameters_of(source), _config_of(source)
     batch = recipe.per_device_train_batch_size if batch is None else batch
     if length is None:
-        length = recipe.max_seq_length or getattr(config.get_text_config(), "max_position_embeddings", None)
+        length = recipe.max_seq_length or getattr(
+            config.get_text_config(), "max_position_embeddings", None
+        )
     weights = sum(parameter.elements for parameter in parameters) * _BYTES[recipe.dtype]
     states = sum(state.bytes for state in optimizer_states(parameters, recipe.optim, recipe.dtype))
     half = recipe.bf16 or recipe.fp16  # both take two bytes
-    return Memory(weights, weights, states, activation_bytes(source, batch, length, half, dtype=recipe.dtype))
+    return Memory(
+        weights, weights, states, activation_bytes(source, batch, length, half, dtype=recipe.dtype)
+    )
+
+
+def checkpoint_bytes(source, recipe: Recipe) -> int:
+    """Bytes of one checkpoint of a full fine-tune: weights and optimizer states, without files of a few kilobytes.
+
+    `source` as for parameters_of: a live model, a transformers config or a size such as "7B". Raises BadInput.
+    """
+    parameters = parameters_of(source)
+    weights = sum(parameter.elements for parameter in parameters) * _BYTES[recipe.dtype]
+    return weights + sum(
+        state.bytes for state in optimizer_states(parameters, recipe.optim, recipe.dtype)
+    )
 
 
 class Predictor:
@@ -242,11 +301,17 @@ class Predictor:
     def predict(self, recipe: Recipe) -> Memory:
         """As predict_memory; the recipe must say its `max_seq_length`."""
         weights = sum(parameter.elements for parameter in self.parameters) * _BYTES[recipe.dtype]
-        states = sum(state.bytes for state in optimizer_states(self.parameters, recipe.optim, recipe.dtype))
+        states = sum(
+            state.bytes for state in optimizer_states(self.parameters, recipe.optim, recipe.dtype)
+        )
         return Memory(weights, weights, states, self._activations(recipe))
 
     def _activations(self, recipe: Recipe) -> int:
-        batch, length, half = recipe.per_device_train_batch_size, recipe.max_seq_length, recipe.bf16 or recipe.fp16
+        batch, length, half = (
+            recipe.per_device_train_batch_size,
+            recipe.max_seq_length,
+            recipe.bf16 or recipe.fp16,
+        )
         walked = self._walked.setdefault((length, half, recipe.dtype), {})
         line = [(known, size) for known, size in walked.items() if known > 1][:2]
         if batch not in walked and batch > 1 and len(line) == 2:
@@ -279,10 +344,14 @@ def _build(config, **settings):
 
     # The copy keeps the settings out of a live model's config.
     config = copy.deepcopy(config)
-    head = getattr(transformers, (config.architectures or [""])[0], None)  # such as BertForSequenceClassification
+    head = getattr(
+        transformers, (config.architectures or [""])[0], None
+    )  # such as BertForSequenceClassification
     if head:
         return head._from_config(config, **settings)
-    return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False, **settings)
+    return transformers.AutoModelForCausalLM.from_config(
+        config, trust_remote_code=False, **settings
+    )
 
 
 def _config_of(source):
@@ -297,7 +366,9 @@ def _config_of(source):
     count = float(match[1]) * {"": 1, "M": 1e6, "B": 1e9, "T": 1e12}[match[2]] if match else 0
     if not 5e6 <= count <= 1e12:
         got = repr(source) if text else f"an object of type {type(source).__name__}"
-        raise BadInput(f"model: expected a transformers model, its config, or a number of parameters from 5M to 1T such as 7B, got {got}")
+        raise BadInput(
+            f"model: expected a transformers model, its config, or a number of parameters from 5M to 1T such as 7B, got {got}"
+        )
     return LlamaConfig(**_llama_shape(count))
 
 
@@ -311,6 +382,16 @@ def _llama_shape(count: float) -> dict:
         ends = 32_000 * width * (1 if tied else 2) + width
         layers = max(round((count - ends) / layer), 1)
         if abs(ends + layers * layer - count) <= 0.03 * count:
-            shape = dict(hidden_size=width, num_attention_heads=heads, num_hidden_layers=layers, intermediate_size=forward)
-            shapes.append((max(layers / heads, heads / layers), shape | dict(vocab_size=32_000, tie_word_embeddings=tied)))
+            shape = dict(
+                hidden_size=width,
+                num_attention_heads=heads,
+                num_hidden_layers=layers,
+                intermediate_size=forward,
+            )
+            shapes.append(
+                (
+                    max(layers / heads, heads / layers),
+                    shape | dict(vocab_size=32_000, tie_word_embeddings=tied),
+                )
+            )
     return min(shapes, key=lambda shape: shape[0])[1]

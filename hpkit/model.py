@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
 from hpkit.corpus.music import ALPHABET
@@ -37,7 +38,10 @@ def character_tokenizer():
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_SPECIAL["unk_token"]))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
-    limits = dict(model_max_length=STARTER_SHAPE["max_position_embeddings"], clean_up_tokenization_spaces=False)
+    limits = dict(
+        model_max_length=STARTER_SHAPE["max_position_embeddings"],
+        clean_up_tokenization_spaces=False,
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **_SPECIAL, **limits)
 
 
@@ -45,7 +49,10 @@ def _fresh_model():
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = character_tokenizer()
-    ids = {f"{name}_id": getattr(tokenizer, f"{name}_id") for name in ("pad_token", "bos_token", "eos_token")}
+    ids = {
+        f"{name}_id": getattr(tokenizer, f"{name}_id")
+        for name in ("pad_token", "bos_token", "eos_token")
+    }
     return LlamaForCausalLM(LlamaConfig(**STARTER_SHAPE, **ids)), tokenizer
 
 
@@ -64,7 +71,9 @@ def load_model(name: str, dtype: str = "float32"):
     if place.is_dir():
         _refuse_unsafe(place, name)
     elif place.suffix != ".gguf" and not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        raise BadInput(f"model folder {name!r} not found: expected starter, fresh, a folder with config.json, a .gguf file, or a hub id")
+        raise BadInput(
+            f"model folder {name!r} not found: expected starter, fresh, a folder with config.json, a .gguf file, or a hub id"
+        )
     return _pretrained(name, dtype)
 
 
@@ -80,7 +89,9 @@ def _source(name: str) -> dict:
     if not place.is_file():
         raise BadInput(f"model {name}: no such file")
     if importlib.util.find_spec("gguf") is None:
-        raise BadInput(f"model {name}: GGUF files are read with the gguf package, which is not installed: pip install gguf")
+        raise BadInput(
+            f"model {name}: GGUF files are read with the gguf package, which is not installed: pip install gguf"
+        )
     return {"pretrained_model_name_or_path": str(place.parent), "gguf_file": place.name}
 
 
@@ -88,7 +99,11 @@ def read_config(name: str):
     """The transformers config of `starter`, `fresh`, a folder or a hub id, without its weights. Raises BadInput."""
     from transformers import AutoConfig, LlamaConfig
 
-    return LlamaConfig(**STARTER_SHAPE, architectures=["LlamaForCausalLM"]) if name == "fresh" else _read(AutoConfig, name)
+    return (
+        LlamaConfig(**STARTER_SHAPE, architectures=["LlamaForCausalLM"])
+        if name == "fresh"
+        else _read(AutoConfig, name)
+    )
 
 
 def load_tokenizer(name: str):
@@ -103,15 +118,21 @@ def _read(auto_class, name: str):
     try:
         return auto_class.from_pretrained(**source, trust_remote_code=False)
     except Exception as error:  # each kind of damage has its own
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise BadInput(f"model {name}: expected starter, fresh, a folder with config.json, or a hub id; got {first}") from None
+        first = next(
+            (line for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
+        raise BadInput(
+            f"model {name}: expected starter, fresh, a folder with config.json, or a hub id; got {first}"
+        ) from None
 
 
 def _refuse_unsafe(folder: Path, name: str) -> None:
     """Raise BadInput unless the folder holds a config without remote code, and safetensors."""
     config = folder / "config.json"
     if not config.is_file():
-        raise BadInput(f"model {name}: the folder has no config.json, so it is not a model saved by transformers")
+        raise BadInput(
+            f"model {name}: the folder has no config.json, so it is not a model saved by transformers"
+        )
     for file in (config, folder / "tokenizer_config.json"):
         try:
             settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -120,11 +141,26 @@ def _refuse_unsafe(folder: Path, name: str) -> None:
         if not isinstance(settings, dict):
             raise BadInput(f"model {name}: {file.name} should hold a table of settings")
         if "auto_map" in settings:
-            raise BadInput(f"model {name}: {file.name} asks for code that comes with the model (auto_map); hpkit runs no remote code")
+            raise BadInput(
+                f"model {name}: {file.name} asks for code that comes with the model (auto_map); hpkit runs no remote code"
+            )
     if not any(folder.glob("*.safetensors")):
-        pickled = next((f.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for f in folder.glob(pattern)), None)
-        found = f"only {pickled}, a pickle, which can run code when it is loaded" if pickled else "no weights"
-        raise BadInput(f"model {name}: expected safetensors, found {found}; save it with save_pretrained of transformers 5")
+        pickled = next(
+            (
+                f.name
+                for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
+                for f in folder.glob(pattern)
+            ),
+            None,
+        )
+        found = (
+            f"only {pickled}, a pickle, which can run code when it is loaded"
+            if pickled
+            else "no weights"
+        )
+        raise BadInput(
+            f"model {name}: expected safetensors, found {found}; save it with save_pretrained of transformers 5"
+        )
 
 
 def _pretrained(name: str, dtype: str):
@@ -137,27 +173,47 @@ def _pretrained(name: str, dtype: str):
     try:
         config = AutoConfig.from_pretrained(**source, trust_remote_code=False)
         if getattr(config, "auto_map", None):
-            raise BadInput(f"model {name} asks for code that comes with the model (auto_map); hpkit runs no remote code")
+            raise BadInput(
+                f"model {name} asks for code that comes with the model (auto_map); hpkit runs no remote code"
+            )
         tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
         # Without `dtype`, transformers 5 keeps the file's format: a bf16 file would leave no fp32 master weights.
         model, loading = AutoModelForCausalLM.from_pretrained(
-            **source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            **source,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-        if "gguf_file" in source:  # transformers saves no model that it has marked as quantized, so it becomes one that is not
+        if (
+            "gguf_file" in source
+        ):  # transformers saves no model that it has marked as quantized, so it becomes one that is not
             del model.config.quantization_config
             weights = model.state_dict()
-            model = type(model).from_pretrained(None, config=model.config, state_dict=weights, dtype=getattr(torch, dtype))
+            model = type(model).from_pretrained(
+                None, config=model.config, state_dict=weights, dtype=getattr(torch, dtype)
+            )
     except BadInput:
         raise
     except Exception as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        hint = "" if _place(name).exists() else f"; it is no folder here{did_you_mean(name, ('starter', 'fresh'))}"
+        first = next(
+            (line for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
+        hint = (
+            ""
+            if _place(name).exists()
+            else f"; it is no folder here{did_you_mean(name, ('starter', 'fresh'))}"
+        )
         raise BadInput(f"model {name} cannot be loaded{hint}: {first}") from None
     finally:
         logging.set_verbosity(verbosity)
-    wrong = sorted(loading["missing_keys"]) or sorted(str(key) for key in loading["mismatched_keys"])
+    wrong = sorted(loading["missing_keys"]) or sorted(
+        str(key) for key in loading["mismatched_keys"]
+    )
     if wrong:
-        raise BadInput(f"model {name}: the file lacks weights of this model, {wrong[0]} first of {len(wrong)}; they would start at random")
+        raise BadInput(
+            f"model {name}: the file lacks weights of this model, {wrong[0]} first of {len(wrong)}; they would start at random"
+        )
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise BadInput(
             f"model {name}: its tokenizer has {len(tokenizer)} tokens, its embedding only {model.get_input_embeddings().num_embeddings}"
@@ -174,11 +230,33 @@ def fingerprint(name: str) -> str:
     if name == "fresh":
         digest.update(json.dumps([STARTER_SHAPE, _SPECIAL, ALPHABET]).encode())
     elif place.exists():
-        for file in sorted(file for file in place.iterdir() if file.is_file()) if place.is_dir() else [place]:
+        for file in (
+            sorted(file for file in place.iterdir() if file.is_file())
+            if place.is_dir()
+            else [place]
+        ):
             digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     else:
-        raise BadInput(f"model {name!r}: expected starter, fresh or a folder, whose files can be compared; download the model first")
+        raise BadInput(
+            f"model {name!r}: expected starter, fresh or a folder, whose files can be compared; download the model first"
+        )
     return digest.hexdigest()[:12]
+
+
+@contextmanager
+def quiet_transformers():
+    """Keep its bars and warnings out of the run's own lines: a bar for each saved file, alarm over tied weights."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def context_length(model) -> int | None:
@@ -197,12 +275,23 @@ def sample(model, tokenizer, count: int, max_new_tokens: int, seed: int) -> list
     prompts = torch.full((count, 1), start, device=model.device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _continued(model, tokenizer, prompts, max_new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+        return _continued(
+            model,
+            tokenizer,
+            prompts,
+            max_new_tokens,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+        )
 
 
 def likeliest(model, tokenizer, prompt: str, max_new_tokens: int) -> str:
     """What the model says after `prompt` when it always takes the likeliest token, up to its end mark."""
-    tokens = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
+    tokens = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"].to(
+        model.device
+    )
     return _continued(model, tokenizer, tokens, max_new_tokens, do_sample=False)[0]
 
 

@@ -48,16 +48,24 @@ class Recipe:
         for name, value in vars(self).items():
             if not CARDS[name].valid(value):
                 choices = CARDS[name].expected.removeprefix("one of ").split(", ")
-                hint = did_you_mean(value, choices) if isinstance(value, str) and len(choices) > 1 else ""
+                hint = (
+                    did_you_mean(value, choices)
+                    if isinstance(value, str) and len(choices) > 1
+                    else ""
+                )
                 raise BadInput(f"{name}: expected {CARDS[name].expected}, got {value!r}{hint}")
         if self.bf16 and self.fp16:
-            raise BadInput("bf16 and fp16 are both true: a run multiplies in one format; set one of them to false")
+            raise BadInput(
+                "bf16 and fp16 are both true: a run multiplies in one format; set one of them to false"
+            )
 
     def replace(self, **changes) -> "Recipe":
         """A copy with some values changed. An unknown name raises BadInput and offers the nearest."""
         for name in changes:
             if name not in CARDS:
-                raise BadInput(f"unknown hyperparameter {name!r}{did_you_mean(name, CARDS)}; `hpkit explain` lists all")
+                raise BadInput(
+                    f"unknown hyperparameter {name!r}{did_you_mean(name, CARDS)}; `hpkit explain` lists all"
+                )
         return dataclasses.replace(self, **changes)
 
     def training_arguments(self, out: str | Path, **settings):
@@ -70,12 +78,16 @@ class Recipe:
 
         known = [name.value for name in OptimizerNames]
         if self.optim not in known:
-            raise BadInput(f"optim: transformers has no optimizer {self.optim!r}{did_you_mean(self.optim, known)}")
+            raise BadInput(
+                f"optim: transformers has no optimizer {self.optim!r}{did_you_mean(self.optim, known)}"
+            )
         values = dataclasses.asdict(self) | settings
         del values["max_seq_length"], values["dtype"]
         # Left at its default, this filter replaces a NaN loss in the log by the last finite one.
         try:
-            return TrainingArguments(output_dir=str(out), report_to="none", logging_nan_inf_filter=False, **values)
+            return TrainingArguments(
+                output_dir=str(out), report_to="none", logging_nan_inf_filter=False, **values
+            )
         except ValueError as error:
             raise BadInput(f"transformers refuses the recipe: {error}") from None
 
@@ -92,7 +104,9 @@ def parse_value(name: str, text: str):
         return None
     try:
         if bool in kinds:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+                text.lower()
+            ]
         if dict in kinds:
             import json
 
@@ -111,7 +125,13 @@ def load_recipe(name: str) -> Recipe:
     built_in = {"starter": STARTER, "notes": NOTES}
     if name in built_in:
         return built_in[name]
-    return Recipe().replace(**read_toml(Path(name), "recipe", f"expected starter, notes or a TOML file{did_you_mean(name, built_in)}"))
+    return Recipe().replace(
+        **read_toml(
+            Path(name),
+            "recipe",
+            f"expected starter, notes or a TOML file{did_you_mean(name, built_in)}",
+        )
+    )
 
 
 def read_toml(file: Path, what: str, expected: str = "expected a TOML file") -> dict:

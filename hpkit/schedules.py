@@ -41,7 +41,9 @@ def make_schedule(recipe: Recipe, updates: int):
     return make()
 
 
-def learning_rates(recipe: Recipe, updates: int, eval_losses: Mapping[int, float] | None = None) -> tuple[float, ...]:
+def learning_rates(
+    recipe: Recipe, updates: int, eval_losses: Mapping[int, float] | None = None
+) -> tuple[float, ...]:
     """`updates + 1` rates: entry k is the rate after k updates, which update k + 1 uses and logs.
 
     reduce_lr_on_plateau and greedy follow the evaluation loss: `eval_losses` says what was measured after which update.
@@ -49,7 +51,9 @@ def learning_rates(recipe: Recipe, updates: int, eval_losses: Mapping[int, float
     """
     measured = recipe.lr_scheduler_type in MEASURED
     if measured and not eval_losses:
-        raise BadInput(f"lr_scheduler_type {recipe.lr_scheduler_type} follows measured losses: expected eval_losses, {{update: loss}}")
+        raise BadInput(
+            f"lr_scheduler_type {recipe.lr_scheduler_type} follows measured losses: expected eval_losses, {{update: loss}}"
+        )
     optimizer, schedule = make_schedule(recipe, updates)
     rates = [optimizer.param_groups[0]["lr"]]
     optimizer.step()  # torch warns when a schedule moves before its optimizer

@@ -32,7 +32,18 @@ FOLDER = Path(__file__).parent
 #: What the outputs depend on most; a notebook names the versions it was executed with.
 VERSIONS = ("torch", "transformers", "bitsandbytes", "ipywidgets", "matplotlib")
 #: The libraries whose tested versions the README names.
-TESTED = ("torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "numpy", "matplotlib", "ipywidgets", "datasets", "pyarrow")
+TESTED = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "bitsandbytes",
+    "numpy",
+    "matplotlib",
+    "ipywidgets",
+    "datasets",
+    "pyarrow",
+)
 _BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
 _SETUP = Template("""\
 # Set-up. Where hpkit is missing, as on Colab, this installs it and what it needs, and changes nothing that is there.
@@ -65,9 +76,13 @@ def address() -> tuple[str, str]:
     """The repository's address and the ref, a branch or a tag, that the badges open: [project.urls] of pyproject.toml. Raises BadInput."""
     urls = read_toml(FOLDER.parent / "pyproject.toml", "project")["project"]["urls"]
     repository, ref = urls["Repository"], urls["Ref"].removeprefix(f"{urls['Repository']}/tree/")
-    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository) or not re.fullmatch(r"[\w./-]+", ref):
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository) or not re.fullmatch(
+        r"[\w./-]+", ref
+    ):
         expected = "Repository = https://github.com/OWNER/REPO and Ref = the same with /tree/ and a branch or tag"
-        raise BadInput(f"[project.urls] of pyproject.toml: expected {expected}; got {repository} and {urls['Ref']}")
+        raise BadInput(
+            f"[project.urls] of pyproject.toml: expected {expected}; got {repository} and {urls['Ref']}"
+        )
     return repository, ref
 
 
@@ -82,14 +97,18 @@ def stamp(notebook, name: str) -> None:
     setup = kept.get("set-up") or nbformat.v4.new_code_cell(id="set-up")
     duration = re.search(r"^Computing takes (.+?) on two CPU cores", cells[0].source, re.M)
     if not duration:
-        raise BadInput(f"{name}: expected `Computing takes … on two CPU cores` in the cell of the title, which says how long it takes")
+        raise BadInput(
+            f"{name}: expected `Computing takes … on two CPU cores` in the cell of the title, which says how long it takes"
+        )
     setup.source = _SETUP.substitute(repository=repository, ref=ref, duration=duration[1])
     notebook.cells = [badge, cells[0], setup, *cells[1:]]
 
 
 def code_hash(notebook) -> str:
     """Of the code cells' sources: tells whether the outputs belong to them. Not of the set-up cell, which is the stamp's."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.id != "set-up"]
+    sources = [
+        cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.id != "set-up"
+    ]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
 
 
@@ -107,14 +126,24 @@ def build(file: Path) -> float:
     notebook = nbformat.read(file, as_version=4)
     stamp(notebook, file.stem)
     began = time.perf_counter()
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}})
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+    )
     client.execute()
     seconds = time.perf_counter() - began
     clean(notebook)
     notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "kernelspec": {
+            "display_name": "Python 3 (ipykernel)",
+            "language": "python",
+            "name": "python3",
+        },
         "language_info": {"name": "python"},
-        "hpkit": {"code": code_hash(notebook), "versions": {name: version(name) for name in VERSIONS}, "seconds": round(seconds)},
+        "hpkit": {
+            "code": code_hash(notebook),
+            "versions": {name: version(name) for name in VERSIONS},
+            "seconds": round(seconds),
+        },
     }
     nbformat.validate(notebook)
     write_whole(file, nbformat.writes(notebook) + "\n")
@@ -125,7 +154,10 @@ def versions_table() -> str:
     """The lowest and the highest versions that the tests run on, as a Markdown table: of tests/colab, and of requirements.txt."""
     root = Path(__file__).parents[1]
     files = (root / "tests" / "colab" / "requirements.txt", root / "requirements.txt")
-    lowest, highest = (dict(re.findall(r"^([\w-]+)==([\w.]+)", file.read_text(encoding="utf-8"), re.M)) for file in files)
+    lowest, highest = (
+        dict(re.findall(r"^([\w-]+)==([\w.]+)", file.read_text(encoding="utf-8"), re.M))
+        for file in files
+    )
     rows = [f"| {name} | {lowest.get(name, 'the same')} | {highest[name]} |" for name in TESTED]
     return "\n".join(["| library | lowest tested | highest tested |", "|---|---|---|", *rows])
 
@@ -137,9 +169,15 @@ def write_documents() -> None:
     for file in files:
         badge, title = (cell.source for cell in nbformat.read(file, as_version=4).cells[:2])
         name, question = title.splitlines()[0].removeprefix("# ").split(": ", 1)
-        lines.append(f"- [{name}](notebooks/{file.name}): {question[0].lower() + question[1:]} {badge}")
+        lines.append(
+            f"- [{name}](notebooks/{file.name}): {question[0].lower() + question[1:]} {badge}"
+        )
     text = readme.read_text(encoding="utf-8")
-    for mark, content in {"notebooks": "\n".join(lines), "ledger": ledger_table(read_ledger(files)), "versions": versions_table()}.items():
+    for mark, content in {
+        "notebooks": "\n".join(lines),
+        "ledger": ledger_table(read_ledger(files)),
+        "versions": versions_table(),
+    }.items():
         before, _, rest = text.partition(f"<!-- {mark} -->\n")
         _, end, after = rest.partition(f"<!-- end of {mark} -->")
         text = f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}"
@@ -157,9 +195,14 @@ def restamp(file: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    os.environ |= {"HF_HUB_OFFLINE": "1", "HPKIT_CACHE": tempfile.mkdtemp()}  # nobody's predictions are stored
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "HPKIT_CACHE": tempfile.mkdtemp(),
+    }  # nobody's predictions are stored
     names = [argument for argument in arguments if argument != "--stamp"]
-    files = [FOLDER / f"{name.removesuffix('.ipynb')}.ipynb" for name in names] or sorted(FOLDER.glob("*.ipynb"))
+    files = [FOLDER / f"{name.removesuffix('.ipynb')}.ipynb" for name in names] or sorted(
+        FOLDER.glob("*.ipynb")
+    )
     for file in files:
         if not file.is_file():
             print(f"{file.name}: no such notebook in notebooks/", file=sys.stderr)
@@ -174,7 +217,10 @@ def main(arguments: list[str]) -> int:
             print(error, file=sys.stderr)
             return 2
         except (CellExecutionError, CellTimeoutError) as error:
-            print(f"{file.stem}: stopped, and the stored notebook is as it was\n{error}", file=sys.stderr)
+            print(
+                f"{file.stem}: stopped, and the stored notebook is as it was\n{error}",
+                file=sys.stderr,
+            )
             return 1
     write_documents()
     return 0

@@ -56,11 +56,26 @@ BARE = "bare PyTorch loop"
 #: Side -> whether it trains on the same packed batches as hpkit, and what it was given.
 SIDES = {
     "hpkit": (True, "hpkit.finetune's own path, its packing, its settings of the Trainer"),
-    BARE: (True, "hpkit's packed blocks, DataLoader, autocast, clipping, the same optimizer; no schedule, no log"),
-    "SFTTrainer, packing": (True, "packing=True (bfd), max_length as hpkit's blocks, gradient_checkpointing=False, logging_steps=10"),
-    WRAPPED: (True, "packing=True, packing_strategy='wrapped', else as before; documents see one another, so its loss is another"),
-    "Trainer, defaults": (False, "one tune an example, DataCollatorForLanguageModeling(mlm=False), logging_steps=500"),
-    "SFTTrainer, defaults": (False, "one tune an example, max_length=1024, gradient_checkpointing=True, logging_steps=10"),
+    BARE: (
+        True,
+        "hpkit's packed blocks, DataLoader, autocast, clipping, the same optimizer; no schedule, no log",
+    ),
+    "SFTTrainer, packing": (
+        True,
+        "packing=True (bfd), max_length as hpkit's blocks, gradient_checkpointing=False, logging_steps=10",
+    ),
+    WRAPPED: (
+        True,
+        "packing=True, packing_strategy='wrapped', else as before; documents see one another, so its loss is another",
+    ),
+    "Trainer, defaults": (
+        False,
+        "one tune an example, DataCollatorForLanguageModeling(mlm=False), logging_steps=500",
+    ),
+    "SFTTrainer, defaults": (
+        False,
+        "one tune an example, max_length=1024, gradient_checkpointing=True, logging_steps=10",
+    ),
 }
 #: The sides that are measured in every setup; the others in the first one alone.
 EVERYWHERE = ("hpkit", BARE)
@@ -79,7 +94,14 @@ SHAPES = {
         max_position_embeddings=32_768, vocab_size=151_936,
     ),
 }  # fmt: skip
-TINY = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=128, vocab_size=512)
+TINY = dict(
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=128,
+    vocab_size=512,
+)
 MODELS = {"cpu": ("starter", "llama-10m"), "cuda": ("smollm2-135m", "qwen2.5-0.5b")}
 #: Dense peaks in FLOP/s (fp32 without tensor cores, which is torch's default; bf16 or fp16 with them) by a part of the name
 #: that torch gives the card. NVIDIA's figures for T4, L4, A100, H100 SXM and H200 SXM, read second-hand in 2026; those that
@@ -103,7 +125,10 @@ def flops_per_token(config, parameters: int, document_length: float) -> float:
     """
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-    return 6 * (parameters - looked_up) + 6 * config.num_hidden_layers * config.num_attention_heads * head_dim * document_length
+    return (
+        6 * (parameters - looked_up)
+        + 6 * config.num_hidden_layers * config.num_attention_heads * head_dim * document_length
+    )
 
 
 def peak_flops(device_name: str, setup: str) -> float | None:
@@ -120,10 +145,19 @@ def save_random_model(name: str, folder: Path, tiny: bool) -> None:
     from hpkit.model import character_tokenizer
 
     tokenizer = character_tokenizer()
-    kinds = (Qwen2Config, Qwen2ForCausalLM) if name.startswith("qwen2") else (LlamaConfig, LlamaForCausalLM)
-    ids = {f"{token}_token_id": getattr(tokenizer, f"{token}_token_id") for token in ("pad", "bos", "eos")}
+    kinds = (
+        (Qwen2Config, Qwen2ForCausalLM)
+        if name.startswith("qwen2")
+        else (LlamaConfig, LlamaForCausalLM)
+    )
+    ids = {
+        f"{token}_token_id": getattr(tokenizer, f"{token}_token_id")
+        for token in ("pad", "bos", "eos")
+    }
     torch.manual_seed(0)
-    kinds[1](kinds[0](**SHAPES[name] | (TINY if tiny else {}), **ids, tie_word_embeddings=True)).save_pretrained(folder)
+    kinds[1](
+        kinds[0](**SHAPES[name] | (TINY if tiny else {}), **ids, tie_word_embeddings=True)
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -178,7 +212,9 @@ def trainer_arguments(job: dict, updates: int) -> dict:
 def train_hpkit(job: dict, corpus: str, length: int, updates: int) -> dict:
     from hpkit.finetune import trained
 
-    recipe = STARTER.replace(max_seq_length=length, max_steps=updates, warmup_steps=0, **SETUPS[job["setup"]], **SAME)
+    recipe = STARTER.replace(
+        max_seq_length=length, max_steps=updates, warmup_steps=0, **SETUPS[job["setup"]], **SAME
+    )
     return trained(recipe, job["model"], corpus).optimizer.state
 
 
@@ -200,7 +236,13 @@ def bare_updates(job: dict, corpus: str, length: int, meter: Meter):
     scaler = torch.amp.GradScaler(device, enabled=half is torch.float16)
     set_seed(STARTER.seed)
     blocks = pack(encode(load_corpus(corpus), tokenizer)[0], length)
-    loader = torch.utils.data.DataLoader(blocks, batch_size=8, shuffle=True, collate_fn=default_data_collator, pin_memory=device == "cuda")
+    loader = torch.utils.data.DataLoader(
+        blocks,
+        batch_size=8,
+        shuffle=True,
+        collate_fn=default_data_collator,
+        pin_memory=device == "cuda",
+    )
     epochs = itertools.chain.from_iterable(itertools.repeat(loader))
     for batch in epochs:
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
@@ -230,19 +272,40 @@ def train_rival(job: dict, corpus: str, length: int, updates: int) -> dict:
     model, tokenizer = load_model(job["model"])
     arguments, corpus = trainer_arguments(job, updates), load_corpus(corpus)
     if job["side"] == "Trainer, defaults":
-        rows = [{"input_ids": document[: context_length(model)]} for document in encode(corpus, tokenizer)[0]]
+        rows = [
+            {"input_ids": document[: context_length(model)]}
+            for document in encode(corpus, tokenizer)[0]
+        ]
         collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
-        trainer = Trainer(model, TrainingArguments(**arguments), collator, datasets.Dataset.from_list(rows), processing_class=tokenizer)
+        trainer = Trainer(
+            model,
+            TrainingArguments(**arguments),
+            collator,
+            datasets.Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
     else:
         from trl import SFTConfig, SFTTrainer
 
         # The beginning mark is text here, so that all sides train on the same tokens; TRL adds the end mark.
-        texts = datasets.Dataset.from_dict({"text": [tokenizer.bos_token + document for document in corpus.split()[0]]})
+        texts = datasets.Dataset.from_dict(
+            {"text": [tokenizer.bos_token + document for document in corpus.split()[0]]}
+        )
         packing = {}
         if SIDES[job["side"]][0]:
             strategy = "wrapped" if job["side"] == WRAPPED else "bfd"
-            packing = dict(packing=True, packing_strategy=strategy, max_length=length, gradient_checkpointing=False)
-        trainer = SFTTrainer(model, SFTConfig(**arguments, **packing), train_dataset=texts, processing_class=tokenizer)
+            packing = dict(
+                packing=True,
+                packing_strategy=strategy,
+                max_length=length,
+                gradient_checkpointing=False,
+            )
+        trainer = SFTTrainer(
+            model,
+            SFTConfig(**arguments, **packing),
+            train_dataset=texts,
+            processing_class=tokenizer,
+        )
     trainer.train()
     return trainer.optimizer.state
 
@@ -263,7 +326,9 @@ def train_side(job: dict, meter: Meter, corpus: str, length: int, updates: int) 
 
     Trainer.training_step = metered
     try:
-        return (train_hpkit if job["side"] == "hpkit" else train_rival)(job, corpus, length, updates)
+        return (train_hpkit if job["side"] == "hpkit" else train_rival)(
+            job, corpus, length, updates
+        )
     finally:
         Trainer.training_step = original
 
@@ -283,11 +348,16 @@ def measure(job: dict) -> dict:
     meter = Meter(job["device"], job["updates"])
     state = train_side(job, meter, CORPUS, job["length"], WARM_UP + job["updates"] + 1)
     result = meter.read() | {"updates": job["updates"], "idle_memory_bytes": idle, "losses": []}
-    result["optimizer_state_bytes"] = {dtype: kept["bytes"] for dtype, kept in optimizer_state_bytes(state).items()}
+    result["optimizer_state_bytes"] = {
+        dtype: kept["bytes"] for dtype, kept in optimizer_state_bytes(state).items()
+    }
     if job["check"]:
         # As many first tunes as fit in a batch and in one block: packed or padded, they are the same documents.
         context = read_config(job["model"]).max_position_embeddings
-        lengths = [len(document) for document in encode(load_corpus(CORPUS), load_tokenizer(job["model"]))[0][:8]]
+        lengths = [
+            len(document)
+            for document in encode(load_corpus(CORPUS), load_tokenizer(job["model"]))[0][:8]
+        ]
         count = max(number for number in range(1, 9) if sum(lengths[:number]) <= context)
         meter = Meter(job["device"], CHECKED)
         train_side(job, meter, f"{CORPUS}:{count}", sum(lengths[:count]), CHECKED)
@@ -303,7 +373,9 @@ def measure_in_turns(job: dict) -> dict:
 
     quiet()
     bare = bare_updates(job, CORPUS, job["length"], Meter(job["device"], 0))
-    optimizer = next(bare)  # its states are made here: bitsandbytes has one list for both of what to keep at 32 bits
+    optimizer = next(
+        bare
+    )  # its states are made here: bitsandbytes has one list for both of what to keep at 32 bits
     seconds, began = {"hpkit": [], BARE: []}, None
     original = Trainer.training_step
 
@@ -311,7 +383,9 @@ def measure_in_turns(job: dict) -> dict:
         nonlocal began
         synchronize(job["device"])
         now = time.perf_counter()
-        if began is not None:  # hpkit's update before: forward to optimizer, and all that stands around it
+        if (
+            began is not None
+        ):  # hpkit's update before: forward to optimizer, and all that stands around it
             seconds["hpkit"].append(now - began)
         next(bare)
         synchronize(job["device"])
@@ -326,9 +400,14 @@ def measure_in_turns(job: dict) -> dict:
         Trainer.training_step = original
     held, bare_held = optimizer_state_bytes(state), optimizer_state_bytes(optimizer.state)
     if held != bare_held:
-        raise RuntimeError(f"not the same settings: hpkit holds {held} of optimizer states, the {BARE} {bare_held}")
+        raise RuntimeError(
+            f"not the same settings: hpkit holds {held} of optimizer states, the {BARE} {bare_held}"
+        )
     # hpkit's last update has no end here, and its partner goes with it.
-    return {side: [round(one, 5) for one in taken[WARM_UP : WARM_UP + job["updates"]]] for side, taken in seconds.items()}
+    return {
+        side: [round(one, 5) for one in taken[WARM_UP : WARM_UP + job["updates"]]]
+        for side, taken in seconds.items()
+    }
 
 
 def measure_optimizers(job: dict) -> dict:
@@ -344,7 +423,9 @@ def measure_optimizers(job: dict) -> dict:
     for weight in model.parameters():
         weight.grad = torch.full_like(weight, 1e-3)
     names = ("adamw_8bit", "adamw_torch_fused")
-    optimizers = {name: make_optimizer(model, Recipe(optim=name)) for name in reversed(names)}  # the 8-bit one's overrides stay
+    optimizers = {
+        name: make_optimizer(model, Recipe(optim=name)) for name in reversed(names)
+    }  # the 8-bit one's overrides stay
     seconds = {name: [] for name in names}
     for _ in range(WARM_UP + job["updates"]):
         for name in names:
@@ -354,7 +435,10 @@ def measure_optimizers(job: dict) -> dict:
             synchronize(job["device"])
             seconds[name].append(time.perf_counter() - began)
     states = {name: optimizer_state_bytes(optimizers[name].state) for name in names}
-    predicted = {name: sum(state.bytes for state in optimizer_states(parameters_of(model), name)) for name in names}
+    predicted = {
+        name: sum(state.bytes for state in optimizer_states(parameters_of(model), name))
+        for name in names
+    }
     return {
         name: {
             "seconds": statistics.median(seconds[name][WARM_UP:]),
@@ -377,14 +461,23 @@ def quiet() -> None:
 
 def in_a_process(job: dict) -> dict:
     """What `job` measures in a process of its own. Raises RuntimeError with that process's last words."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
+    environment = os.environ | {
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    }
     environment.pop("HPKIT_SHORT", None)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "measured.json"
-        command = [sys.executable, __file__, "--job", json.dumps(job | {"folder": folder, "out": str(out)})]
+        command = [
+            sys.executable,
+            __file__,
+            "--job",
+            json.dumps(job | {"folder": folder, "out": str(out)}),
+        ]
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
         if process.returncode or not out.is_file():
-            raise RuntimeError((process.stderr.strip().splitlines() or [f"status {process.returncode}"])[-1])
+            raise RuntimeError(
+                (process.stderr.strip().splitlines() or [f"status {process.returncode}"])[-1]
+            )
         return json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -397,7 +490,11 @@ def available(machine) -> tuple[dict[str, str], dict[str, str]]:
         except BadInput as refused:
             left_out[name] = str(refused)
             continue
-        changed = [str(choice) for choice in used.choices if choice.what in ("precision", "optimizer") and choice.requested != choice.used]
+        changed = [
+            str(choice)
+            for choice in used.choices
+            if choice.what in ("precision", "optimizer") and choice.requested != choice.used
+        ]
         if changed:
             left_out[name] = "; ".join(changed)
         else:
@@ -420,11 +517,21 @@ def compare_sides(name: str, sides: list[str], job: dict, rounds: int, say) -> t
                 continue
             results[side].append(result)
             rate = result["useful"] / result["seconds"]
-            say(f"{name}, round {number + 1} of {rounds}, {side}: {rate:,.0f} useful tokens/s, {result['peak_memory_bytes'] / 1e6:,.0f} MB")
+            say(
+                f"{name}, round {number + 1} of {rounds}, {side}: {rate:,.0f} useful tokens/s, {result['peak_memory_bytes'] / 1e6:,.0f} MB"
+            )
     return {side: rows for side, rows in results.items() if side not in failed}, failed
 
 
-def as_measured(side: str, rows: list[dict], model: str, parameters: int, setup: str, needed: float, peak: float | None) -> Measured:
+def as_measured(
+    side: str,
+    rows: list[dict],
+    model: str,
+    parameters: int,
+    setup: str,
+    needed: float,
+    peak: float | None,
+) -> Measured:
     rates = [row["useful"] / row["seconds"] for row in rows]
     return Measured(
         model=model,
@@ -436,7 +543,9 @@ def as_measured(side: str, rows: list[dict], model: str, parameters: int, setup:
         useful_tokens_per_second=[round(rate, 1) for rate in rates],
         peak_memory_bytes=[row["peak_memory_bytes"] for row in rows],
         idle_memory_bytes=[row["idle_memory_bytes"] for row in rows],
-        text_share=round(sum(row["useful"] for row in rows) / sum(row["computed"] for row in rows), 4),
+        text_share=round(
+            sum(row["useful"] for row in rows) / sum(row["computed"] for row in rows), 4
+        ),
         update_seconds=round(statistics.median(row["seconds"] / row["updates"] for row in rows), 5),
         flops_utilisation=round(statistics.median(rates) * needed / peak, 4) if peak else None,
         optimizer_state_bytes=rows[0]["optimizer_state_bytes"],
@@ -477,24 +586,48 @@ def bench(kind: str, models: list[str], rounds: int, updates: int, dry: bool, sa
             needed = flops_per_token(config, parameters, sum(n * n for n in lengths) / sum(lengths))
             job = {"model": name, "device": kind, "updates": updates, "length": length}
             for number, setup in enumerate(setups):
-                taking_part = sides if number == 0 else [side for side in sides if side in EVERYWHERE]
-                rows, failed = compare_sides(f"{model}, {setup}", taking_part, job | {"setup": setup}, rounds, say)
+                taking_part = (
+                    sides if number == 0 else [side for side in sides if side in EVERYWHERE]
+                )
+                rows, failed = compare_sides(
+                    f"{model}, {setup}", taking_part, job | {"setup": setup}, rounds, say
+                )
                 left_out |= {f"{model}, {setup}, {side}": why for side, why in failed.items()}
                 peak = peak_flops(machine.name, setup)
-                measured += [as_measured(side, found, model, parameters, setup, needed, peak) for side, found in rows.items()]
+                measured += [
+                    as_measured(side, found, model, parameters, setup, needed, peak)
+                    for side, found in rows.items()
+                ]
             try:
                 steps = in_a_process(job | {"task": "optimizers"})
-                in_turns[model] = in_a_process(job | {"task": "in turns", "setup": next(iter(setups)), "updates": rounds * updates})
+                in_turns[model] = in_a_process(
+                    job
+                    | {"task": "in turns", "setup": next(iter(setups)), "updates": rounds * updates}
+                )
             except RuntimeError as error:
                 left_out[f"{model}, optimizers alone and in turns"] = f"failed: {error}"
                 say(f"{model}, optimizers alone and in turns: failed: {error}")
                 continue
-            optimizers += [{"model": model, "optim": optim} | found for optim, found in steps.items()]
-            eight_bit, fused = (steps[optim]["seconds"] * 1e3 for optim in ("adamw_8bit", "adamw_torch_fused"))
-            say(f"{model}: a step of adamw_8bit alone {eight_bit:.2f} ms, of fused AdamW {fused:.2f} ms")
+            optimizers += [
+                {"model": model, "optim": optim} | found for optim, found in steps.items()
+            ]
+            eight_bit, fused = (
+                steps[optim]["seconds"] * 1e3 for optim in ("adamw_8bit", "adamw_torch_fused")
+            )
+            say(
+                f"{model}: a step of adamw_8bit alone {eight_bit:.2f} ms, of fused AdamW {fused:.2f} ms"
+            )
             ours, bare = (statistics.median(in_turns[model][side]) * 1e3 for side in EVERYWHERE)
-            say(f"{model}, in turns: an update of hpkit {ours:.2f} ms, of the bare loop {bare:.2f} ms")
-    packages = ("torch", "transformers", "accelerate", "bitsandbytes", *["trl"] * any(side.startswith("SFT") for side in sides))
+            say(
+                f"{model}, in turns: an update of hpkit {ours:.2f} ms, of the bare loop {bare:.2f} ms"
+            )
+    packages = (
+        "torch",
+        "transformers",
+        "accelerate",
+        "bitsandbytes",
+        *["trl"] * any(side.startswith("SFT") for side in sides),
+    )
     return Benchmark(
         device=machine.name,
         kind=kind,
@@ -512,14 +645,22 @@ def bench(kind: str, models: list[str], rounds: int, updates: int, dry: bool, sa
 
 def table(benchmark: Benchmark) -> str:
     """All figures as text, one row a side; below each comparison what hpkit's rate is beside the others', and the losses."""
-    lines = [f"{benchmark.device}, {benchmark.threads} threads, {benchmark.date}; " + ", ".join(map(" ".join, benchmark.versions.items()))]
-    lines += [f"medians of {benchmark.rounds} rounds of {benchmark.updates} updates; spread: lowest and highest round", ""]
+    lines = [
+        f"{benchmark.device}, {benchmark.threads} threads, {benchmark.date}; "
+        + ", ".join(map(" ".join, benchmark.versions.items()))
+    ]
+    lines += [
+        f"medians of {benchmark.rounds} rounds of {benchmark.updates} updates; spread: lowest and highest round",
+        "",
+    ]
     lines += [f"{side}: {settings}" for side, (_, settings) in SIDES.items()]
     for model, setup in benchmark.comparisons:
         sides = benchmark.of(model, setup)
         first = next(iter(sides.values()))
         lines += ["", f"{model}, {first.parameters / 1e6:,.1f} million parameters, {setup}"]
-        lines += [f"{'':22}{'useful tok/s':>13}{'spread':>19}{'text':>6}{'update':>10}{'peak':>10}{'idle':>9}{'states':>10}{'MFU':>7}"]
+        lines += [
+            f"{'':22}{'useful tok/s':>13}{'spread':>19}{'text':>6}{'update':>10}{'peak':>10}{'idle':>9}{'states':>10}{'MFU':>7}"
+        ]
         for side in sides.values():
             low, high = min(side.useful_tokens_per_second), max(side.useful_tokens_per_second)
             used = "?" if side.flops_utilisation is None else f"{side.flops_utilisation:.1%}"
@@ -533,7 +674,9 @@ def table(benchmark: Benchmark) -> str:
             wanted = {best: 1.0} if best else {}
             wanted |= {name: 1.5 for name, side in sides.items() if not side.same_settings}
             for other, least in wanted.items():
-                lines.append(f"hpkit against {other}: {benchmark.ratio(model, setup, other):.2f} times (at least {least} wanted)")
+                lines.append(
+                    f"hpkit against {other}: {benchmark.ratio(model, setup, other):.2f} times (at least {least} wanted)"
+                )
         losses = [side.losses for side in sides.values() if side.side != WRAPPED]
         apart = max(max(column) - min(column) for column in zip(*losses))
         ends = f"losses {losses[0][0]:.4f} to {losses[0][-1]:.4f}, sides at most {apart:.1g} apart"
@@ -544,7 +687,9 @@ def table(benchmark: Benchmark) -> str:
     for model, seconds in benchmark.in_turns.items():
         ours, bare = (f"{statistics.median(seconds[side]) * 1e3:,.2f} ms" for side in EVERYWHERE)
         pairs = f"{len(seconds[BARE])} updates of each in turns"
-        lines.append(f"{model}, {pairs}: hpkit {ours}, {BARE} {bare}; hpkit has {benchmark.ratio_in_turns(model):.3f} times its speed")
+        lines.append(
+            f"{model}, {pairs}: hpkit {ours}, {BARE} {bare}; hpkit has {benchmark.ratio_in_turns(model):.3f} times its speed"
+        )
     for one in benchmark.optimizers:
         held, predicted = sum(one["bytes"].values()), one["predicted_bytes"]
         lines.append(
@@ -556,26 +701,47 @@ def table(benchmark: Benchmark) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dry-run", action="store_true", help="the GPU's table with tiny shapes, in minutes on any CPU; stores nothing")
-    parser.add_argument("--models", nargs="+", choices=["starter", *SHAPES], help="default: those of the device, see above")
-    parser.add_argument("--rounds", type=int, help="default: 3; in a dry run 1")
-    parser.add_argument("--updates", type=int, help="timed updates a round, after some to warm up; default: 12, in a dry run 2")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--out", type=Path, help="the file for the figures; default: data/benchmarks/<device>.json; in a dry run, and with --models, none"
+        "--dry-run",
+        action="store_true",
+        help="the GPU's table with tiny shapes, in minutes on any CPU; stores nothing",
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=["starter", *SHAPES],
+        help="default: those of the device, see above",
+    )
+    parser.add_argument("--rounds", type=int, help="default: 3; in a dry run 1")
+    parser.add_argument(
+        "--updates",
+        type=int,
+        help="timed updates a round, after some to warm up; default: 12, in a dry run 2",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the file for the figures; default: data/benchmarks/<device>.json; in a dry run, and with --models, none",
     )
     parser.add_argument("--job", help=argparse.SUPPRESS)  # one side, in a process of its own
     options = parser.parse_args()
     if options.job:
         job = json.loads(options.job)
-        result = {"side": measure, "optimizers": measure_optimizers, "in turns": measure_in_turns}[job["task"]](job)
+        result = {"side": measure, "optimizers": measure_optimizers, "in turns": measure_in_turns}[
+            job["task"]
+        ](job)
         write_whole(Path(job["out"]), json.dumps(result))
         return 0
     for name, count in (("--rounds", options.rounds), ("--updates", options.updates)):
         if count is not None and count < 1:
             parser.error(f"{name}: expected 1 or more, got {count}")
     if len({model in MODELS["cuda"] for model in options.models or ()}) > 1:
-        parser.error("--models: the shapes of a GPU are measured in longer sequences: take either those, or starter and llama-10m")
+        parser.error(
+            "--models: the shapes of a GPU are measured in longer sequences: take either those, or starter and llama-10m"
+        )
     import torch
 
     dry, kind = options.dry_run, "cuda" if torch.cuda.is_available() else "cpu"
@@ -586,7 +752,14 @@ def main() -> int:
         print(f"{time.perf_counter() - began:5.0f} s  {line}", flush=True)
 
     try:
-        benchmark = bench(kind, models, options.rounds or (1 if dry else 3), options.updates or (2 if dry else 12), dry, say)
+        benchmark = bench(
+            kind,
+            models,
+            options.rounds or (1 if dry else 3),
+            options.updates or (2 if dry else 12),
+            dry,
+            say,
+        )
     except KeyboardInterrupt:
         print("stopped: nothing was stored", file=sys.stderr)
         return 130

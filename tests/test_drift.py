@@ -11,7 +11,17 @@ import pytest
 
 import hpkit
 
-LIBRARIES = ("accelerate", "bitsandbytes", "datasets", "ipywidgets", "matplotlib", "numpy", "pyarrow", "safetensors", "tokenizers")
+LIBRARIES = (
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "ipywidgets",
+    "matplotlib",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "tokenizers",
+)
 LIBRARIES += ("torch", "transformers")
 #: What is called on objects, which the source does not name: the same by hand.
 OF_OBJECTS = {
@@ -35,7 +45,10 @@ OF_OBJECTS = {
 def sources() -> dict[str, str]:
     """The Python of hpkit, and of the notebooks."""
     folder = Path(hpkit.__file__).parent
-    read = {str(file.relative_to(folder)): file.read_text(encoding="utf-8") for file in folder.rglob("*.py")}
+    read = {
+        str(file.relative_to(folder)): file.read_text(encoding="utf-8")
+        for file in folder.rglob("*.py")
+    }
     assert len(read) > 50, f"of hpkit only {len(read)} files were read"
     for file in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"):
         cells = nbformat.read(file, as_version=4).cells
@@ -50,7 +63,9 @@ def used(source: str) -> dict[str, set[str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name.partition(".")[0]] = alias.name if alias.asname else alias.name.partition(".")[0]
+                names[alias.asname or alias.name.partition(".")[0]] = (
+                    alias.name if alias.asname else alias.name.partition(".")[0]
+                )
                 found[alias.name]
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
@@ -68,7 +83,9 @@ def used(source: str) -> dict[str, set[str]]:
             found[dotted(node)]
         if isinstance(node, ast.Call) and dotted(node.func):
             found[dotted(node.func)] |= {keyword.arg for keyword in node.keywords if keyword.arg}
-    return {name: arguments for name, arguments in found.items() if name.partition(".")[0] in LIBRARIES}
+    return {
+        name: arguments for name, arguments in found.items() if name.partition(".")[0] in LIBRARIES
+    }
 
 
 def resolve(name: str):
@@ -144,7 +161,10 @@ def test_the_scan_finds_what_matters():
         ("import torch\ntorch.optim.AdamW([], learning_rate=1)", "learning_rate"),
         ("import torch\ntorch.tensor(1, kind=1)", "kind"),
         ("import ipywidgets as w\nw.HTML(alt='a')", "alt"),
-        ("from transformers import AutoConfig\nAutoConfig.from_pretrained('a', trust_no_code=1)", "trust_no_code"),
+        (
+            "from transformers import AutoConfig\nAutoConfig.from_pretrained('a', trust_no_code=1)",
+            "trust_no_code",
+        ),
     ],
 )
 def test_an_argument_that_is_not_there_is_named(source, missing):
@@ -153,6 +173,10 @@ def test_an_argument_that_is_not_there_is_named(source, missing):
 
 
 def test_a_name_that_is_not_there_is_named():
-    (name,) = [name for name in used("import torch\ntorch.optim.AdamV()") if name != "torch" and name != "torch.optim"]
+    (name,) = [
+        name
+        for name in used("import torch\ntorch.optim.AdamV()")
+        if name != "torch" and name != "torch.optim"
+    ]
     with pytest.raises(AttributeError, match="AdamV"):
         resolve(name)

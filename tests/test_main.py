@@ -49,8 +49,12 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
 
 def test_mistakes_on_the_command_line(capsys, tmp_path):
     assert "did you mean --learning_rate?" in fails(capsys, "finetune", "--learning_rte", "1e-3")
-    assert "learning_rate: expected a number above 0, got 'fast'" in fails(capsys, "finetune", "--learning_rate", "fast")
-    assert "learning_rate: expected a number above 0, got -1" in fails(capsys, "finetune", "--learning_rate=-1")
+    assert "learning_rate: expected a number above 0, got 'fast'" in fails(
+        capsys, "finetune", "--learning_rate", "fast"
+    )
+    assert "learning_rate: expected a number above 0, got -1" in fails(
+        capsys, "finetune", "--learning_rate=-1"
+    )
     assert "bf16 and fp16" in fails(capsys, "finetune", "--bf16", "--fp16")
     assert "invalid choice: 'fintune'" in fails(capsys, "fintune")
     assert "required" in fails(capsys)
@@ -60,11 +64,15 @@ def test_mistakes_on_the_command_line(capsys, tmp_path):
     assert "did you mean learning_rate?" in fails(capsys, "explain", "learningrate")
     assert "not both" in fails(capsys, "check")
     assert "not both" in fails(capsys, "check", "train.py", "--recipe", "notes")
-    assert "expected a whole number of 1 or more, got '0'" in fails(capsys, "check", "--recipe", "notes", "--examples", "0")
+    assert "expected a whole number of 1 or more, got '0'" in fails(
+        capsys, "check", "--recipe", "notes", "--examples", "0"
+    )
     assert "did you mean t4?" in fails(capsys, "check", "--recipe", "notes", "--device", "t5")
     assert "no such file" in fails(capsys, "check", tmp_path / "train.py")
     assert "--bf16 belongs to --recipe" in fails(capsys, "check", tmp_path / "train.py", "--bf16")
-    assert "expected at most" in fails(capsys, "check", "--recipe", "notes", "--examples", "1" + "0" * 15)
+    assert "expected at most" in fails(
+        capsys, "check", "--recipe", "notes", "--examples", "1" + "0" * 15
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,9 +85,21 @@ def test_mistakes_on_the_command_line(capsys, tmp_path):
         (["--bf16=false", "--fp16"], "fp16 on a CPU"),
     ],
 )
-def test_mistakes_found_on_the_way_leave_nothing(flags, message, capsys, tiny_model, few_tunes, tmp_path):
+def test_mistakes_found_on_the_way_leave_nothing(
+    flags, message, capsys, tiny_model, few_tunes, tmp_path
+):
     out = tmp_path / "out"
-    command = ["finetune", "--model", tiny_model, "--corpus", few_tunes, "--max_seq_length", "32", "--out", str(out)]
+    command = [
+        "finetune",
+        "--model",
+        tiny_model,
+        "--corpus",
+        few_tunes,
+        "--max_seq_length",
+        "32",
+        "--out",
+        str(out),
+    ]
     assert main([*command, *flags]) == 2
     captured = capsys.readouterr()
     assert message in captured.err and "Traceback" not in captured.err
@@ -89,7 +109,17 @@ def test_mistakes_found_on_the_way_leave_nothing(flags, message, capsys, tiny_mo
 @pytest.mark.slow
 def test_json_stands_alone_on_standard_output(capsys, tiny_model, few_tunes, tmp_path):
     flags = "--max_steps 2 --max_seq_length 32 --logging_steps 1 --save_strategy no --eval_strategy no".split()
-    command = ["finetune", "--model", tiny_model, "--corpus", few_tunes, "--out", str(tmp_path / "out"), "--json", *flags]
+    command = [
+        "finetune",
+        "--model",
+        tiny_model,
+        "--corpus",
+        few_tunes,
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+        *flags,
+    ]
     assert main(command) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == json.loads((tmp_path / "out" / "run.json").read_text())
@@ -111,9 +141,30 @@ def test_check_on_a_recipe(capsys):
     assert main(["check", "--recipe", "notes", "--examples", "640", "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     (call,) = report["calls"]
-    assert call["name"] == "Recipe" and call["arguments"] == dataclasses.asdict(NOTES) and call["unread"] == []
-    assert {"rule", "severity", "message", "evidence", "fix", "file", "cell", "line"} == set(report["findings"][0])
-    assert main(["check", "--recipe", "notes", "--examples", "640", "--warmup_steps", "0", "--learning_rate", "1e-3"]) == 0
+    assert (
+        call["name"] == "Recipe"
+        and call["arguments"] == dataclasses.asdict(NOTES)
+        and call["unread"] == []
+    )
+    assert {"rule", "severity", "message", "evidence", "fix", "file", "cell", "line"} == set(
+        report["findings"][0]
+    )
+    assert (
+        main(
+            [
+                "check",
+                "--recipe",
+                "notes",
+                "--examples",
+                "640",
+                "--warmup_steps",
+                "0",
+                "--learning_rate",
+                "1e-3",
+            ]
+        )
+        == 0
+    )
     assert main(["check", "--recipe", "starter", "--gradient_accumulation_steps", "32"]) == 0
     text = capsys.readouterr().out
     assert "batch-without-rate" in text and "no --examples" in text and "no --device" in text
@@ -122,7 +173,16 @@ def test_check_on_a_recipe(capsys):
 @pytest.mark.slow
 def test_check_counts_the_blocks_of_a_corpus(capsys, tiny_model, few_tunes, tmp_path):
     """The accounting that finetune prints for the same recipe, before it trains."""
-    flags = ["--model", tiny_model, "--corpus", few_tunes, "--max_seq_length", "32", "--max_steps", "1"]
+    flags = [
+        "--model",
+        tiny_model,
+        "--corpus",
+        few_tunes,
+        "--max_seq_length",
+        "32",
+        "--max_steps",
+        "1",
+    ]
     assert main(["check", "--recipe", "starter", *flags]) == 1  # one update, and a warmup of 20
     checked = capsys.readouterr().out
     assert main(["finetune", *flags, "--save_strategy", "no", "--out", str(tmp_path / "out")]) == 0
@@ -132,12 +192,37 @@ def test_check_counts_the_blocks_of_a_corpus(capsys, tiny_model, few_tunes, tmp_
 
 @pytest.mark.slow
 def test_finetune_says_what_check_finds(capsys, tiny_model, few_tunes, tmp_path):
-    flags = ["--max_steps", "2", "--max_seq_length", "32", "--logging_steps", "5", "--save_strategy", "no"]
-    assert main(["finetune", "--model", tiny_model, "--corpus", few_tunes, "--out", str(tmp_path / "out"), *flags]) == 0
+    flags = [
+        "--max_steps",
+        "2",
+        "--max_seq_length",
+        "32",
+        "--logging_steps",
+        "5",
+        "--save_strategy",
+        "no",
+    ]
+    assert (
+        main(
+            [
+                "finetune",
+                "--model",
+                tiny_model,
+                "--corpus",
+                few_tunes,
+                "--out",
+                str(tmp_path / "out"),
+                *flags,
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "error warmup-outlasts-run: warmup takes 20 updates and the run has 2" in said
     assert said.index("warmup-outlasts-run") < said.index("evaluation loss before")
-    held, predicted = re.search(r"optimizer state: (\S+) MB held, \d+% of it in 8 bits; (\S+) MB predicted", said).groups()
+    held, predicted = re.search(
+        r"optimizer state: (\S+) MB held, \d+% of it in 8 bits; (\S+) MB predicted", said
+    ).groups()
     assert held == predicted
 
 

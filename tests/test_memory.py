@@ -11,7 +11,15 @@ import bitsandbytes
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConfig, Qwen2Config, T5Config, Trainer
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    GPT2Config,
+    LlamaConfig,
+    Qwen2Config,
+    T5Config,
+    Trainer,
+)
 
 from hpkit.capability import forget_32bit_overrides
 from hpkit.errors import BadInput
@@ -28,14 +36,35 @@ from hpkit.model import load_model
 from hpkit.recipe import STARTER, Recipe
 
 # Its query projection has 4,096 elements, the least that is quantized; its key projection has 2,048.
-LLAMA = dict(vocab_size=1000, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=100)
+LLAMA = dict(
+    vocab_size=1000,
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    intermediate_size=100,
+)
 SHAPES = {
     # Position embedding 3,840 elements and attention output 3,600, below the threshold; the rest above, none in whole blocks.
-    "gpt2": GPT2Config(n_layer=2, n_embd=60, n_head=2, vocab_size=100, n_positions=64, bos_token_id=0, eos_token_id=0),
+    "gpt2": GPT2Config(
+        n_layer=2,
+        n_embd=60,
+        n_head=2,
+        vocab_size=100,
+        n_positions=64,
+        bos_token_id=0,
+        eos_token_id=0,
+    ),
     "tied llama": LlamaConfig(**LLAMA, tie_word_embeddings=True),
     "untied llama": LlamaConfig(**LLAMA, tie_word_embeddings=False),
 }
-TIED_HALF_BILLION = dict(vocab_size=151936, hidden_size=896, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2)
+TIED_HALF_BILLION = dict(
+    vocab_size=151936,
+    hidden_size=896,
+    num_hidden_layers=24,
+    num_attention_heads=14,
+    num_key_value_heads=2,
+)
 
 
 def make(shape, dtype="float32"):
@@ -45,7 +74,9 @@ def make(shape, dtype="float32"):
 
 
 def stepped(make):
-    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in ((128, 64), (4096,), (4095,), (10,))]
+    weights = [
+        torch.nn.Parameter(torch.randn(shape)) for shape in ((128, 64), (4096,), (4095,), (10,))
+    ]
     for weight in weights:
         weight.grad = torch.randn_like(weight)
     optimizer = make(weights)
@@ -56,7 +87,9 @@ def stepped(make):
 def test_fp32_states():
     state = optimizer_state_bytes(stepped(torch.optim.AdamW).state)
     elements = 128 * 64 + 4096 + 4095 + 10
-    assert state == {"float32": {"tensors": 4 * 3, "bytes": 2 * 4 * elements + 4 * 4}}  # two averages, a step counter each
+    assert state == {
+        "float32": {"tensors": 4 * 3, "bytes": 2 * 4 * elements + 4 * 4}
+    }  # two averages, a step counter each
 
 
 def test_8bit_states_live_and_loaded():
@@ -83,36 +116,63 @@ def test_peak_memory_grows_with_use():
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands the peak on")
 def test_peak_memory_leaves_out_the_process_that_started_this_one():
     code = "from hpkit.memory import peak_memory_bytes; print(peak_memory_bytes('cpu'))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert 1_000_000 < int(result.stdout) < 100_000_000 < peak_memory_bytes("cpu")  # torch makes this process large
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (
+        1_000_000 < int(result.stdout) < 100_000_000 < peak_memory_bytes("cpu")
+    )  # torch makes this process large
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "optim", "dtype"),
-    [(shape, optim, "float32") for shape in ("starter", *SHAPES) for optim in ("adamw_torch", "adamw_torch_fused", "adamw_8bit")]
+    [
+        (shape, optim, "float32")
+        for shape in ("starter", *SHAPES)
+        for optim in ("adamw_torch", "adamw_torch_fused", "adamw_8bit")
+    ]
     + [("gpt2", optim, "bfloat16") for optim in ("adamw_torch", "adamw_8bit", "adafactor")]
-    + [("gpt2", optim, "float32") for optim in ("adamw_bnb_8bit", "paged_adamw_8bit", "adafactor", "sgd")],
+    + [
+        ("gpt2", optim, "float32")
+        for optim in ("adamw_bnb_8bit", "paged_adamw_8bit", "adafactor", "sgd")
+    ],
 )
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 def test_predicted_states_equal_the_live_ones(shape, optim, dtype, tmp_path):
     model = make(shape, dtype)
-    recipe = Recipe(optim=optim, dtype=dtype, max_steps=1, per_device_train_batch_size=2, save_strategy="no", logging_strategy="no")
+    recipe = Recipe(
+        optim=optim,
+        dtype=dtype,
+        max_steps=1,
+        per_device_train_batch_size=2,
+        save_strategy="no",
+        logging_strategy="no",
+    )
     example = {"input_ids": [1, 2, 3, 4, 5, 6], "labels": [1, 2, 3, 4, 5, 6]}
     forget_32bit_overrides()
-    trainer = Trainer(model, recipe.training_arguments(tmp_path, use_cpu=True, disable_tqdm=True), train_dataset=[example] * 2)
+    trainer = Trainer(
+        model,
+        recipe.training_arguments(tmp_path, use_cpu=True, disable_tqdm=True),
+        train_dataset=[example] * 2,
+    )
     trainer.train()
     state = trainer.optimizer.state
     states = optimizer_states(parameters_of(model), optim, dtype)
 
     live = {dtype: entry["bytes"] for dtype, entry in optimizer_state_bytes(state).items()}
-    predicted = {dtype: sum(held.bytes for held in states if held.dtype == dtype) for dtype in {held.dtype for held in states}}
+    predicted = {
+        dtype: sum(held.bytes for held in states if held.dtype == dtype)
+        for dtype in {held.dtype for held in states}
+    }
     assert predicted == live, f"{shape}, {optim}, {dtype}: live {live}, predicted {predicted}"
     for name, weight in model.named_parameters():
         own = {key: value for key, value in state[weight].items() if not key.startswith("qmap")}
         own = sum(entry["bytes"] for entry in optimizer_state_bytes({0: own}).values())
         guess = [held for held in states if held.name == name]
-        assert sum(held.bytes for held in guess) == own, f"{name} {tuple(weight.shape)}: live {own}, predicted {guess}"
+        assert sum(held.bytes for held in guess) == own, (
+            f"{name} {tuple(weight.shape)}: live {own}, predicted {guess}"
+        )
 
 
 def test_optimizer_states_refuse_what_they_cannot_predict():
@@ -129,7 +189,10 @@ def test_config_live_model_and_meta_model_have_the_same_parameters(tiny_model):
             assert parameters_of(AutoModelForCausalLM.from_config(model.config)) == parameters
         assert parameters_of(model.config) == parameters
         assert sum(parameter.elements for parameter in parameters) == model.num_parameters()
-    assert [parameter.name for parameter in parameters if parameter.embedding] == ["transformer.wte.weight", "transformer.wpe.weight"]
+    assert [parameter.name for parameter in parameters if parameter.embedding] == [
+        "transformer.wte.weight",
+        "transformer.wpe.weight",
+    ]
     assert not any("lm_head" in parameter.name for parameter in parameters)
 
 
@@ -167,7 +230,15 @@ def test_the_table_of_llama_7b(recipe, per_parameter, gibibytes):
 
 
 @pytest.mark.parametrize(
-    ("source", "count"), [("7B", 7e9), ("1.3B", 1.3e9), (" 135m ", 135e6), ("5M", 5e6), (1_780_000_000, 1.78e9), ("1T", 1e12)]
+    ("source", "count"),
+    [
+        ("7B", 7e9),
+        ("1.3B", 1.3e9),
+        (" 135m ", 135e6),
+        ("5M", 5e6),
+        (1_780_000_000, 1.78e9),
+        ("1T", 1e12),
+    ],
 )
 def test_a_number_of_parameters_stands_for_a_llama_near_it(source, count):
     parameters = parameters_of(source)
@@ -178,19 +249,32 @@ def test_a_number_of_parameters_stands_for_a_llama_near_it(source, count):
 @pytest.mark.parametrize(
     "config",
     [
-        BertConfig(num_hidden_layers=1, hidden_size=64, num_attention_heads=2, architectures=["BertForSequenceClassification"]),
+        BertConfig(
+            num_hidden_layers=1,
+            hidden_size=64,
+            num_attention_heads=2,
+            architectures=["BertForSequenceClassification"],
+        ),
         T5Config(num_layers=1, d_model=64, architectures=["T5ForConditionalGeneration"]),
     ],
     ids=["bert", "t5"],
 )
 def test_parameters_of_a_head_that_is_no_language_model(config):
     live = getattr(transformers, config.architectures[0])(config)
-    assert [(p.name, p.shape) for p in parameters_of(config)] == [(name, tuple(w.shape)) for name, w in live.named_parameters()]
+    assert [(p.name, p.shape) for p in parameters_of(config)] == [
+        (name, tuple(w.shape)) for name, w in live.named_parameters()
+    ]
 
 
-@pytest.mark.parametrize("source", ["", "seven", "7G", "-7B", "0B", "4M", "2T", 3, True, None, 7e9, torch.nn.Linear(3, 3)], ids=repr)
+@pytest.mark.parametrize(
+    "source",
+    ["", "seven", "7G", "-7B", "0B", "4M", "2T", 3, True, None, 7e9, torch.nn.Linear(3, 3)],
+    ids=repr,
+)
 def test_nonsense_is_bad_input(source):
-    with pytest.raises(BadInput, match="expected a transformers model, its config, or a number of parameters") as error:
+    with pytest.raises(
+        BadInput, match="expected a transformers model, its config, or a number of parameters"
+    ) as error:
         predict_memory(source, STARTER)
     assert "\n" not in str(error.value)
 
@@ -207,7 +291,11 @@ def saved_for_backward(model, batch, length, bf16):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             model(input_ids=tokens, labels=tokens, use_cache=False)
-    return sum(tensor.untyped_storage().nbytes() for pointer, tensor in saved.items() if pointer not in weights)
+    return sum(
+        tensor.untyped_storage().nbytes()
+        for pointer, tensor in saved.items()
+        if pointer not in weights
+    )
 
 
 @pytest.mark.slow
@@ -215,11 +303,15 @@ def saved_for_backward(model, batch, length, bf16):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_activations_equal_a_real_forward_pass(tiny_model, attention, bf16):
     for config in (load_model(tiny_model)[0].config, SHAPES["gpt2"]):
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation=attention).train()
+        model = AutoModelForCausalLM.from_config(
+            copy.deepcopy(config), attn_implementation=attention
+        ).train()
         for batch, length in ((1, 16), (1, 48), (3, 16), (3, 48)):
             real = saved_for_backward(model, batch, length, bf16)
             predicted = activation_bytes(config, batch, length, bf16, attention)
-            assert predicted == pytest.approx(real, rel=0.02), f"{batch} x {length}: real {real}, predicted {predicted}"
+            assert predicted == pytest.approx(real, rel=0.02), (
+                f"{batch} x {length}: real {real}, predicted {predicted}"
+            )
 
 
 def test_activations_of_bf16_weights_equal_a_real_forward_pass(tiny_model):
@@ -234,7 +326,9 @@ def test_activations_grow_with_the_batch_and_under_eager_with_the_square_of_the_
     random, implementation = torch.get_rng_state(), model.config._attn_implementation
 
     def bend(attention, sizes):
-        small, middle, large = (activation_bytes(model, batch, length, False, attention) for batch, length in sizes)
+        small, middle, large = (
+            activation_bytes(model, batch, length, False, attention) for batch, length in sizes
+        )
         return (large - middle) - (middle - small)
 
     by_batch, by_length = [(2, 16), (3, 16), (4, 16)], [(1, 16), (1, 32), (1, 48)]
@@ -242,17 +336,27 @@ def test_activations_grow_with_the_batch_and_under_eager_with_the_square_of_the_
     assert bend("sdpa", by_length) == 0
     # Two layers, two heads: the softmax of length x length fp32 numbers is kept at least once.
     assert bend("eager", by_length) >= 2 * 2 * 4 * (48**2 - 2 * 32**2 + 16**2)
-    assert model.config._attn_implementation == implementation and torch.equal(torch.get_rng_state(), random)
+    assert model.config._attn_implementation == implementation and torch.equal(
+        torch.get_rng_state(), random
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [*SHAPES, "135M", "1B"])
-@pytest.mark.parametrize("settings", [dict(bf16=True), dict(bf16=False), dict(bf16=True, dtype="bfloat16")])
+@pytest.mark.parametrize(
+    "settings", [dict(bf16=True), dict(bf16=False), dict(bf16=True, dtype="bfloat16")]
+)
 def test_a_predictor_says_what_predict_memory_says(shape, settings, monkeypatch):
     source, recipe = SHAPES.get(shape, shape), STARTER.replace(max_seq_length=48, **settings)
     predictor, walks = Predictor(source), []
-    monkeypatch.setattr("hpkit.memory.activation_bytes", lambda *args, **kwargs: walks.append(args) or activation_bytes(*args, **kwargs))
-    said = {batch: predictor.predict(recipe.replace(per_device_train_batch_size=batch)) for batch in (1, 4, 7, 2, 64, 4)}
+    monkeypatch.setattr(
+        "hpkit.memory.activation_bytes",
+        lambda *args, **kwargs: walks.append(args) or activation_bytes(*args, **kwargs),
+    )
+    said = {
+        batch: predictor.predict(recipe.replace(per_device_train_batch_size=batch))
+        for batch in (1, 4, 7, 2, 64, 4)
+    }
     assert len(walks) == 3  # of 1, 4 and 7; 2 and 64 lie on the line
     for batch, memory in said.items():
         assert memory == predict_memory(source, recipe, batch)
@@ -274,7 +378,9 @@ def test_length_defaults_to_the_recipe_then_to_the_context(tiny_model):
     config = load_model(tiny_model)[0].config
     recipe = Recipe(optim="sgd", per_device_train_batch_size=2)
     assert predict_memory(config, recipe) == predict_memory(config, recipe, batch=2, length=64)
-    assert predict_memory(config, recipe.replace(max_seq_length=16)) == predict_memory(config, recipe, batch=2, length=16)
+    assert predict_memory(config, recipe.replace(max_seq_length=16)) == predict_memory(
+        config, recipe, batch=2, length=16
+    )
 
 
 PEAK = """
@@ -295,19 +401,33 @@ print(json.dumps(peak_memory_bytes("cpu") - before))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is told by glibc's environment variable")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the allocator is told by glibc's environment variable"
+)
 @pytest.mark.parametrize(
     ("allocator", "within"),
     [
-        ({"MALLOC_MMAP_THRESHOLD_": "65536"}, 0.2),  # freed blocks go back at once, so that the peak is what was in use
-        ({}, 0.5),  # glibc's default keeps freed blocks for reuse, and they count as the process's memory
+        (
+            {"MALLOC_MMAP_THRESHOLD_": "65536"},
+            0.2,
+        ),  # freed blocks go back at once, so that the peak is what was in use
+        (
+            {},
+            0.5,
+        ),  # glibc's default keeps freed blocks for reuse, and they count as the process's memory
     ],
     ids=["freed-blocks-returned", "glibc-default"],
 )
 def test_predicted_total_against_the_measured_peak(allocator, within):
-    predicted = predict_memory(load_model("starter")[0], STARTER.replace(optim="adamw_torch", bf16=False))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | allocator
-    result = subprocess.run([sys.executable, "-c", PEAK], env=environment, capture_output=True, text=True, timeout=120)
+    predicted = predict_memory(
+        load_model("starter")[0], STARTER.replace(optim="adamw_torch", bf16=False)
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")
+    } | allocator
+    result = subprocess.run(
+        [sys.executable, "-c", PEAK], env=environment, capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 0, result.stderr
     measured = json.loads(result.stdout)
     error = predicted.total / measured - 1

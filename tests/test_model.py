@@ -51,7 +51,10 @@ def test_the_starter_has_learned_its_corpus():
     model, tokenizer = load_model("starter")
     held_out = encode(load_corpus("oneills1850+ryansMammoth"), tokenizer)[1]
     with torch.no_grad():  # tune by tune, without the packing that training used
-        losses = [(model(input_ids=ids, labels=ids).loss.item(), ids.numel()) for ids in (torch.tensor([d[:512]]) for d in held_out)]
+        losses = [
+            (model(input_ids=ids, labels=ids).loss.item(), ids.numel())
+            for ids in (torch.tensor([d[:512]]) for d in held_out)
+        ]
     assert sum(loss * count for loss, count in losses) / sum(count for _, count in losses) <= 1.0
 
 
@@ -62,7 +65,9 @@ def test_fresh_has_the_starters_shape_and_the_seeds_weights():
 
     one, again, other = weights(1), weights(1), weights(2)
     starter = load_model("starter")[0].state_dict()
-    assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in starter.items()}
+    assert {name: value.shape for name, value in one.items()} == {
+        name: value.shape for name, value in starter.items()
+    }
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
 
@@ -109,9 +114,13 @@ def test_spoilt_files(copy):
     config = (copy / "config.json").read_text()
     (copy / "config.json").write_text(config[:50])
     refused(copy, "not JSON")
-    (copy / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    (copy / "config.json").write_text(
+        config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
+    )
     refused(copy, "lacks weights")
-    (copy / "config.json").write_text(config.replace('"llama"', '"t5"').replace("LlamaForCausalLM", "T5ForConditionalGeneration"))
+    (copy / "config.json").write_text(
+        config.replace('"llama"', '"t5"').replace("LlamaForCausalLM", "T5ForConditionalGeneration")
+    )
     refused(copy, "cannot be loaded")
 
 
@@ -129,7 +138,9 @@ def test_sampling_depends_on_the_seed_alone(tiny_model):
     first = sample(model, tokenizer, 4, 20, seed=1)
     assert torch.equal(state, torch.get_rng_state())
     torch.manual_seed(6)
-    assert sample(model, tokenizer, 4, 20, seed=1) == first != sample(model, tokenizer, 4, 20, seed=2)
+    assert (
+        sample(model, tokenizer, 4, 20, seed=1) == first != sample(model, tokenizer, 4, 20, seed=2)
+    )
     assert len(first) == 4 and all(set(text) <= set(ALPHABET) for text in first)
 
 

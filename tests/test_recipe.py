@@ -43,9 +43,24 @@ def test_a_reason_stands_exactly_where_ours_differs():
 
 def test_the_notes_values():
     # Copied from the notes by hand, once: the outside truth of this table.
-    notes = dict(seed=3407, learning_rate=1e-4, warmup_steps=2000, gradient_accumulation_steps=32, logging_steps=2000)
-    notes |= dict(save_strategy="steps", eval_strategy="steps", logging_strategy="steps", num_train_epochs=2)
-    notes |= dict(lr_scheduler_type="linear", weight_decay=0.01, optim="adamw_8bit", bf16=True, fp16=False, max_seq_length=None)
+    notes = dict(
+        seed=3407,
+        learning_rate=1e-4,
+        warmup_steps=2000,
+        gradient_accumulation_steps=32,
+        logging_steps=2000,
+    )
+    notes |= dict(
+        save_strategy="steps", eval_strategy="steps", logging_strategy="steps", num_train_epochs=2
+    )
+    notes |= dict(
+        lr_scheduler_type="linear",
+        weight_decay=0.01,
+        optim="adamw_8bit",
+        bf16=True,
+        fp16=False,
+        max_seq_length=None,
+    )
     for name, value in notes.items():
         assert getattr(NOTES, name) == value, name
     kept = ("num_train_epochs", "lr_scheduler_type", "weight_decay", "seed", "optim", "bf16")
@@ -61,7 +76,10 @@ def test_numbers_in_the_cards_come_from_the_accounting():
     train = pack(encode(corpus, character_tokenizer())[0], STARTER.max_seq_length)
     count = accounting.account(STARTER, len(train), STARTER.max_seq_length)
     accumulated = accounting.account(STARTER.replace(gradient_accumulation_steps=32), len(train))
-    assert f"{accumulated.updates} updates of {count.updates}" in CARDS["gradient_accumulation_steps"].why
+    assert (
+        f"{accumulated.updates} updates of {count.updates}"
+        in CARDS["gradient_accumulation_steps"].why
+    )
     assert f"{count.updates} updates" in CARDS["learning_rate"].why
     assert f"{count.updates} updates" in CARDS["warmup_steps"].why
     assert f"{count.updates} updates" in CARDS["logging_steps"].why
@@ -69,7 +87,10 @@ def test_numbers_in_the_cards_come_from_the_accounting():
     assert f"about {round(mean, -1):.0f} characters" in CARDS["max_seq_length"].why
     # AdamW multiplies weights by 1 - lr * decay at each update.
     assert f"{1 - (1 - 1e-4 * 0.01) ** 400:.2%}".replace("%", " %") in CARDS["weight_decay"].verdict
-    states = sum(state.bytes for state in optimizer_states(parameters_of(load_model("fresh")[0]), "adamw_8bit"))
+    states = sum(
+        state.bytes
+        for state in optimizer_states(parameters_of(load_model("fresh")[0]), "adamw_8bit")
+    )
     assert f"{(4 * 1_781_952 + states) / 1e6:.0f} MB" in CARDS["save_total_limit"].why
     assert 2 / (1 - CARDS["adam_beta2"].notes) == pytest.approx(CARDS["warmup_steps"].notes)
 
@@ -148,7 +169,10 @@ def test_values_from_the_command_line(name, text, value):
     Recipe().replace(**{name: parsed})
 
 
-@pytest.mark.parametrize("name, text", [("bf16", "maybe"), ("learning_rate", "fast"), ("seed", "0x10"), ("lr_scheduler_kwargs", "{")])
+@pytest.mark.parametrize(
+    "name, text",
+    [("bf16", "maybe"), ("learning_rate", "fast"), ("seed", "0x10"), ("lr_scheduler_kwargs", "{")],
+)
 def test_text_that_is_no_value(name, text):
     with pytest.raises(BadInput, match=f"^{name}: expected"):
         parse_value(name, text)
@@ -161,10 +185,20 @@ def test_a_fraction_where_a_whole_number_belongs():
 
 def test_recipe_files(tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text('learning_rate = 3e-4\nlr_scheduler_type = "cosine_with_min_lr"\n[lr_scheduler_kwargs]\nmin_lr_rate = 0.1\n')
+    file.write_text(
+        'learning_rate = 3e-4\nlr_scheduler_type = "cosine_with_min_lr"\n[lr_scheduler_kwargs]\nmin_lr_rate = 0.1\n'
+    )
     recipe = load_recipe(str(file))
-    assert (recipe.learning_rate, recipe.lr_scheduler_kwargs, recipe.seed) == (3e-4, {"min_lr_rate": 0.1}, 42)
-    for text, message in (("learning_rat = 1", "did you mean learning_rate"), ("a = = 1", "is not TOML"), ("seed = 'x'", "seed: expected")):
+    assert (recipe.learning_rate, recipe.lr_scheduler_kwargs, recipe.seed) == (
+        3e-4,
+        {"min_lr_rate": 0.1},
+        42,
+    )
+    for text, message in (
+        ("learning_rat = 1", "did you mean learning_rate"),
+        ("a = = 1", "is not TOML"),
+        ("seed = 'x'", "seed: expected"),
+    ):
         file.write_text(text)
         with pytest.raises(BadInput, match=message):
             load_recipe(str(file))

@@ -13,7 +13,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def git(*arguments: str, stdin: bytes = b"") -> bytes:
-    return subprocess.run(["git", "-c", "safe.directory=*", *arguments], cwd=ROOT, check=True, capture_output=True, input=stdin).stdout
+    return subprocess.run(
+        ["git", "-c", "safe.directory=*", *arguments],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        input=stdin,
+    ).stdout
 
 
 @pytest.mark.slow
@@ -22,12 +28,18 @@ def test_a_clone_is_small():
     names = git("ls-files", "-z").decode().split("\0")
     files = sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file())
     history = len(git("pack-objects", "--stdout", "--revs", "-q", stdin=b"HEAD\n"))
-    assert files + history < 40e6, f"{files / 1e6:.0f} MB of files, {history / 1e6:.0f} MB of history"
+    assert files + history < 40e6, (
+        f"{files / 1e6:.0f} MB of files, {history / 1e6:.0f} MB of history"
+    )
 
 
 def test_the_workflow_runs_what_everybody_runs():
-    workflow = YAML(typ="safe").load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))
-    runs = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    workflow = YAML(typ="safe").load(
+        (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
+    )
+    runs = [
+        step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step
+    ]
     assert len(runs) == 2 and all(run.split()[:2] == ["make", "test"] for run in runs)
     wanted = runs[1].partition('WANTED="')[2].rstrip('"')
     assert "-e .[lab,test]" in wanted and "requirements.txt" not in wanted
@@ -47,15 +59,24 @@ def test_the_workflow_runs_what_everybody_runs():
 )
 def test_a_layer_is_counted(code, passed, counts, tmp_path, monkeypatch):
     (tmp_path / "test_one.py").write_text(code)
-    monkeypatch.setitem(layers.LAYERS, "one", ((*layers.PYTEST, "-p", "no:cacheprovider", str(tmp_path)),))
+    monkeypatch.setitem(
+        layers.LAYERS, "one", ((*layers.PYTEST, "-p", "no:cacheprovider", str(tmp_path)),)
+    )
     outcome = layers.run_layer("one")
     assert (outcome.passed, outcome[1:4]) == (passed, counts)
     assert outcome.line("one").startswith(f"one        {'passed' if passed else 'FAILED'}")
 
 
 def test_a_command_that_fails_fails_its_layer(monkeypatch, capfd):
-    monkeypatch.setitem(layers.LAYERS, "one", ((sys.executable, "-c", "pass"), (sys.executable, "-c", "raise SystemExit(1)")))
-    assert layers.main(["one"]) == 1 and "one        FAILED     2 run, 1 failed" in capfd.readouterr().out
+    monkeypatch.setitem(
+        layers.LAYERS,
+        "one",
+        ((sys.executable, "-c", "pass"), (sys.executable, "-c", "raise SystemExit(1)")),
+    )
+    assert (
+        layers.main(["one"]) == 1
+        and "one        FAILED     2 run, 1 failed" in capfd.readouterr().out
+    )
     assert layers.main(["on"]) == 2 and "expected some of style, modules" in capfd.readouterr().err
 
 
@@ -65,10 +86,36 @@ def test_a_run_writes_in_its_folder_and_the_cache_alone(tmp_path, tiny_model, fe
     for place in places.values():
         place.mkdir()
     environment = os.environ | {"HOME": str(places["home"]), "TMPDIR": str(places["tmp"])}
-    environment |= {"HPKIT_CACHE": str(places["cache"]), "MPLCONFIGDIR": str(places["cache"])}  # matplotlib keeps its list of fonts
+    environment |= {
+        "HPKIT_CACHE": str(places["cache"]),
+        "MPLCONFIGDIR": str(places["cache"]),
+    }  # matplotlib keeps its list of fonts
     environment.pop("XDG_CACHE_HOME", None)
-    command = [sys.executable, "-m", "hpkit", "finetune", "--model", tiny_model, "--corpus", few_tunes, "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "hpkit",
+        "finetune",
+        "--model",
+        tiny_model,
+        "--corpus",
+        few_tunes,
+        "--out",
+        str(tmp_path / "out"),
+    ]
     changes = ["--max_seq_length", "32", "--max_steps", "4", "--warmup_steps", "1"]
-    subprocess.run([*command, *changes], cwd=places["work"], env=environment, check=True, capture_output=True, timeout=300)
+    subprocess.run(
+        [*command, *changes],
+        cwd=places["work"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     assert (tmp_path / "out" / "run.json").is_file()
-    assert not [file for name in ("home", "work", "tmp") for file in places[name].rglob("*") if file.is_file()]
+    assert not [
+        file
+        for name in ("home", "work", "tmp")
+        for file in places[name].rglob("*")
+        if file.is_file()
+    ]

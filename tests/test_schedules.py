@@ -57,7 +57,13 @@ def test_every_schedule_gives_what_the_trainer_logs(name, warmup, tmp_path):
     recipe = recipe_of(name, warmup)
     data = [{"input_ids": [1], "labels": [1]}] * 4
     arguments = recipe.training_arguments(tmp_path, use_cpu=True, disable_tqdm=True)
-    trainer = Trainer(OneWeight(PreTrainedConfig()), arguments, train_dataset=data, eval_dataset=data, data_collator=default_data_collator)
+    trainer = Trainer(
+        OneWeight(PreTrainedConfig()),
+        arguments,
+        train_dataset=data,
+        eval_dataset=data,
+        data_collator=default_data_collator,
+    )
     trainer.train()
     log = trainer.state.log_history
     losses = {entry["step"]: entry["eval_loss"] for entry in log if "eval_loss" in entry}
@@ -73,7 +79,15 @@ def test_every_schedule_gives_what_the_trainer_logs(name, warmup, tmp_path):
 
 def test_losses_measured_now_and_then():
     rates = learning_rates(recipe_of("reduce_lr_on_plateau", 0), 6, {2: 1.0, 4: 1.0, 6: 1.0})
-    assert rates == (0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.15)  # patience 1: the second loss without progress halves it
+    assert rates == (
+        0.3,
+        0.3,
+        0.3,
+        0.3,
+        0.3,
+        0.3,
+        0.15,
+    )  # patience 1: the second loss without progress halves it
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,19 @@ def trained(smollm2, tmp_path_factory):
     out = tmp_path_factory.mktemp("smollm2") / "run"
     changes = "--max_steps 20 --warmup_steps 0.1 --per_device_train_batch_size 2 --max_seq_length 128 --learning_rate 1e-4"
     changes += " --optim adamw_torch_fused --logging_steps 5 --eval_strategy no --save_strategy no"
-    command = [sys.executable, "-m", "hpkit", "finetune", "--model", smollm2, "--corpus", QUESTIONS, *changes.split(), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "hpkit",
+        "finetune",
+        "--model",
+        smollm2,
+        "--corpus",
+        QUESTIONS,
+        *changes.split(),
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr[-2000:]
     return out
@@ -42,12 +54,18 @@ def test_twenty_updates_of_a_real_model(trained):
     # Weights, gradients and two averages of four bytes each are held at once.
     assert run["peak_memory_bytes"] > 16 * run["parameters"] and run["train_seconds"] > 0
     before, after = ((trained / f"{when}.txt").read_text() for when in ("before", "after"))
-    assert before.startswith("<|im_start|>system\n") and "<|im_start|>assistant\n[" in before and before != after
+    assert (
+        before.startswith("<|im_start|>system\n")
+        and "<|im_start|>assistant\n[" in before
+        and before != after
+    )
 
 
 def test_what_is_left_is_a_model_that_transformers_loads(trained):
     """It has the loss of the run's last evaluation; and in fp32 the logits of a packed row are those of each example alone."""
-    model = AutoModelForCausalLM.from_pretrained(trained / "model", dtype=torch.float32, use_cache=False).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        trained / "model", dtype=torch.float32, use_cache=False
+    ).eval()
     tokenizer = AutoTokenizer.from_pretrained(trained / "model")
     assert "quantization_config" not in json.loads((trained / "model" / "config.json").read_text())
     _, blocks = blocks_of(load_corpus(QUESTIONS), tokenizer, 128)
@@ -64,7 +82,9 @@ def test_what_is_left_is_a_model_that_transformers_loads(trained):
             assert len(starts) > 1
             for begin, end in pairwise([*starts, 128]):
                 alone = model(input_ids=torch.tensor([row["input_ids"][begin:end]])).logits[0]
-                torch.testing.assert_close(logits[begin:end], alone, rtol=1e-3, atol=2e-3)  # among logits of up to 20
+                torch.testing.assert_close(
+                    logits[begin:end], alone, rtol=1e-3, atol=2e-3
+                )  # among logits of up to 20
     run = json.loads((trained / "run.json").read_text())
     assert sum(means) / len(means) == pytest.approx(run["eval_loss_after"], rel=2e-3)
 
@@ -78,7 +98,20 @@ def test_a_file_cut_short_is_refused_in_one_line(smollm2, tmp_path, capsys):
     part = tmp_path / "part.gguf"
     part.write_bytes(Path(smollm2).read_bytes()[:2_000_000])
     for bad in (part, tmp_path / "nothing.gguf"):
-        assert main(["finetune", "--model", str(bad), "--corpus", QUESTIONS, "--out", str(tmp_path / "out")]) == 2
+        assert (
+            main(
+                [
+                    "finetune",
+                    "--model",
+                    str(bad),
+                    "--corpus",
+                    QUESTIONS,
+                    "--out",
+                    str(tmp_path / "out"),
+                ]
+            )
+            == 2
+        )
         error = capsys.readouterr().err
         assert error.startswith(f"hpkit: model {bad}") and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -88,6 +121,10 @@ def test_without_the_package_that_reads_it(smollm2, monkeypatch):
     import hpkit.model as module
 
     real = module.importlib.util.find_spec
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name, *rest: None if name == "gguf" else real(name, *rest))
+    monkeypatch.setattr(
+        module.importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "gguf" else real(name, *rest),
+    )
     with pytest.raises(BadInput, match="pip install gguf"):
         load_model(smollm2)

@@ -29,10 +29,17 @@ def check_recipe(name: str, recipe: Recipe, examples: int | None, **known) -> Re
     place = {"file": name, "cell": None, "line": None}
     lines = [f"recipe {name}{f', {examples:,} examples' if examples else ''}"]
     if examples:
-        lines += [f"  {line}" for line in account(recipe, examples, processes=known["processes"]).lines()]
+        lines += [
+            f"  {line}" for line in account(recipe, examples, processes=known["processes"]).lines()
+        ]
     lines += _missing(examples or recipe.max_steps > 0, known)
     findings = [_placed(finding, place) for finding in preflight(recipe, examples, **known)]
-    return Report([place | {"name": "Recipe", "arguments": dataclasses.asdict(recipe), "unread": []}], findings, lines, [])
+    return Report(
+        [place | {"name": "Recipe", "arguments": dataclasses.asdict(recipe), "unread": []}],
+        findings,
+        lines,
+        [],
+    )
 
 
 def check_file(file: str, examples: int | None, **known) -> Report:
@@ -42,14 +49,21 @@ def check_file(file: str, examples: int | None, **known) -> Report:
     calls, findings, lines = [], [], []
     for call in read:
         place = {"file": call.file, "cell": call.cell, "line": call.line}
-        trainer = call.name.endswith("Trainer")  # looked at for its own arguments; what it trains by is another call
+        trainer = call.name.endswith(
+            "Trainer"
+        )  # looked at for its own arguments; what it trains by is another call
         told = dict(name=call.name, unread=call.unread, unseeded=call.unseeded)
         for finding in preflight(call.arguments, None if trainer else examples, **told, **known):
-            findings.append(_placed(finding, place | {"line": call.lines.get(finding.argument, call.line)}))
+            findings.append(
+                _placed(finding, place | {"line": call.lines.get(finding.argument, call.line)})
+            )
         lines.append(f"{_where(place)}: {call.name}, {len(call.arguments)} arguments read")
         lines += [f"  not told by the text: {', '.join(call.unread)}"] if call.unread else []
         if not trainer:
-            calls.append(place | {"name": call.name, "arguments": call.arguments, "unread": list(call.unread)})
+            calls.append(
+                place
+                | {"name": call.name, "arguments": call.arguments, "unread": list(call.unread)}
+            )
     if calls:
         lines += _missing(examples, known)
     else:
@@ -60,17 +74,23 @@ def check_file(file: str, examples: int | None, **known) -> Report:
 def measure(corpus: str, model: str, recipe: Recipe | None) -> tuple[list[int], int]:
     """(tokens of each training document, how many examples they make: packed by a recipe, else one each). Raises BadInput."""
     from hpkit.corpus.answers import encode_answers
-    from hpkit.corpus.load import blocks_of, encode, load_corpus
+    from hpkit.corpus.blocks import blocks_of, encode
+    from hpkit.corpus.load import load_corpus
     from hpkit.model import load_tokenizer
 
     tokenizer, source = load_tokenizer(model), load_corpus(corpus)
     if source.kind in ("tunes", "text"):
         lengths = [len(document) for document in encode(source, tokenizer)[0]]
     else:
-        lengths = [len(example["input_ids"]) for example in encode_answers(source.kind, source.split()[0], tokenizer)]
+        lengths = [
+            len(example["input_ids"])
+            for example in encode_answers(source.kind, source.split()[0], tokenizer)
+        ]
     if recipe is None:
         return lengths, len(lengths)
-    return lengths, len(blocks_of(source, tokenizer, recipe.max_seq_length or tokenizer.model_max_length)[0])
+    return lengths, len(
+        blocks_of(source, tokenizer, recipe.max_seq_length or tokenizer.model_max_length)[0]
+    )
 
 
 def as_json(report: Report) -> str:
@@ -83,15 +103,38 @@ def as_text(report: Report, width: int) -> str:
     """The report for a person, in lines of `width` characters."""
     lines = report.notes + report.lines
     for finding in report.findings:
-        lines += ["", f"{finding['severity']:8}{finding['rule']}{f'  {_where(finding)}' if finding['line'] else ''}"]
-        lines.append(textwrap.fill(finding["message"], width, initial_indent=" " * 8, subsequent_indent=" " * 8))
-        lines.append(textwrap.fill("-> " + finding["fix"], width, initial_indent=" " * 8, subsequent_indent=" " * 11))
-    counts = [(sum(finding["severity"] == severity for finding in report.findings), severity) for severity in ("error", "warning", "hint")]
-    return "\n".join([*lines, "", ", ".join(f"{count} {name}{'s' * (count > 1)}" for count, name in counts if count) or "nothing found"])
+        lines += [
+            "",
+            f"{finding['severity']:8}{finding['rule']}{f'  {_where(finding)}' if finding['line'] else ''}",
+        ]
+        lines.append(
+            textwrap.fill(
+                finding["message"], width, initial_indent=" " * 8, subsequent_indent=" " * 8
+            )
+        )
+        lines.append(
+            textwrap.fill(
+                "-> " + finding["fix"], width, initial_indent=" " * 8, subsequent_indent=" " * 11
+            )
+        )
+    counts = [
+        (sum(finding["severity"] == severity for finding in report.findings), severity)
+        for severity in ("error", "warning", "hint")
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            ", ".join(f"{count} {name}{'s' * (count > 1)}" for count, name in counts if count)
+            or "nothing found",
+        ]
+    )
 
 
 def _placed(finding, place: dict) -> dict:
-    return {name: value for name, value in dataclasses.asdict(finding).items() if name != "argument"} | place
+    return {
+        name: value for name, value in dataclasses.asdict(finding).items() if name != "argument"
+    } | place
 
 
 def _where(place: dict) -> str:
@@ -100,5 +143,13 @@ def _where(place: dict) -> str:
 
 
 def _missing(counted, known: dict) -> list[str]:
-    lines = [] if counted else ["  no --examples: updates, warmup, logs and checkpoints are not counted"]
-    return lines if known["device"] else [*lines, "  no --device: nothing is said about precision and memory of a device"]
+    lines = (
+        []
+        if counted
+        else ["  no --examples: updates, warmup, logs and checkpoints are not counted"]
+    )
+    return (
+        lines
+        if known["device"]
+        else [*lines, "  no --device: nothing is said about precision and memory of a device"]
+    )

@@ -6,14 +6,16 @@ import lazy_loader
 
 if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
     from hpkit.corpus.answers import encode_answers, pack_whole, prompt_of
-    from hpkit.corpus.load import BUILT_IN, Corpus, blocks_of, cut_tunes, encode, load_corpus, pack
+    from hpkit.corpus.blocks import blocks_of, encode, pack
+    from hpkit.corpus.load import BUILT_IN, Corpus, cut_tunes, load_corpus
     from hpkit.corpus.music import ALPHABET, judge, parse, write_wav
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "answers": ["encode_answers", "pack_whole", "prompt_of"],
-        "load": ["BUILT_IN", "Corpus", "blocks_of", "cut_tunes", "encode", "load_corpus", "pack"],
+        "blocks": ["blocks_of", "encode", "pack"],
+        "load": ["BUILT_IN", "Corpus", "cut_tunes", "load_corpus"],
         "music": ["ALPHABET", "judge", "parse", "write_wav"],
     },
 )

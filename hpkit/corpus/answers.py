@@ -28,9 +28,13 @@ def parse_lines(file: str, text: str) -> list[tuple[str, dict]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise BadInput(f"{place}: expected one JSON object a line, got something that is not JSON ({error})") from None
+            raise BadInput(
+                f"{place}: expected one JSON object a line, got something that is not JSON ({error})"
+            ) from None
         if not isinstance(row, dict):
-            raise BadInput(f'{place}: expected a JSON object such as {{"text": …}}, got {type(row).__name__}')
+            raise BadInput(
+                f'{place}: expected a JSON object such as {{"text": …}}, got {type(row).__name__}'
+            )
         rows.append((place, row))
     return rows
 
@@ -39,15 +43,28 @@ def document_of(kind: str, place: str, row: dict) -> str:
     """A row as the corpus keeps it: its text, or JSON of nothing but the fields that count. Raises BadInput, naming `place`."""
     missing = [name for name in FORMS[kind] if name not in row]
     if missing:
-        raise BadInput(f"{place}: expected {' and '.join(FORMS[kind])} as in the rows before it, got {', '.join(row) or 'nothing'}")
+        raise BadInput(
+            f"{place}: expected {' and '.join(FORMS[kind])} as in the rows before it, got {', '.join(row) or 'nothing'}"
+        )
     if kind == "messages":
         turns = row["messages"] if isinstance(row["messages"], list) else []
-        well_formed = all(isinstance(turn, dict) and all(isinstance(turn.get(name), str) for name in ("role", "content")) for turn in turns)
+        well_formed = all(
+            isinstance(turn, dict)
+            and all(isinstance(turn.get(name), str) for name in ("role", "content"))
+            for turn in turns
+        )
         if not turns or not well_formed:
-            raise BadInput(f'{place}: expected messages as a list of {{"role": "user", "content": "…"}}, got {str(row["messages"])[:60]!r}')
+            raise BadInput(
+                f'{place}: expected messages as a list of {{"role": "user", "content": "…"}}, got {str(row["messages"])[:60]!r}'
+            )
         if not any(turn["role"] == "assistant" and turn["content"].strip() for turn in turns):
-            raise BadInput(f"{place}: no turn of the role assistant says anything, so there is no answer to learn")
-        return json.dumps([{name: turn[name] for name in ("role", "content")} for turn in turns], ensure_ascii=False)
+            raise BadInput(
+                f"{place}: no turn of the role assistant says anything, so there is no answer to learn"
+            )
+        return json.dumps(
+            [{name: turn[name] for name in ("role", "content")} for turn in turns],
+            ensure_ascii=False,
+        )
     for name in FORMS[kind]:
         if not isinstance(row[name], str):
             raise BadInput(f"{place}: expected {name} to be text, got {type(row[name]).__name__}")
@@ -86,8 +103,13 @@ def encode_answers(kind: str, documents: list[str], tokenizer) -> list[dict[str,
     examples = []
     for document in documents:
         text, answers = _text_and_answers(kind, document, tokenizer)
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        tokens, begins = list(encoded["input_ids"]), [begin for begin, _ in encoded["offset_mapping"]]
+        encoded = tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        tokens, begins = (
+            list(encoded["input_ids"]),
+            [begin for begin, _ in encoded["offset_mapping"]],
+        )
         counted = [any(start <= begin < end for start, end in answers) for begin in begins]
         if not any(counted):
             raise BadInput(
@@ -95,7 +117,10 @@ def encode_answers(kind: str, documents: list[str], tokenizer) -> list[dict[str,
             )
         labels = [token if count else -100 for token, count in zip(tokens, counted)]
         if kind == "prompts":
-            before, after = [bos] if bos is not None and bos != eos else [], [eos] if eos is not None else []
+            before, after = (
+                [bos] if bos is not None and bos != eos else [],
+                [eos] if eos is not None else [],
+            )
             tokens, labels = before + tokens + after, [-100] * len(before) + labels + after
         examples.append({"input_ids": tokens, "labels": labels})
     return examples
@@ -110,7 +135,10 @@ def _text_and_answers(kind: str, document: str, tokenizer) -> tuple[str, list[tu
     text, answers = _rendered(row, tokenizer), []
     for number, turn in enumerate(row):
         if turn["role"] == "assistant":
-            before, after = _rendered(row[:number], tokenizer, add_generation_prompt=True), _rendered(row[: number + 1], tokenizer)
+            before, after = (
+                _rendered(row[:number], tokenizer, add_generation_prompt=True),
+                _rendered(row[: number + 1], tokenizer),
+            )
             if not (after.startswith(before) and text.startswith(after)):
                 raise BadInput(
                     f"the model's chat template rewrites earlier turns, so an answer cannot be found again in {text[:60]!r}: "
@@ -129,7 +157,9 @@ def _rendered(turns: list[dict], tokenizer, **settings) -> str:
         raise BadInput(f"the model's chat template refuses {str(turns)[:60]!r}: {error}") from None
 
 
-def pack_whole(examples: list[dict[str, list[int]]], max_seq_length: int, padding: int) -> list[dict[str, list[int]]]:
+def pack_whole(
+    examples: list[dict[str, list[int]]], max_seq_length: int, padding: int
+) -> list[dict[str, list[int]]]:
     """Blocks of exactly `max_seq_length` tokens in which every example is whole, for an answer needs its question.
 
     Best fit, longest first: each example goes where it leaves the least room. What is longer than a block is cut off at
@@ -137,7 +167,9 @@ def pack_whole(examples: list[dict[str, list[int]]], max_seq_length: int, paddin
     has positions of its own. Positions start anew with every example, as in `hpkit.corpus.pack`, and by that no example
     attends to another.
     """
-    cut = [{name: values[:max_seq_length] for name, values in example.items()} for example in examples]
+    cut = [
+        {name: values[:max_seq_length] for name, values in example.items()} for example in examples
+    ]
     cut = [example for example in cut if any(label != -100 for label in example["labels"])]
     blocks, room = [], []  # room: (tokens that are free, number of the block), ascending
     for example in sorted(cut, key=lambda example: -len(example["input_ids"])):
@@ -154,9 +186,15 @@ def pack_whole(examples: list[dict[str, list[int]]], max_seq_length: int, paddin
         packed.append(
             {
                 "input_ids": [token for member in members for token in member["input_ids"]],
-                "position_ids": [place for member in members for place in range(len(member["input_ids"]))],
+                "position_ids": [
+                    place for member in members for place in range(len(member["input_ids"]))
+                ],
                 # Nothing before an example's first token belongs to it.
-                "labels": [label if place else -100 for member in members for place, label in enumerate(member["labels"])],
+                "labels": [
+                    label if place else -100
+                    for member in members
+                    for place, label in enumerate(member["labels"])
+                ],
             }
         )
     return packed

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpkit.corpus import music
-from hpkit.corpus.answers import FORMS, document_of, encode_answers, form_of, pack_whole, parse_lines
+from hpkit.corpus.answers import FORMS, document_of, form_of, parse_lines
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import cache_folder, data_folder, write_whole
 
@@ -24,6 +24,7 @@ BUILT_IN = {
     "ryansMammoth": "Ryan's Mammoth Collection, 1883 (pre-training corpus)",
     "aksak": "made by this project: 5/8, 7/8 and 9/8 tunes from a small grammar (synthetic)",
 }
+
 EVAL_SHARE = 10  # one document in this many is held out
 
 
@@ -45,10 +46,14 @@ class Corpus:
     def split(self) -> tuple[list[str], list[str]]:
         """(train, eval) documents. A document's side follows from its own text, so it never changes sides."""
         rank = {document: hashlib.sha256(document.encode()).digest() for document in self.documents}
-        held_out = {d for d in self.documents if int.from_bytes(rank[d][:4], "big") % EVAL_SHARE == 0}
+        held_out = {
+            d for d in self.documents if int.from_bytes(rank[d][:4], "big") % EVAL_SHARE == 0
+        }
         if not held_out and len(self.documents) > 1:
             held_out = {min(self.documents, key=rank.get)}
-        return [d for d in self.documents if d not in held_out], [d for d in self.documents if d in held_out]
+        return [d for d in self.documents if d not in held_out], [
+            d for d in self.documents if d in held_out
+        ]
 
     def first(self, count: int) -> "Corpus":
         """The first `count` documents to train on, and all that are held out: a run on it is evaluated as one on the whole.
@@ -57,9 +62,13 @@ class Corpus:
         """
         train, held_out = self.split()
         if not 0 < count <= len(train):
-            raise BadInput(f"corpus {self.name}:{count}: expected 1 to {len(train)} documents to train on")
+            raise BadInput(
+                f"corpus {self.name}:{count}: expected 1 to {len(train)} documents to train on"
+            )
         kept = {*train[:count], *held_out}
-        documents, origin = zip(*(pair for pair in zip(self.documents, self.origin) if pair[0] in kept))
+        documents, origin = zip(
+            *(pair for pair in zip(self.documents, self.origin) if pair[0] in kept)
+        )
         return Corpus(f"{self.name}:{count}", self.kind, documents, self.passed_over, origin)
 
     @property
@@ -99,11 +108,15 @@ def _built_in_sources(name: str) -> list[tuple[str, str]]:
         return [("aksak.abc", (data_folder() / "aksak.abc").read_text(encoding="utf-8"))]
     spec = importlib.util.find_spec("music21")  # finds the package without running it
     if spec is None:
-        raise BadInput(f"corpus {name} is read from the music21 package, which is not installed: pip install music21")
+        raise BadInput(
+            f"corpus {name} is read from the music21 package, which is not installed: pip install music21"
+        )
     folder = Path(spec.submodule_search_locations[0]) / "corpus" / name
     files = sorted(folder.glob("*.abc"))
     if not files:
-        raise BadInput(f"the installed music21 was shipped without its corpus ({name} is missing): pip install --force-reinstall music21")
+        raise BadInput(
+            f"the installed music21 was shipped without its corpus ({name} is missing): pip install --force-reinstall music21"
+        )
     return [(file.name, file.read_text(encoding="utf-8", errors="replace")) for file in files]
 
 
@@ -154,7 +167,11 @@ def normalise(sources: list[tuple[str, str]], strict: bool = False):
 def _cached_tunes(name: str, sources: list[tuple[str, str]]) -> Corpus:
     """Normalise the built-in sources once; later calls read the result, as long as sources and code are the same."""
     digest = hashlib.sha256()
-    for part in (*(text.encode() for _, text in sources), Path(music.__file__).read_bytes(), Path(__file__).read_bytes()):
+    for part in (
+        *(text.encode() for _, text in sources),
+        Path(music.__file__).read_bytes(),
+        Path(__file__).read_bytes(),
+    ):
         digest.update(part)
     cache = cache_folder() / f"tunes-{digest.hexdigest()[:16]}.json"
     try:
@@ -166,13 +183,21 @@ def _cached_tunes(name: str, sources: list[tuple[str, str]]) -> Corpus:
 
 
 def _from_files(name: str, path: Path) -> Corpus:
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in (".abc", ".txt", ".jsonl") and f.is_file())
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(
+            f for f in path.rglob("*") if f.suffix in (".abc", ".txt", ".jsonl") and f.is_file()
+        )
+    )
     if not files:
         raise BadInput(f"corpus folder {name} holds no .abc, .txt or .jsonl file")
     sources = []
     for file in files:
         try:
-            sources.append((str(file), file.read_text(encoding="utf-8-sig")))  # editors on Windows put a mark in front
+            sources.append(
+                (str(file), file.read_text(encoding="utf-8-sig"))
+            )  # editors on Windows put a mark in front
         except UnicodeDecodeError as error:
             raise BadInput(
                 f"{file} is not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}): save it as UTF-8"
@@ -181,7 +206,9 @@ def _from_files(name: str, path: Path) -> Corpus:
             raise BadInput(f"{file} cannot be read: {error.strerror}") from None
     in_rows = {file.suffix == ".jsonl" for file in files}
     if in_rows == {True, False}:
-        raise BadInput(f"corpus folder {name} holds .jsonl files and others: expected one kind; give the file you mean")
+        raise BadInput(
+            f"corpus folder {name} holds .jsonl files and others: expected one kind; give the file you mean"
+        )
     if in_rows == {True}:
         return _from_rows(name, [row for file, text in sources for row in parse_lines(file, text)])
     return _corpus_of(name, sources)
@@ -194,9 +221,15 @@ def _from_hub(name: str) -> Corpus:
         rows = datasets.load_dataset(name, split="train")
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
-        raise BadInput(f"corpus {name}: no such file or folder, and no data set of that id came from the hub ({why})") from None
+        raise BadInput(
+            f"corpus {name}: no such file or folder, and no data set of that id came from the hub ({why})"
+        ) from None
     if form_of(rows.features) is None:  # a column of another name may hold the text
-        text = [column for column, feature in rows.features.items() if getattr(feature, "dtype", "") == "string"]
+        text = [
+            column
+            for column, feature in rows.features.items()
+            if getattr(feature, "dtype", "") == "string"
+        ]
         if not text:
             raise BadInput(f"corpus {name} has no column of text, only {', '.join(rows.features)}")
         rows = rows.rename_column(text[0], "text")
@@ -211,7 +244,9 @@ def _from_rows(name: str, rows: list[tuple[str, dict]]) -> Corpus:
     first, fields = rows[0]
     kind = form_of(fields)
     if kind is None:
-        raise BadInput(f"{first}: expected text, or prompt and completion, or messages; got {', '.join(fields) or 'an empty row'}")
+        raise BadInput(
+            f"{first}: expected text, or prompt and completion, or messages; got {', '.join(fields) or 'an empty row'}"
+        )
     documents = [(place, document_of(kind, place, row)) for place, row in rows]
     if kind == "text" and _is_abc(documents):
         return _tunes_of(name, documents)
@@ -226,13 +261,18 @@ def _from_rows(name: str, rows: list[tuple[str, dict]]) -> Corpus:
 
 def _is_abc(sources: list[tuple[str, str]]) -> bool:
     """Do the texts look like tunes: an `M:` or `X:` line and a `K:` line?"""
-    return any(re.search(r"^[XM]:", text, re.M) and re.search(r"^K:", text, re.M) for _, text in sources)
+    return any(
+        re.search(r"^[XM]:", text, re.M) and re.search(r"^K:", text, re.M) for _, text in sources
+    )
 
 
 def _tunes_of(name: str, sources: list[tuple[str, str]]) -> Corpus:
     documents, origins, passed_over = normalise(sources, strict=True)
     if not documents:
-        reasons = "; ".join(f"{count} x {why}" for why, count in passed_over.items()) or "no X: and K: lines were found"
+        reasons = (
+            "; ".join(f"{count} x {why}" for why, count in passed_over.items())
+            or "no X: and K: lines were found"
+        )
         raise BadInput(f"corpus {name} holds no usable tune: {reasons}")
     return Corpus(name, "tunes", tuple(documents), passed_over, tuple(origins))
 
@@ -252,82 +292,3 @@ def _corpus_of(name: str, sources: list[tuple[str, str]]) -> Corpus:
                 passages.setdefault(passage.strip("\n"), (file, line + lead))
             line += passage.count("\n")
     return Corpus(name, "text", tuple(passages), {}, tuple(passages.values()))
-
-
-def blocks_of(corpus: Corpus, tokenizer, max_seq_length: int, eval_length: int | None = None) -> tuple[list[dict], list[dict]]:
-    """(train, eval) blocks ready for the Trainer, in tokens; those to evaluate on are `eval_length` long where it is given.
-
-    Text and tunes fill every block to the last token (`pack`); rows with answers stay whole (`hpkit.corpus.answers.pack_whole`).
-    Raises BadInput where the corpus is too small, or no answer fits into a block.
-    """
-    lengths = max_seq_length, eval_length or max_seq_length
-    if corpus.kind in ("tunes", "text"):
-        blocks = [pack(documents, length) for documents, length in zip(encode(corpus, tokenizer), lengths)]
-        enough = all(len(side[0]["input_ids"]) > 1 for side in blocks)
-    else:
-        padding = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
-        sides = [encode_answers(corpus.kind, documents, tokenizer) for documents in corpus.split()]
-        blocks = [pack_whole(examples, length, padding) for examples, length in zip(sides, lengths)]
-        enough = all(blocks)
-        for examples, packed, length in zip(sides, blocks, lengths):
-            if examples and not packed:
-                shortest = min(len(example["input_ids"]) for example in examples)
-                raise BadInput(
-                    f"max_seq_length: no answer fits into {length} tokens; prompt and answer of the shortest row take {shortest}"
-                )
-    if not enough:
-        raise BadInput(f"corpus {corpus.name} is too small: expected at least two documents, one to train on and one to hold out")
-    return tuple(blocks)
-
-
-def encode(corpus: Corpus, tokenizer) -> tuple[list[list[int]], list[list[int]]]:
-    """(train, eval) documents as token ids: beginning mark where the tokenizer has one, text, end mark.
-
-    Raises BadInput, naming file, line and character, where the tokenizer knows a character only as `<unk>`.
-    """
-    origin = dict(zip(corpus.documents, corpus.origin))
-    bos, eos, unknown = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
-    before = [bos] if bos is not None and bos != eos else []
-    after = [eos] if eos is not None else []
-    sides = []
-    for documents in corpus.split():
-        ids = tokenizer(documents, add_special_tokens=False, verbose=False)["input_ids"] if documents else []
-        for document, tokens in zip(documents, ids):
-            if unknown is not None and unknown in tokens:
-                _complain(document, origin[document], tokenizer)
-        sides.append([before + list(tokens) + after for tokens in ids])
-    return sides[0], sides[1]
-
-
-def _complain(document: str, origin: tuple[str, int], tokenizer) -> None:
-    """Raise for the first character of `document` that becomes the unknown token."""
-    file, first = origin
-    for offset, character in enumerate(document):
-        if tokenizer.unk_token_id in tokenizer(character, add_special_tokens=False)["input_ids"]:
-            line = first + document[:offset].count("\n")
-            column = offset - (document.rfind("\n", 0, offset))
-            raise BadInput(
-                f"{file}, line {line}, column {column}: character {character!r} (U+{ord(character):04X}) is outside the model's "
-                f"alphabet and would become {tokenizer.unk_token}, which teaches nothing: remove it, or choose a --model that has it"
-            )
-
-
-def pack(documents: list[list[int]], max_seq_length: int) -> list[dict[str, list[int]]]:
-    """Join the documents and cut the row into blocks of exactly `max_seq_length` tokens, without padding.
-
-    Each block has `input_ids`, `position_ids` and `labels`, all of one length. Positions start anew with every document:
-    by that transformers, without a cache as in its Trainer, keeps the documents of a block apart: none attends to
-    another. A document's first token is no label (-100), since nothing before it belongs to it.
-    The rest of the row is dropped, unless it is all there is.
-    """
-    row = [(token, place) for document in documents for place, token in enumerate(document)]
-    cuts = range(0, len(row) - max_seq_length + 1, max_seq_length)
-    blocks = []
-    for piece in [row[cut : cut + max_seq_length] for cut in cuts] or [row]:
-        positions = []
-        for _, place in piece:
-            positions.append(positions[-1] + 1 if place and positions else 0)
-        tokens = [token for token, _ in piece]
-        labels = [token if position else -100 for token, position in zip(tokens, positions)]
-        blocks.append({"input_ids": tokens, "position_ids": positions, "labels": labels})
-    return blocks

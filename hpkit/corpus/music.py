@@ -19,7 +19,9 @@ _ALTERATION = {"": 0, "^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}
 _FIFTHS = {"F": -1, "C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5}
 # A mode is a major scale begun elsewhere: its signature lies this many fifths from the tonic's major.
 _MODES = {"": 0, "lyd": 1, "mix": -1, "dor": -2, "m": -3, "phr": -4}
-_MODE_WORDS = {"": "", "maj": "", "ion": "", "m": "m", "min": "m", "aeo": "m"} | {m: m for m in _MODES if len(m) == 3}
+_MODE_WORDS = {"": "", "maj": "", "ion": "", "m": "m", "min": "m", "aeo": "m"} | {
+    m: m for m in _MODES if len(m) == 3
+}
 
 # Three digits are more than music needs, and less than a model can babble.
 _LENGTH = r"\d{0,3}(?:/{1,4}\d{0,3})?"
@@ -162,8 +164,14 @@ def parse(text: str) -> Tune:
             key = new
             if meter is None:
                 raise ABCError("no M: line before K:", number)
-            if unit is None:  # the standard's default depends on the meter; normal form's unit is always an eighth
-                unit = Fraction(1, 2) if standard and Fraction(*meter) < Fraction(3, 4) else Fraction(1)
+            if (
+                unit is None
+            ):  # the standard's default depends on the meter; normal form's unit is always an eighth
+                unit = (
+                    Fraction(1, 2)
+                    if standard and Fraction(*meter) < Fraction(3, 4)
+                    else Fraction(1)
+                )
         elif name == "V":
             raise ABCError("more than one voice", number)
     if key is None:
@@ -201,14 +209,18 @@ def _read_notes(line: str, number: int, unit: Fraction, elements: list, state: d
             character = line[position]
             known = character in ALPHABET + '"{}[]<>+&?@;XYZ'
             why = "is out of place" if known else f"(U+{ord(character):04X}) is not part of ABC"
-            raise ABCError(f"character {character!r} {why}", number, column, "" if known else character)
+            raise ABCError(
+                f"character {character!r} {why}", number, column, "" if known else character
+            )
         kind, token, position = match.lastgroup, match[0], match.end()
         if kind in ("note", "chord"):
             note = _read_note(token, unit, number, column)
             elements.append(replace(note, length=note.length * state["broken"]))
             state["broken"] = Fraction(1)
         elif kind == "broken":
-            last = next((i for i in range(len(elements) - 1, -1, -1) if isinstance(elements[i], Note)), None)
+            last = next(
+                (i for i in range(len(elements) - 1, -1, -1) if isinstance(elements[i], Note)), None
+            )
             if last is None:
                 raise ABCError(f"{token} without a note before it", number, column)
             half = Fraction(1, 2 ** len(token))
@@ -223,7 +235,9 @@ def _read_notes(line: str, number: int, unit: Fraction, elements: list, state: d
             line_ = _read_bar(token)
             if elements and isinstance(elements[-1], BarLine):
                 last = elements.pop()
-                line_ = BarLine(*(a or b for a, b in zip(line_[:3], last[:3])), line_.ending or last.ending)
+                line_ = BarLine(
+                    *(a or b for a, b in zip(line_[:3], last[:3])), line_.ending or last.ending
+                )
             # A repeat sign is drawn with two strokes anyway: written once, so that normal form is unique.
             repeat = line_.ends_repeat or line_.starts_repeat
             elements.append(line_._replace(double=line_.double and not repeat))
@@ -241,7 +255,13 @@ def _read_note(token: str, unit: Fraction, number: int, column: int) -> Note:
     if top == 0 or bottom == 0:
         raise ABCError(f"{token} has no length", number, column)
     rest = step in "zx"
-    return Note("z" if rest else step, Fraction(top, bottom) * unit, accidental or "", octave, token.endswith("-") and not rest)
+    return Note(
+        "z" if rest else step,
+        Fraction(top, bottom) * unit,
+        accidental or "",
+        octave,
+        token.endswith("-") and not rest,
+    )
 
 
 def _read_bar(token: str) -> BarLine:
@@ -349,7 +369,12 @@ def _signature(key: str) -> dict[str, int]:
 def _midi(note: Note, signature: dict[str, int], alteration: int | None = None) -> int:
     step = note.step.upper()
     octave = 12 * (note.step.islower() + note.octave.count("'") - note.octave.count(","))
-    return 60 + _SEMITONES[step] + octave + (signature.get(step, 0) if alteration is None else alteration)
+    return (
+        60
+        + _SEMITONES[step]
+        + octave
+        + (signature.get(step, 0) if alteration is None else alteration)
+    )
 
 
 def melody(tune: Tune) -> list[tuple[int, float, float]]:
@@ -406,8 +431,16 @@ def write_wav(tune: Tune, file, eighths_per_second: float = 4.0, rate: int = 22_
     for pitch, start, length in seconds:
         time = np.arange(int((length + 0.15) * rate)) / rate
         frequency = 440 * 2 ** ((pitch - 69) / 12)
-        tone = sum(np.sin(2 * np.pi * k * frequency * time) / k**2 for k in range(1, 6) if k * frequency < rate / 2)
-        envelope = np.minimum(time / 0.008, 1) * np.exp(-2.5 * time) * np.clip((length + 0.15 - time) / 0.15, 0, 1)
+        tone = sum(
+            np.sin(2 * np.pi * k * frequency * time) / k**2
+            for k in range(1, 6)
+            if k * frequency < rate / 2
+        )
+        envelope = (
+            np.minimum(time / 0.008, 1)
+            * np.exp(-2.5 * time)
+            * np.clip((length + 0.15 - time) / 0.15, 0, 1)
+        )
         first = int(start * rate)
         sound[first : first + len(time)] += (tone * envelope)[: len(sound) - first]
     samples = (sound / np.abs(sound).max() * 0.8 * 32767).astype("<i2")

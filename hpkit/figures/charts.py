@@ -1,13 +1,11 @@
 """Still pictures of the notebooks: curves, bars and histograms of any measurements, each with alt text from its numbers."""
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 
 from hpkit.errors import BadInput
 from hpkit.figures.base import BLUE, GREEN, GREY, ORANGE, SKY, Picture, blank, rendered
-from hpkit.labs.formats import shown_number
-from hpkit.lessons.benchmarks import Benchmark
+from hpkit.formatting import exact_number
 
 #: What tells one series from the next, in colour and without: colour, line, marker, hatch.
 STYLES = (
@@ -20,12 +18,22 @@ STYLES = (
 )
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else shown_number(float(f"{value:.3g}"))
+def axis_number(value: float) -> str:
+    return (
+        f"{value:.4g}"
+        if 1e-3 <= abs(value) < 1e5 or value == 0
+        else exact_number(float(f"{value:.3g}"))
+    )
 
 
 def curves_picture(
-    curves: Mapping[str, Sequence[tuple]], x: str, y: str, *, log_x: bool = False, log_y: bool = False, marks: Mapping[str, float] = {}
+    curves: Mapping[str, Sequence[tuple]],
+    x: str,
+    y: str,
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    marks: Mapping[str, float] = {},
 ) -> Picture:
     """Up to six curves on one pair of axes, whose labels are `x` and `y`, units included.
 
@@ -34,7 +42,9 @@ def curves_picture(
     """
     figure = blank(3.6)
     axes, parts = figure.subplots(), []
-    for (name, curve), (colour, line, marker, _) in zip(curves.items(), _styles(curves), strict=True):
+    for (name, curve), (colour, line, marker, _) in zip(
+        curves.items(), styles(curves), strict=True
+    ):
         points = [point if len(point) == 4 else (point[0], *point[1:] * 3) for point in curve]
         points = [point for point in points if all(map(math.isfinite, point))]
         if not points:
@@ -42,31 +52,55 @@ def curves_picture(
             continue
         places, low, middle, high = zip(*points)
         every = max(1, len(points) // 25)
-        axes.plot(places, middle, color=colour, linestyle=line, marker=marker, markersize=4, label=name, markevery=every)
+        axes.plot(
+            places,
+            middle,
+            color=colour,
+            linestyle=line,
+            marker=marker,
+            markersize=4,
+            label=name,
+            markevery=every,
+        )
         if low != high:
             axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
         least, place = min(zip(middle, places))
-        ends = f"{_number(middle[0])} at {_number(places[0])}, {_number(middle[-1])} at {_number(places[-1])}"
-        parts.append(f"{name}: {ends}, lowest {_number(least)} at {_number(place)}")
-    _mark([axes], marks, parts)
-    axes.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
+        ends = f"{axis_number(middle[0])} at {axis_number(places[0])}, {axis_number(middle[-1])} at {axis_number(places[-1])}"
+        parts.append(f"{name}: {ends}, lowest {axis_number(least)} at {axis_number(place)}")
+    mark([axes], marks, parts)
+    axes.set(
+        xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear"
+    )
     axes.grid(alpha=0.3)
     if len(curves) > 1:
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
     return rendered(figure, f"{y} over {x}. {'; '.join(parts)}.")
 
 
-def bars_picture(bars: Mapping[str, float | tuple[float, float, float]], x: str, *, log_x: bool = False) -> Picture:
+def bars_picture(
+    bars: Mapping[str, float | tuple[float, float, float]], x: str, *, log_x: bool = False
+) -> Picture:
     """A lying bar for each name; `x` names the quantity and its unit. (low, value, high) has a whisker from low to high."""
     figure = blank(0.9 + 0.38 * len(bars))
     axes, parts = figure.subplots(), []
-    values = [value if isinstance(value, tuple) else (value, value, value) for value in bars.values()]
+    values = [
+        value if isinstance(value, tuple) else (value, value, value) for value in bars.values()
+    ]
     for row, (name, (low, value, high)) in enumerate(zip(bars, values)):
         axes.barh(row, value, color=BLUE, height=0.7)
         if low != high:
             axes.plot([low, high], [row, row], color="black", marker="|", markersize=8)
-        words = _number(value) + (f" ({_number(low)} to {_number(high)})" if low != high else "")
-        axes.annotate(words, (max(value, high, 0), row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+        words = axis_number(value) + (
+            f" ({axis_number(low)} to {axis_number(high)})" if low != high else ""
+        )
+        axes.annotate(
+            words,
+            (max(value, high, 0), row),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
         parts.append(f"{name}: {words}")
     axes.set_yticks(range(len(bars)), list(bars))
     axes.invert_yaxis()
@@ -79,7 +113,12 @@ def bars_picture(bars: Mapping[str, float | tuple[float, float, float]], x: str,
 
 
 def histogram_picture(
-    values: Mapping[str, Sequence[float]], x: str, *, log_x: bool = False, bins: int = 60, marks: Mapping[str, float] = {}
+    values: Mapping[str, Sequence[float]],
+    x: str,
+    *,
+    log_x: bool = False,
+    bins: int = 60,
+    marks: Mapping[str, float] = {},
 ) -> Picture:
     """Up to six histograms, one below the other, each in percent of its own values; `marks` as in `curves_picture`.
 
@@ -89,81 +128,55 @@ def histogram_picture(
 
     arrays = {name: np.asarray(sample, dtype=float) for name, sample in values.items()}
     drawn = {name: array[array > 0] if log_x else array for name, array in arrays.items()}
-    low, high = min(array.min() for array in drawn.values()), max(array.max() for array in drawn.values())
+    low, high = (
+        min(array.min() for array in drawn.values()),
+        max(array.max() for array in drawn.values()),
+    )
     edges = np.geomspace(low, high, bins + 1) if log_x else np.linspace(low, high, bins + 1)
     figure, parts = blank(0.8 + 1.4 * len(values)), []
     panels = list(figure.subplots(len(values), sharex=True, squeeze=False).flat)
-    for axes, (name, array), (colour, _, _, hatch) in zip(panels, drawn.items(), _styles(values), strict=True):
+    for axes, (name, array), (colour, _, _, hatch) in zip(
+        panels, drawn.items(), styles(values), strict=True
+    ):
         weights = np.full(len(array), 100 / len(arrays[name]))
-        axes.hist(array, edges, weights=weights, color=colour, hatch=hatch, edgecolor="white", linewidth=0.3)
+        axes.hist(
+            array,
+            edges,
+            weights=weights,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0.3,
+        )
         axes.set_title(name, loc="left", fontsize=10)
         axes.set_xscale("log" if log_x else "linear")
         axes.grid(alpha=0.3)
-        least, middle, most = map(_number, np.quantile(arrays[name], [0.05, 0.5, 0.95]))
-        parts.append(f"{name}: n = {len(arrays[name]):,}, median {middle}, nine in ten from {least} to {most}")
-    _mark(panels, marks, parts)
+        least, middle, most = map(axis_number, np.quantile(arrays[name], [0.05, 0.5, 0.95]))
+        parts.append(
+            f"{name}: n = {len(arrays[name]):,}, median {middle}, nine in ten from {least} to {most}"
+        )
+    mark(panels, marks, parts)
     panels[-1].set_xlabel(x)
     figure.supylabel("share (%)", fontsize=10)
     return rendered(figure, f"Histogram of {x}. {'; '.join(parts)}.")
 
 
-def benchmark_picture(benchmark: Benchmark) -> Picture:
-    """Of every comparison, side by side: useful tokens per second, with a whisker over the rounds, and the peak of memory.
-
-    A bar's colour and hatch tell hpkit, the others on the same settings, and the libraries' defaults. White: what the
-    process held before it loaded the model.
-    """
-    kinds = {"hpkit": STYLES[0], "same settings": STYLES[1], "the library's defaults": STYLES[5]}
-    groups = [(model, setup, list(benchmark.of(model, setup).values())) for model, setup in benchmark.comparisons]
-    figure = blank(1.1 + sum(0.45 + 0.34 * len(sides) for _, _, sides in groups))
-    grid = figure.subplots(len(groups), 2, squeeze=False, height_ratios=[0.6 + len(sides) for _, _, sides in groups])
-    drawn, parts = {}, []
-    for (speed, memory), (model, setup, sides) in zip(grid, groups):
-        words = []
-        for row, side in enumerate(sides):
-            kind = "hpkit" if side.side == "hpkit" else "same settings" if side.same_settings else "the library's defaults"
-            colour, _, _, hatch = kinds[kind]
-            look = dict(color=colour, hatch=hatch, edgecolor="white", height=0.75)
-            drawn[kind] = speed.barh(row, side.rate, **look)
-            low, high = min(side.useful_tokens_per_second), max(side.useful_tokens_per_second)
-            speed.plot([low, high], [row, row], color="black", marker="|", markersize=7)
-            speed.annotate(f"{side.rate:,.0f}", (high, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
-            idle, peak = statistics.median(side.idle_memory_bytes) / 1e6, side.peak / 1e6
-            if idle:  # of a GPU torch counts only its own
-                drawn["before the model was loaded"] = memory.barh(row, idle, color="white", edgecolor=GREY, height=0.75)
-            memory.barh(row, peak - idle, left=idle, **look)
-            memory.annotate(f"{peak:,.0f}", (peak, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
-            words.append(f"{side.side} {side.rate:,.0f} ({low:,.0f} to {high:,.0f}), {peak:,.0f} MB")
-        speed.set_yticks(range(len(sides)), [side.side for side in sides], fontsize=8)
-        speed.set_title(f"{model}, {sides[0].parameters / 1e6:,.1f} million parameters, {setup}", loc="left", fontsize=9)
-        memory.set_yticks(range(len(sides)), [])
-        for axes in (speed, memory):
-            axes.invert_yaxis()
-            axes.locator_params(axis="x", nbins=4)
-            axes.set_axisbelow(True)
-            axes.grid(alpha=0.3, axis="x")
-        of_model = [side for side in benchmark.sides if side.model == model]  # one scale for all setups of a model
-        speed.set_xlim(0, 1.3 * max(max(side.useful_tokens_per_second) for side in of_model))
-        memory.set_xlim(0, 1.3 * max(side.peak for side in of_model) / 1e6)
-        parts.append(f"{model}, {setup}: {'; '.join(words)}")
-    grid[-1][0].set_xlabel("useful tokens per second", fontsize=9)
-    grid[-1][1].set_xlabel("peak memory (MB)", fontsize=9)
-    figure.legend(drawn.values(), drawn, loc="outside upper left", ncols=4, frameon=False, fontsize=9)
-    return rendered(figure, f"Useful tokens per second and peak memory on {benchmark.device}. {'. '.join(parts)}.")
-
-
-def _styles(series: Mapping) -> tuple:
+def styles(series: Mapping) -> tuple:
     if len(series) > len(STYLES):
-        raise BadInput(f"expected at most {len(STYLES)} series in one picture, got {len(series)}: no more can be told apart")
+        raise BadInput(
+            f"expected at most {len(STYLES)} series in one picture, got {len(series)}: no more can be told apart"
+        )
     return STYLES[: len(series)]
 
 
-def _mark(panels: list, marks: Mapping[str, float], parts: list[str]) -> None:
+def mark(panels: list, marks: Mapping[str, float], parts: list[str]) -> None:
     for word, place in marks.items():
         for axes in panels:
             axes.axvline(place, color="black", linewidth=1, linestyle=(0, (3, 2)))
-        panels[0].text(place, 0.98, f" {word}", transform=panels[0].get_xaxis_transform(), va="top", fontsize=9)
-        parts.append(f"{word} at {_number(place)}")
+        panels[0].text(
+            place, 0.98, f" {word}", transform=panels[0].get_xaxis_transform(), va="top", fontsize=9
+        )
+        parts.append(f"{word} at {axis_number(place)}")
 
 
 def schedules_picture(schedules: dict[str, tuple[float, ...]]) -> Picture:
@@ -177,12 +190,14 @@ def schedules_picture(schedules: dict[str, tuple[float, ...]]) -> Picture:
         axes.plot(rates, color=BLUE)
         axes.set_title(name, fontsize=9)
         axes.set_ylim(-0.05 * highest, 1.1 * highest)
-        axes.set_yticks([0, highest], ["0", _number(highest)])
+        axes.set_yticks([0, highest], ["0", axis_number(highest)])
         axes.grid(alpha=0.3)
         peak = max(range(len(rates)), key=rates.__getitem__)
         parts.append(
-            f"{name} begins at {_number(rates[0])}, is highest at {_number(rates[peak])} after update {peak}, ends at {_number(rates[-1])}"
+            f"{name} begins at {axis_number(rates[0])}, is highest at {axis_number(rates[peak])} after update {peak}, ends at {axis_number(rates[-1])}"
         )
     figure.supxlabel("updates done", fontsize=10)
     figure.supylabel("learning rate", fontsize=10)
-    return rendered(figure, f"{len(schedules)} schedules over {len(rates) - 1} updates: {'; '.join(parts)}.")
+    return rendered(
+        figure, f"{len(schedules)} schedules over {len(rates) - 1} updates: {'; '.join(parts)}."
+    )

@@ -132,7 +132,9 @@ def without_repeats(Trainer):
                     break
                 last = self.accelerator.gradient_state.end_of_dataloader
             if last:
-                repeats = self._unlabel_repeats(batches[-1], len(self.train_dataset), self._train_batch_size)
+                repeats = self._unlabel_repeats(
+                    batches[-1], len(self.train_dataset), self._train_batch_size
+                )
                 self.state.num_input_tokens_seen -= repeats * batches[-1]["input_ids"].shape[1]
             return super().get_batch_samples(iter(batches), num_batches, device)
 

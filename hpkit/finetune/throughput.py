@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 
 from hpkit.capability import Capability, Choice
-from hpkit.hyperparameters import shown
+from hpkit.formatting import shown
 from hpkit.preflight.arguments import training_argument_names
 
 ATTENTION = ("eager", "sdpa", "flash_attention_2")
@@ -39,7 +39,9 @@ class Throughput:
         """What TrainingArguments must be told, of a choice that leaves nothing open; attention belongs to the model."""
         values = dataclasses.asdict(self)
         del values["attn_implementation"]
-        if "activation_checkpointing" not in training_argument_names():  # its name before transformers 5.20
+        if (
+            "activation_checkpointing" not in training_argument_names()
+        ):  # its name before transformers 5.20
             values["gradient_checkpointing"] = values.pop("activation_checkpointing")
         return values
 
@@ -47,7 +49,9 @@ class Throughput:
 AUTO = Throughput()
 
 
-def choose(asked: Throughput, capability: Capability, model, updates: int, short_of_memory: bool) -> tuple[Throughput, list[Choice]]:
+def choose(
+    asked: Throughput, capability: Capability, model, updates: int, short_of_memory: bool
+) -> tuple[Throughput, list[Choice]]:
     """Fill in what `asked` leaves open, for the live `model` and a run of so many `updates`, and say why.
 
     `short_of_memory`: what the run will hold was predicted, and exceeds the memory that is free.
@@ -72,13 +76,21 @@ def choose(asked: Throughput, capability: Capability, model, updates: int, short
     else:
         settle("attn_implementation", usual, "")
     settle(
-        "use_liger_kernel", True, "loss and norms in fused kernels: the logits are never held whole", _no_liger(capability, model), False
+        "use_liger_kernel",
+        True,
+        "loss and norms in fused kernels: the logits are never held whole",
+        _no_liger(capability, model),
+        False,
     )
     pays = updates >= COMPILE_PAYS_AFTER
     why = f"compiling takes more than a minute and pays after about {COMPILE_PAYS_AFTER:,} updates; this run has {updates:,}"
     settle("torch_compile", pays, why, _no_compiler(gpu))
     why = "the run would hold more than is free: few activations are kept, and each layer is computed twice"
-    settle("activation_checkpointing", short_of_memory, why if short_of_memory else "no shortage of memory is predicted")
+    settle(
+        "activation_checkpointing",
+        short_of_memory,
+        why if short_of_memory else "no shortage of memory is predicted",
+    )
     why = (
         "one process puts the next batch together while the GPU computes"
         if gpu
@@ -95,7 +107,11 @@ def _no_flash_attention(capability: Capability, model) -> str | None:
         return "torch's own attention; flash-attn takes 16-bit numbers alone"
     if not model._supports_flash_attn:
         return f"torch's own attention; models of type {model.config.model_type} have no other"
-    return None if importlib.util.find_spec("flash_attn") else "torch's own attention; flash-attn is not installed"
+    return (
+        None
+        if importlib.util.find_spec("flash_attn")
+        else "torch's own attention; flash-attn is not installed"
+    )
 
 
 def _no_liger(capability: Capability, model) -> str | None:
@@ -106,11 +122,19 @@ def _no_liger(capability: Capability, model) -> str | None:
     from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
 
     kind = model.config.model_type
-    return None if kind in MODEL_TYPE_TO_APPLY_LIGER_FN else f"it has no kernels for models of type {kind}"
+    return (
+        None
+        if kind in MODEL_TYPE_TO_APPLY_LIGER_FN
+        else f"it has no kernels for models of type {kind}"
+    )
 
 
 def _no_compiler(gpu: bool) -> str | None:
     if gpu:
-        return None if importlib.util.find_spec("triton") else "torch compiles for a GPU with triton, which is not installed"
+        return (
+            None
+            if importlib.util.find_spec("triton")
+            else "torch compiles for a GPU with triton, which is not installed"
+        )
     found = any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl")))
     return None if found else "torch compiles for a CPU with a C++ compiler, and there is none"

@@ -7,150 +7,72 @@ samples and model after, and last of all `run.json`. A folder with `run.json` ho
 """
 
 import dataclasses
-import errno
 import hashlib
 import importlib.metadata
 import json
 import math
 import os
-import re
 import shutil
-import signal
 import tempfile
-import threading
 import time
-import zipfile
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from hpkit.accounting import Accounting, account
-from hpkit.capability import EIGHT_BIT_ADAMW, Capability, Machine, decide, forget_32bit_overrides, probe
+from hpkit.capability import (
+    EIGHT_BIT_ADAMW,
+    Capability,
+    Machine,
+    decide,
+    forget_32bit_overrides,
+    probe,
+)
 from hpkit.corpus import music
 from hpkit.corpus.answers import prompt_of
-from hpkit.corpus.load import Corpus, blocks_of, load_corpus
+from hpkit.corpus.blocks import blocks_of
+from hpkit.corpus.load import Corpus, load_corpus
 from hpkit.errors import BadInput
 from hpkit.figures import base as figures
 from hpkit.files import write_whole
 from hpkit.finetune import processes
+from hpkit.finetune.checkpoints import (
+    disk_errors_are_bad_input,
+    last_whole_checkpoint,
+    read_started,
+    update_of,
+)
+from hpkit.finetune.run import LOGGED, Run
+from hpkit.finetune.stopping import Interrupted, StopSignal
 from hpkit.finetune.throughput import AUTO, Throughput, choose
-from hpkit.memory import optimizer_state_bytes, optimizer_states, parameters_of, peak_memory_bytes, reset_peak_memory
-from hpkit.model import context_length, likeliest, load_model, sample
+from hpkit.memory import (
+    optimizer_state_bytes,
+    optimizer_states,
+    parameters_of,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
+from hpkit.model import context_length, likeliest, load_model, quiet_transformers, sample
 from hpkit.preflight.plan import preflight
 from hpkit.recipe import STARTER, Recipe
 from hpkit.schedules import make_schedule
 
 SAMPLED_TUNES = 32
+
 #: Of a text, or of an answer to a prompt.
 SAMPLED_TOKENS = 80
+
 #: With the environment variable HPKIT_SHORT set, every training ends after so many updates: for tests of what is around it.
 SHORT = 12
-#: What the Trainer logs that a run keeps.
-LOGGED = ("loss", "learning_rate", "grad_norm", "eval_loss")
-_VERSIONS = ("torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "numpy", "music21")
 
-
-@dataclass(frozen=True)
-class Run:
-    """A finished fine-tune, as `run.json` holds it. Losses in nats per token, times in seconds, memory in bytes.
-
-    `history`: dicts with `step` and `loss`, `learning_rate`, `grad_norm` or `eval_loss`. `bars_valid_*`: the share, 0
-    to 1, of bars that add up in 32 sampled tunes; None where the corpus is not tunes, nothing was sampled, or the model
-    has diverged. `processes`: how many trained together; `tokens` and `tokens_per_second` are those of all,
-    `peak_memory_bytes` the main one's. `tokens_per_second` and `train_seconds` leave out evaluations and, in a resumed
-    run, everything before the resumption. `weights_norm`: length of all weights after the run as one vector.
-    `evaluation_fingerprint`: of the tokens evaluated on; losses of two runs compare where it is the same. Runs of older
-    versions lack what has a default.
-    """
-
-    recipe: Recipe
-    model: str
-    corpus: str
-    corpus_fingerprint: str
-    capability: dict
-    versions: dict
-    parameters: int
-    updates: int
-    tokens: int
-    history: list
-    eval_loss_before: float
-    eval_loss_after: float
-    bars_valid_before: float | None
-    bars_valid_after: float | None
-    tunes_parsed_before: int | None
-    tunes_parsed_after: int | None
-    optimizer_state_bytes: int
-    optimizer_state_dtypes: dict
-    train_seconds: float
-    tokens_per_second: float | None
-    peak_memory_bytes: int
-    resumed_from: int | None
-    weights_norm: float | None = None
-    evaluation_fingerprint: str | None = None
-    model_fingerprint: str | None = None
-    processes: int = 1
-
-    @property
-    def diverged(self) -> bool:
-        """Has a loss or a weight left the finite numbers? In JSON such a loss is null, so None counts too."""
-        losses = [self.eval_loss_after, *(entry["loss"] for entry in self.history if "loss" in entry)]
-        return not all(value is not None and math.isfinite(value) for value in (*losses, self.weights_norm or 0.0))
-
-    def to_json(self) -> str:
-        """The run as JSON text. JSON knows no NaN and no infinity: a loss that was one of them is null."""
-        finite = json.loads(json.dumps(dataclasses.asdict(self)), parse_constant=lambda name: None)
-        return json.dumps(finite, indent=1) + "\n"
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "Run":
-        """Read the run that finished in `folder`. Raises BadInput where there is none."""
-        try:
-            values = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise BadInput(f"{folder} holds no run.json: no run has finished there") from None
-        return cls(**values | {"recipe": Recipe(**values["recipe"])})
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C or SIGTERM; its folder can be resumed. `signum` says by which."""
-
-    def __init__(self, signum: int):
-        super().__init__(f"interrupted by {signal.Signals(signum).name}")
-        self.signum = signum
-
-
-class StopSignal:
-    """Turns Ctrl-C and SIGTERM into a wish that the training loop grants after the update at hand.
-
-    Outside the loop, and at the second signal, it interrupts at once. Of several processes, all stop after the same
-    update: `agreed` is the signal that one of them has had.
-    """
-
-    def __init__(self):
-        self.training, self.signum, self.agreed = False, None, None
-
-    def __call__(self, signum, frame):
-        if not self.training or self.signum:
-            raise Interrupted(signum)
-        self.signum = signum
-
-    def agree(self) -> None:
-        """Ask every process, at the same point of the loop, whether a signal has come."""
-        self.agreed = processes.largest(self.signum or 0) or None
-
-    @contextmanager
-    def installed(self):
-        # Python delivers signals to the main thread alone; a run in another thread is stopped by its owner.
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+_VERSIONS = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "bitsandbytes",
+    "tokenizers",
+    "numpy",
+    "music21",
+)
 
 
 def finetune(
@@ -175,11 +97,19 @@ def finetune(
         log = None
     say = log or (lambda line: None)
     out = Path(out)
-    request = {"recipe": dataclasses.asdict(recipe), "model": model, "corpus": str(corpus), "processes": processes.count()}
+    request = {
+        "recipe": dataclasses.asdict(recipe),
+        "model": model,
+        "corpus": str(corpus),
+        "processes": processes.count(),
+    }
     request["throughput"] = dataclasses.asdict(throughput)
-    with StopSignal().installed() as stop, disk_errors_are_bad_input(out, f"continue with --resume --out {out}"):
+    with (
+        StopSignal().installed() as stop,
+        disk_errors_are_bad_input(out, f"continue with --resume --out {out}"),
+    ):
         processes.from_main(lambda: _check_folder(out, request, resume))
-        with _quiet_transformers():
+        with quiet_transformers():
             return _finetune(recipe, request, out, stop, say, progress=log is not None)
 
 
@@ -198,7 +128,13 @@ class Yardstick(NamedTuple):
 WHOLE = Yardstick()
 
 
-def train(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "airdsAirs", yardstick=WHOLE, watch=None) -> Run:
+def train(
+    recipe: Recipe = STARTER,
+    model: str = "starter",
+    corpus: str = "airdsAirs",
+    yardstick=WHOLE,
+    watch=None,
+) -> Run:
     """The training of `finetune` alone: nothing is said, saved or drawn, and tunes are sampled after the run only.
 
     `watch(update, updates, logged)` is called after every one of all updates with an empty dict, and with what is logged
@@ -206,20 +142,34 @@ def train(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "airds
     Raises BadInput.
     """
     request = {"model": model, "corpus": str(corpus)}
-    with _quiet_transformers(), tempfile.TemporaryDirectory() as out:
+    with quiet_transformers(), tempfile.TemporaryDirectory() as out:
         job = _prepare(recipe, request, Path(out), lambda line: None, yardstick, save_strategy="no")
         reset_peak_memory(job.capability.device)
-        stop = StopSignal()  # never installed: an interruption ends the run at once, since there is nothing to save
+        stop = (
+            StopSignal()
+        )  # never installed: an interruption ends the run at once, since there is nothing to save
         callback = _make_callback(stop, job.accounting, None, False, watch)
-        trainer = _make_trainer(job.model, job.tokenizer, job.train, job.evaluation, job.arguments, callback)
+        trainer = _make_trainer(
+            job.model, job.tokenizer, job.train, job.evaluation, job.arguments, callback
+        )
         before = trainer.evaluate()["eval_loss"]
         trained = _train(trainer, recipe, None, callback, stop)
         last = trained.history[-1] if trained.history else {}
         evaluated = "eval_loss" in last and last["step"] == trainer.state.global_step
         after = last["eval_loss"] if evaluated else trainer.evaluate()["eval_loss"]
         verdicts = [music.judge(text) for text in _sample_tunes(trainer, job, after)]
-        measured = {"eval_loss_before": before, "bars_valid_before": None, "tunes_parsed_before": None}
-        return _as_run(job, request, trainer, trained, measured | {"eval_loss_after": after} | _tally("after", verdicts))
+        measured = {
+            "eval_loss_before": before,
+            "bars_valid_before": None,
+            "tunes_parsed_before": None,
+        }
+        return _as_run(
+            job,
+            request,
+            trainer,
+            trained,
+            measured | {"eval_loss_after": after} | _tally("after", verdicts),
+        )
 
 
 def trained(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "airdsAirs"):
@@ -227,12 +177,16 @@ def trained(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "air
 
     Nothing is evaluated, sampled, said or saved. Raises BadInput.
     """
-    with _quiet_transformers(), tempfile.TemporaryDirectory() as out:
+    with quiet_transformers(), tempfile.TemporaryDirectory() as out:
         request = {"model": model, "corpus": str(corpus)}
-        job = _prepare(recipe, request, Path(out), lambda line: None, save_strategy="no", eval_strategy="no")
+        job = _prepare(
+            recipe, request, Path(out), lambda line: None, save_strategy="no", eval_strategy="no"
+        )
         stop = StopSignal()  # never installed, as in train
         callback = _make_callback(stop, job.accounting, None, False)
-        trainer = _make_trainer(job.model, job.tokenizer, job.train, job.evaluation, job.arguments, callback)
+        trainer = _make_trainer(
+            job.model, job.tokenizer, job.train, job.evaluation, job.arguments, callback
+        )
         _train(trainer, recipe, None, callback, stop)
         return trainer
 
@@ -274,23 +228,35 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say, yardstick=WHOLE, **s
     for choice in capability.choices:
         say(str(choice))
     eval_batch = 8 if yardstick.eval_blocks else recipe.per_device_train_batch_size
-    arguments = recipe.training_arguments(out, per_device_eval_batch_size=eval_batch, **capability.settings, **settings)
+    arguments = recipe.training_arguments(
+        out, per_device_eval_batch_size=eval_batch, **capability.settings, **settings
+    )
     corpus = load_corpus(request["corpus"])
-    set_seed(recipe.seed)  # a fresh model draws its weights here, before the Trainer could seed anything
+    set_seed(
+        recipe.seed
+    )  # a fresh model draws its weights here, before the Trainer could seed anything
     model, tokenizer = load_model(request["model"], recipe.dtype)
-    train, evaluation = _blocks(corpus, tokenizer, _sequence_length(recipe, model), yardstick, context_length(model))
+    train, evaluation = _blocks(
+        corpus, tokenizer, _sequence_length(recipe, model), yardstick, context_length(model)
+    )
     devices = arguments.world_size * max(arguments.n_gpu, 1)
     accounting = account(recipe, len(train), len(train[0]["input_ids"]), devices)
     make_schedule(recipe, accounting.updates)  # refused here, before anything is written
-    say(f"model {request['model']}: {model.num_parameters():,} parameters; corpus {corpus.name}: {len(corpus.documents):,} documents")
+    say(
+        f"model {request['model']}: {model.num_parameters():,} parameters; corpus {corpus.name}: {len(corpus.documents):,} documents"
+    )
     for why, count in sorted(corpus.passed_over.items(), key=lambda item: -item[1])[:3]:
         say(f"  passed over {count}: {why}")
     for line in accounting.lines():
         say(line)
     if "throughput" in request:
         findings = preflight(recipe, len(train), model, machine, processes=devices)
-        over = next((finding.evidence for finding in findings if finding.rule == "memory-over-free"), None)
-        throughput, choices = choose(Throughput(**request["throughput"]), capability, model, accounting.updates, bool(over))
+        over = next(
+            (finding.evidence for finding in findings if finding.rule == "memory-over-free"), None
+        )
+        throughput, choices = choose(
+            Throughput(**request["throughput"]), capability, model, accounting.updates, bool(over)
+        )
         for choice in choices:
             say(str(choice))
         # Activation checkpointing mends a shortage where the rest has room.
@@ -301,35 +267,74 @@ def _prepare(recipe: Recipe, request: dict, out: Path, say, yardstick=WHOLE, **s
                 say(str(finding))
         model.set_attn_implementation(throughput.attn_implementation)
         arguments = recipe.training_arguments(
-            out, per_device_eval_batch_size=eval_batch, **capability.settings, **throughput.settings, **settings
+            out,
+            per_device_eval_batch_size=eval_batch,
+            **capability.settings,
+            **throughput.settings,
+            **settings,
         )
         capability = dataclasses.replace(capability, choices=[*capability.choices, *choices])
-    return _Job(recipe, machine, capability, corpus, model, tokenizer, train, evaluation, arguments, accounting, yardstick)
+    return _Job(
+        recipe,
+        machine,
+        capability,
+        corpus,
+        model,
+        tokenizer,
+        train,
+        evaluation,
+        arguments,
+        accounting,
+        yardstick,
+    )
 
 
-def _finetune(recipe: Recipe, request: dict, out: Path, stop: StopSignal, say, progress: bool) -> Run:
+def _finetune(
+    recipe: Recipe, request: dict, out: Path, stop: StopSignal, say, progress: bool
+) -> Run:
     with processes.all_or_none():
         job = _prepare(recipe, request, out, say)
-    started = processes.from_main(lambda: _start_folder(out, request | {"corpus_fingerprint": job.corpus.fingerprint}, job))
+    started = processes.from_main(
+        lambda: _start_folder(out, request | {"corpus_fingerprint": job.corpus.fingerprint}, job)
+    )
     with processes.all_or_none():
         if not (out / "started.json").exists():
-            raise BadInput(f"--out {out}: one process cannot see what another has written there; choose a folder that all machines share")
-    checkpoint = processes.from_main(lambda: _last_whole_checkpoint(out, say, processes.count()))
+            raise BadInput(
+                f"--out {out}: one process cannot see what another has written there; choose a folder that all machines share"
+            )
+    checkpoint = processes.from_main(lambda: last_whole_checkpoint(out, say, processes.count()))
     if "eval_loss_before" in started or checkpoint:
-        say(f"resuming from {checkpoint.name}" if checkpoint else "no whole checkpoint: starting from the first update")
+        say(
+            f"resuming from {checkpoint.name}"
+            if checkpoint
+            else "no whole checkpoint: starting from the first update"
+        )
     model = job.model
-    if checkpoint and _update_of(checkpoint) >= job.accounting.updates:  # all trained; the kill came after
+    if (
+        checkpoint and update_of(checkpoint) >= job.accounting.updates
+    ):  # all trained; the kill came after
         model, _ = load_model(str(checkpoint), recipe.dtype)
     callback = _make_callback(stop, job.accounting, say, progress)
-    trainer = _make_trainer(model, job.tokenizer, job.train, job.evaluation, job.arguments, callback)
+    trainer = _make_trainer(
+        model, job.tokenizer, job.train, job.evaluation, job.arguments, callback
+    )
     if "eval_loss_before" not in started:
         started |= _measure("before", trainer, job, out, say)
-        processes.from_main(lambda: write_whole(out / "started.json", json.dumps(started, indent=1)))
+        processes.from_main(
+            lambda: write_whole(out / "started.json", json.dumps(started, indent=1))
+        )
     trained = _train(trainer, recipe, checkpoint, callback, stop)
     after = _measure("after", trainer, job, out, say)
     _save_model(trainer, out)
     before = {name: value for name, value in started.items() if name.endswith("_before")}
-    run = _as_run(job, request, trainer, trained, before | after, _update_of(checkpoint) if checkpoint else None)
+    run = _as_run(
+        job,
+        request,
+        trainer,
+        trained,
+        before | after,
+        update_of(checkpoint) if checkpoint else None,
+    )
     processes.from_main(lambda: _finish_folder(job, run, out, say))
     return run
 
@@ -344,20 +349,37 @@ def _finish_folder(job: _Job, run: Run, out: Path, say) -> None:
 
 def _states_in_words(job: _Job, run: Run) -> str:
     """What the optimizer held, beside what `memory` predicts from the model's shapes."""
-    eight_bit = run.optimizer_state_dtypes.get("uint8", {"bytes": 0})["bytes"] / max(run.optimizer_state_bytes, 1)
+    eight_bit = run.optimizer_state_dtypes.get("uint8", {"bytes": 0})["bytes"] / max(
+        run.optimizer_state_bytes, 1
+    )
     words = f"optimizer state: {run.optimizer_state_bytes / 1e6:.3f} MB held, {eight_bit:.0%} of it in 8 bits"
     try:
-        predicted = sum(state.bytes for state in optimizer_states(parameters_of(job.model), job.capability.optim, job.recipe.dtype))
+        predicted = sum(
+            state.bytes
+            for state in optimizer_states(
+                parameters_of(job.model), job.capability.optim, job.recipe.dtype
+            )
+        )
     except BadInput:  # an optimizer whose states nobody predicts
         return words
     return f"{words}; {predicted / 1e6:.3f} MB predicted"
 
 
-def _as_run(job: _Job, request: dict, trainer, trained: _Trained, measured: dict, resumed_from: int | None = None) -> Run:
+def _as_run(
+    job: _Job,
+    request: dict,
+    trainer,
+    trained: _Trained,
+    measured: dict,
+    resumed_from: int | None = None,
+) -> Run:
     import torch
 
     dtypes = optimizer_state_bytes(trained.state)
-    norms = [torch.linalg.vector_norm(weight.detach().float()).item() for weight in trainer.model.parameters()]
+    norms = [
+        torch.linalg.vector_norm(weight.detach().float()).item()
+        for weight in trainer.model.parameters()
+    ]
     evaluated = json.dumps([(block["input_ids"], block["labels"]) for block in job.evaluation])
     return Run(
         recipe=job.recipe,
@@ -383,22 +405,6 @@ def _as_run(job: _Job, request: dict, trainer, trained: _Trained, measured: dict
     )
 
 
-@contextmanager
-def _quiet_transformers():
-    """Keep its bars and warnings out of the run's own lines: a bar for each saved file, alarm over tied weights."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 # Before the run: what was asked for, and is there room for it.
 
 
@@ -406,13 +412,21 @@ def _check_folder(out: Path, request: dict, resume: bool) -> None:
     """Raise BadInput unless `out` is new, or holds an unfinished run of the same request to resume."""
     if out.exists() and not out.is_dir():
         raise BadInput(f"--out {out} is a file: expected a new or empty folder")
-    content = [file.name for file in out.iterdir() if not file.name.endswith(".part")] if out.is_dir() else []
+    content = (
+        [file.name for file in out.iterdir() if not file.name.endswith(".part")]
+        if out.is_dir()
+        else []
+    )
     if not resume:
         if content:
-            raise BadInput(f"--out {out} is not empty: choose another folder, or continue the run in it with --resume")
+            raise BadInput(
+                f"--out {out} is not empty: choose another folder, or continue the run in it with --resume"
+            )
         return
     if "run.json" in content:
-        raise BadInput(f"--resume: nothing to resume, the run in {out} is finished; choose another --out for a new one")
+        raise BadInput(
+            f"--resume: nothing to resume, the run in {out} is finished; choose another --out for a new one"
+        )
     started = read_started(out)
     for name, before in started["recipe"].items():
         if request["recipe"].get(name) != before:
@@ -422,7 +436,9 @@ def _check_folder(out: Path, request: dict, resume: bool) -> None:
             )
     for name in ("model", "corpus"):
         if request[name] != started[name]:
-            raise BadInput(f"--resume with another {name}: the run in {out} has {started[name]}, now it is {request[name]}")
+            raise BadInput(
+                f"--resume with another {name}: the run in {out} has {started[name]}, now it is {request[name]}"
+            )
     if request["processes"] != (before := started.get("processes", 1)):
         raise BadInput(
             f"--resume with another number of processes: the run in {out} has {before}, now there are {request['processes']}, and "
@@ -430,26 +446,21 @@ def _check_folder(out: Path, request: dict, resume: bool) -> None:
         )
 
 
-def read_started(out: Path) -> dict:
-    """What the unfinished run in `out` was asked to do: recipe, model, corpus. Raises BadInput where there is none."""
-    try:
-        started = json.loads((out / "started.json").read_text(encoding="utf-8"))
-        return {name: started[name] for name in ("recipe", "model", "corpus", "corpus_fingerprint")} | started
-    except (OSError, ValueError, KeyError, TypeError):
-        raise BadInput(f"--resume: nothing to resume in {out}: it holds no started.json of an unfinished run") from None
-
-
 def _start_folder(out: Path, request: dict, job: _Job) -> dict:
     """Write `started.json` for a new run; for a resumed one return what stands there, after comparing the corpus."""
     if (out / "started.json").exists():
         started = read_started(out)
         if started["corpus_fingerprint"] != request["corpus_fingerprint"]:
-            raise BadInput(f"--resume: corpus {request['corpus']} has changed since the run in {out} began; choose another --out")
+            raise BadInput(
+                f"--resume: corpus {request['corpus']} has changed since the run in {out} began; choose another --out"
+            )
         return started
     place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     free, needed = shutil.disk_usage(place).free, _disk_needed(job)
     if free < needed:
-        raise BadInput(f"no space left on the device of {out}: the run needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free")
+        raise BadInput(
+            f"no space left on the device of {out}: the run needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free"
+        )
     write_whole(out / "started.json", json.dumps(request, indent=1))
     return request
 
@@ -458,32 +469,24 @@ def _disk_needed(job: _Job) -> int:
     """Bytes: the model once, and each checkpoint that stays, and one more, with its optimizer's two averages."""
     count = job.model.num_parameters()
     weights = count * next(job.model.parameters()).element_size()
-    kept = min(len(job.accounting.save_at), job.recipe.save_total_limit or len(job.accounting.save_at))
-    return weights + (kept + 1) * (weights + count * (2 if job.capability.optim in EIGHT_BIT_ADAMW else 8))
-
-
-@contextmanager
-def disk_errors_are_bad_input(out: Path, again: str):
-    """A folder that cannot be written becomes one line; torch and safetensors report a full disk in their own words."""
-    try:
-        yield
-    except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or re.search(r"os error (28|122|27)\b|No space left|PytorchStreamWriter", str(error)):
-            raise BadInput(
-                f"no space left on the device while writing to {out}: what was whole before is still there; free some space, then {again}"
-            ) from error
-        if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)) or getattr(error, "errno", None) == errno.EROFS:
-            raise BadInput(f"{out} cannot be written ({error.strerror}): choose another folder") from error
-        raise
+    kept = min(
+        len(job.accounting.save_at), job.recipe.save_total_limit or len(job.accounting.save_at)
+    )
+    return weights + (kept + 1) * (
+        weights + count * (2 if job.capability.optim in EIGHT_BIT_ADAMW else 8)
+    )
 
 
 def _sequence_length(recipe: Recipe, model) -> int:
     context = context_length(model)
     if recipe.max_seq_length is None and context is None:
-        raise BadInput("max_seq_length: the model's config does not say how long its sequences may be; give a number")
+        raise BadInput(
+            "max_seq_length: the model's config does not say how long its sequences may be; give a number"
+        )
     if context is not None and (recipe.max_seq_length or 0) > context:
-        raise BadInput(f"max_seq_length: expected at most {context} tokens, the model's context, got {recipe.max_seq_length}")
+        raise BadInput(
+            f"max_seq_length: expected at most {context} tokens, the model's context, got {recipe.max_seq_length}"
+        )
     return recipe.max_seq_length or context
 
 
@@ -493,55 +496,12 @@ def _blocks(corpus: Corpus, tokenizer, length: int, yardstick: Yardstick, contex
     return train, evaluation[: yardstick.eval_blocks]
 
 
-# Checkpoints.
-
-
-def _last_whole_checkpoint(out: Path, say, process_count: int = 1) -> Path | None:
-    """The newest checkpoint that is whole; each newer one that was cut short is named and passed over."""
-    numbered = {int(match[1]): folder for folder in out.glob("checkpoint-*") if (match := re.fullmatch(r"checkpoint-(\d+)", folder.name))}
-    for number in sorted(numbered, reverse=True):
-        fault = _checkpoint_fault(numbered[number], process_count)
-        if fault is None:
-            return numbered[number]
-        say(f"checkpoint-{number} was cut short ({fault}): passed over")
-    return None
-
-
-def _checkpoint_fault(folder: Path, process_count: int = 1) -> str | None:
-    """What is missing or cut short in a checkpoint, or None. The Trainer writes `trainer_state.json` last.
-
-    Each of several processes writes its own random state, and may do so later than the main one writes all else.
-
-    safetensors knows its own length, and torch's files are zip archives, whose directory stands at the end.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    weights = list(folder.glob("*.safetensors"))
-    random_states = [f"rng_state_{rank}.pth" for rank in range(process_count)] if process_count > 1 else ["rng_state.pth"]
-    states = [folder / name for name in ("optimizer.pt", "scheduler.pt", *random_states)]
-    try:
-        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "trainer_state.json"
-    if not weights:
-        return "model.safetensors"
-    for file in weights:
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError):
-            return file.name
-    return next((file.name for file in states if not zipfile.is_zipfile(file)), None)
-
-
-def _update_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1])
-
-
 def _save_model(trainer, out: Path) -> None:
     part = out / "model.part"
     processes.from_main(lambda: shutil.rmtree(part, ignore_errors=True))
-    trainer.save_model(str(part))  # of every process: where the weights are spread over them, each has a part
+    trainer.save_model(
+        str(part)
+    )  # of every process: where the weights are spread over them, each has a part
 
     def publish():
         (part / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
@@ -559,7 +519,9 @@ def _make_trainer(model, tokenizer, train, evaluation, arguments, callback):
 
     arguments.disable_tqdm = True  # the callback has a bar of its own
     arguments.include_num_input_tokens_seen = "all"
-    arguments.ddp_find_unused_parameters = False  # a full fine-tune uses all, and looking for others takes time
+    arguments.ddp_find_unused_parameters = (
+        False  # a full fine-tune uses all, and looking for others takes time
+    )
     Trainer = processes.without_repeats(Trainer)
     trainer = Trainer(
         model=model,
@@ -585,12 +547,18 @@ def _make_callback(stop: StopSignal, accounting: Accounting, say, progress: bool
 
         def on_train_begin(self, args, state, control, **kwargs):
             self.first_token = state.num_input_tokens_seen
-            self.bar = tqdm(total=self.updates, initial=state.global_step, unit="update", disable=not progress)
+            self.bar = tqdm(
+                total=self.updates, initial=state.global_step, unit="update", disable=not progress
+            )
 
         def on_step_end(self, args, state, control, **kwargs):
             self.bar.update(state.global_step - self.bar.n)
-            rate = (state.num_input_tokens_seen - self.first_token) / max(self.bar.format_dict["elapsed"], 1e-9)
-            shown = {"tokens/s": f"{rate:,.0f}"} | ({"loss": f"{self.loss:.3f}"} if self.loss is not None else {})
+            rate = (state.num_input_tokens_seen - self.first_token) / max(
+                self.bar.format_dict["elapsed"], 1e-9
+            )
+            shown = {"tokens/s": f"{rate:,.0f}"} | (
+                {"loss": f"{self.loss:.3f}"} if self.loss is not None else {}
+            )
             self.bar.set_postfix(shown, refresh=False)
             stop.agree()
             if stop.agreed:
@@ -613,19 +581,23 @@ def _make_callback(stop: StopSignal, accounting: Accounting, say, progress: bool
     return Callback()
 
 
-def _train(trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: StopSignal) -> _Trained:
+def _train(
+    trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: StopSignal
+) -> _Trained:
     """Raises Interrupted after a signal, when the checkpoint is written."""
     import torch
     from transformers import TrainerState, set_seed
 
-    first = _update_of(checkpoint) if checkpoint else 0
+    first = update_of(checkpoint) if checkpoint else 0
     seconds, tokens = 0.0, 0
     if first and first >= callback.updates:  # the Trainer would train one update too many
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         state = torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
     else:
         forget_32bit_overrides()
-        set_seed(recipe.seed)  # sampling and evaluating before the run must not change the order of its data
+        set_seed(
+            recipe.seed
+        )  # sampling and evaluating before the run must not change the order of its data
         began = time.perf_counter()
         stop.training = True
         try:
@@ -637,12 +609,20 @@ def _train(trainer, recipe: Recipe, checkpoint: Path | None, callback, stop: Sto
                 callback.bar.close()
         if stop.agreed:
             raise Interrupted(stop.agreed)
-        evaluating = sum(entry.get("eval_runtime", 0) for entry in trainer.state.log_history if entry["step"] > first)
+        evaluating = sum(
+            entry.get("eval_runtime", 0)
+            for entry in trainer.state.log_history
+            if entry["step"] > first
+        )
         seconds = time.perf_counter() - began - evaluating
         tokens = trainer.state.num_input_tokens_seen - callback.first_token
         state = trainer.optimizer.state
-    entries = (entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry)
-    history = [{name: entry[name] for name in ("step", *LOGGED) if name in entry} for entry in entries]
+    entries = (
+        entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry
+    )
+    history = [
+        {name: entry[name] for name in ("step", *LOGGED) if name in entry} for entry in entries
+    ]
     return _Trained(history, seconds, tokens, state)
 
 
@@ -650,7 +630,9 @@ def _measure(when: str, trainer, job: _Job, out: Path, say) -> dict:
     """Evaluate and sample; leave the samples in `out`; return the figures with `when` behind their names."""
     loss = trainer.evaluate()["eval_loss"]
     say(f"evaluation loss {when}: {loss:.4f}")
-    return {f"eval_loss_{when}": loss} | processes.from_main(lambda: _sample(when, trainer, job, loss, out, say))
+    return {f"eval_loss_{when}": loss} | processes.from_main(
+        lambda: _sample(when, trainer, job, loss, out, say)
+    )
 
 
 def _sample(when: str, trainer, job: _Job, loss: float, out: Path, say) -> dict:
@@ -661,9 +643,15 @@ def _sample(when: str, trainer, job: _Job, loss: float, out: Path, say) -> dict:
     verdicts = [music.judge(text) for text in texts]
     tally = _tally(when, verdicts)
     if texts:
-        titles = [f"sample {number} {when} the run: {verdict}" for number, verdict in enumerate(verdicts, 1)]
+        titles = [
+            f"sample {number} {when} the run: {verdict}"
+            for number, verdict in enumerate(verdicts, 1)
+        ]
         write_whole(out / f"{when}.abc", music.tune_book(texts, titles))
-        bars, valid = sum(verdict.bars for verdict in verdicts), sum(verdict.bars_valid for verdict in verdicts)
+        bars, valid = (
+            sum(verdict.bars for verdict in verdicts),
+            sum(verdict.bars_valid for verdict in verdicts),
+        )
         parsed = tally[f"tunes_parsed_{when}"]
         say(f"sample 1 {when}: {verdicts[0]}\n{texts[0]}")
         say(f"all {len(texts)} samples {when}: {parsed} parse, {valid} of {bars} bars add up")
@@ -686,7 +674,9 @@ def _sample_texts(trainer, job: _Job, loss: float) -> list[str]:
     texts = []
     for document in job.corpus.split()[1][:2]:
         prompt = prompt_of(job.corpus.kind, document, tokenizer)
-        texts.append(f"{prompt}[{likeliest(model, tokenizer, prompt, min(context, SAMPLED_TOKENS))}]")
+        texts.append(
+            f"{prompt}[{likeliest(model, tokenizer, prompt, min(context, SAMPLED_TOKENS))}]"
+        )
     return texts
 
 
@@ -695,13 +685,25 @@ def _sample_tunes(trainer, job: _Job, loss: float) -> list[str]:
     if job.corpus.kind != "tunes" or not math.isfinite(loss):
         return []
     longest = (context_length(trainer.model) or 512) - 1
-    return sample(trainer.model, trainer.processing_class, SAMPLED_TUNES, min(longest, job.yardstick.sampled_tokens), job.recipe.seed)
+    return sample(
+        trainer.model,
+        trainer.processing_class,
+        SAMPLED_TUNES,
+        min(longest, job.yardstick.sampled_tokens),
+        job.recipe.seed,
+    )
 
 
 def _tally(when: str, verdicts: list[music.Verdict]) -> dict:
-    bars, valid = sum(verdict.bars for verdict in verdicts), sum(verdict.bars_valid for verdict in verdicts)
+    bars, valid = (
+        sum(verdict.bars for verdict in verdicts),
+        sum(verdict.bars_valid for verdict in verdicts),
+    )
     share = (valid / bars if bars else 0.0) if verdicts else None
-    return {f"bars_valid_{when}": share, f"tunes_parsed_{when}": sum(v.parses for v in verdicts) if verdicts else None}
+    return {
+        f"bars_valid_{when}": share,
+        f"tunes_parsed_{when}": sum(v.parses for v in verdicts) if verdicts else None,
+    }
 
 
 def _let_it_be_heard(texts: list[str], verdicts: list[music.Verdict], out: Path, say) -> None:

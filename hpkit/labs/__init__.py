@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
-    from hpkit.labs.blockwise import averages, code_book, harm, quantize, saving, state_table, with_outlier
+    from hpkit.labs.blockwise import (
+        averages,
+        code_book,
+        harm,
+        quantize,
+        saving,
+        state_table,
+        with_outlier,
+    )
     from hpkit.labs.dtypes import live_types, types_table
     from hpkit.labs.formats import FORMATS, matmul_in_parts, rounding, running_sums, split
     from hpkit.labs.gradients import (
@@ -29,7 +37,15 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "blockwise": ["averages", "code_book", "harm", "quantize", "saving", "state_table", "with_outlier"],
+        "blockwise": [
+            "averages",
+            "code_book",
+            "harm",
+            "quantize",
+            "saving",
+            "state_table",
+            "with_outlier",
+        ],
         "dtypes": ["live_types", "types_table"],
         "formats": ["FORMATS", "matmul_in_parts", "rounding", "running_sums", "split"],
         "gradients": [

@@ -27,7 +27,9 @@ def code_book(kind: str, signed: bool):
     from bitsandbytes.functional import create_dynamic_map, create_linear_map
 
     _check("code book", kind, CODE_BOOKS)
-    return create_dynamic_map(signed=signed) if kind == "dynamic" else create_linear_map(signed=signed)
+    return (
+        create_dynamic_map(signed=signed) if kind == "dynamic" else create_linear_map(signed=signed)
+    )
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class Quantized:
         import numpy
 
         error = numpy.full(len(self.before), numpy.nan, numpy.float32)
-        return numpy.divide(abs(self.after - self.before), abs(self.before), out=error, where=self.before != 0)
+        return numpy.divide(
+            abs(self.after - self.before), abs(self.before), out=error, where=self.before != 0
+        )
 
     @property
     def mean_absolute_error(self) -> float:
@@ -89,7 +93,13 @@ def _mean(values) -> float:
     return float(values.mean(dtype=float)) if len(values) else float("nan")
 
 
-def quantize(tensor, block_size: int | None = 256, book: str = "dynamic", signed: bool = True, rounding: str = "nearest") -> Quantized:
+def quantize(
+    tensor,
+    block_size: int | None = 256,
+    book: str = "dynamic",
+    signed: bool = True,
+    rounding: str = "nearest",
+) -> Quantized:
     """`tensor` in blocks of `block_size` values, None being one block, by bitsandbytes' own kernels, on the CPU.
 
     `rounding`: `nearest` takes the nearest code point, by the kernel that bitsandbytes has for devices without one of
@@ -104,19 +114,29 @@ def quantize(tensor, block_size: int | None = 256, book: str = "dynamic", signed
     _check("rounding", rounding, ROUNDINGS)
     values = tensor.detach().float().cpu().flatten()
     if not values.numel() or not values.isfinite().all():
-        raise BadInput(f"tensor: expected finite values, got {'some that are not' if values.numel() else 'none'}")
+        raise BadInput(
+            f"tensor: expected finite values, got {'some that are not' if values.numel() else 'none'}"
+        )
     if not signed and values.min() < 0:
-        raise BadInput(f"tensor: expected no negative values for an unsigned code book, got {values.min():.3g}; say signed=True")
+        raise BadInput(
+            f"tensor: expected no negative values for an unsigned code book, got {values.min():.3g}; say signed=True"
+        )
     size = values.numel() if block_size is None else block_size
     if not isinstance(size, int) or size < 1:
-        raise BadInput(f"block_size: expected a whole number of values from 1, or None for the whole tensor, got {block_size!r}")
+        raise BadInput(
+            f"block_size: expected a whole number of values from 1, or None for the whole tensor, got {block_size!r}"
+        )
     size, operator = min(size, values.numel()), torch.ops.bitsandbytes.quantize_blockwise.default
     if rounding == "cpu":
         codes, scales = operator(values, points, size)
     else:  # passes by the kernel registered for the CPU
-        codes, scales = operator._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, values, points, size)
+        codes, scales = operator._op_dk(
+            torch._C.DispatchKey.CompositeExplicitAutograd, values, points, size
+        )
     after = dequantize_blockwise(codes, absmax=scales, code=points, blocksize=size)
-    return Quantized(values.numpy(), codes.numpy(), scales.numpy(), points.numpy(), size, after.numpy())
+    return Quantized(
+        values.numpy(), codes.numpy(), scales.numpy(), points.numpy(), size, after.numpy()
+    )
 
 
 def with_outlier(tensor, factor: float):
@@ -139,7 +159,11 @@ def harm(without: Quantized, spoilt: Quantized, place: int) -> Harm:
     import numpy
 
     others = numpy.arange(len(without.before)) != place
-    block = others & (numpy.arange(len(without.before)) // without.block_size == place // without.block_size) & (without.before != 0)
+    block = (
+        others
+        & (numpy.arange(len(without.before)) // without.block_size == place // without.block_size)
+        & (without.before != 0)
+    )
     changed = int((without.after != spoilt.after)[others].sum())
     return Harm(changed, _mean(without.relative_error[block]), _mean(spoilt.relative_error[block]))
 
@@ -169,11 +193,17 @@ def state_table(trainer) -> list[Held]:
             "trainer: expected one whose optimizer holds states, got one before its first update; train it, such as with trained"
         )
     reasons, rows, books = {}, [], {}
-    for held in optimizer_states(parameters_of(model), trainer.args.optim.value, str(model.dtype).removeprefix("torch.")):
+    for held in optimizer_states(
+        parameters_of(model), trainer.args.optim.value, str(model.dtype).removeprefix("torch.")
+    ):
         reasons.setdefault((held.name, held.dtype), held.reason)
     for name, weight in model.named_parameters():
-        own = {key: value for key, value in state.get(weight, {}).items() if not key.startswith("qmap")}
-        books |= {key: value for key, value in state.get(weight, {}).items() if key.startswith("qmap")}
+        own = {
+            key: value for key, value in state.get(weight, {}).items() if not key.startswith("qmap")
+        }
+        books |= {
+            key: value for key, value in state.get(weight, {}).items() if key.startswith("qmap")
+        }
         if own:
             rows.append(_held(name, tuple(weight.shape), own, reasons))
     if books:
@@ -195,12 +225,17 @@ def averages(trainer) -> dict[str, dict]:
     BadInput for an optimizer without them.
     """
     keys, state = ("exp_avg", "exp_avg_sq"), trainer.optimizer.state if trainer.optimizer else {}
-    held = {name: state[weight] for name, weight in trainer.model.named_parameters() if weight in state}
+    held = {
+        name: state[weight] for name, weight in trainer.model.named_parameters() if weight in state
+    }
     if not held or not all(key in own for own in held.values() for key in keys):
         raise BadInput(
             f"trainer: expected one trained with optim adamw_torch, got {trainer.args.optim.value}, which holds no {keys[0]} now"
         )
-    return {name: {key: own[key].detach().float().cpu().clone() for key in keys} for name, own in held.items()}
+    return {
+        name: {key: own[key].detach().float().cpu().clone() for key in keys}
+        for name, own in held.items()
+    }
 
 
 class Saving(NamedTuple):
@@ -219,15 +254,25 @@ def saving(source) -> Saving:
     Of a tensor held in 8 bits a parameter takes 2 x 1 byte + 2 x 4/256 for the scales = 2.03125 bytes, against 2 x 4.
     """
     parameters = parameters_of(source)
-    full, eight = optimizer_states(parameters, "adamw_torch"), optimizer_states(parameters, "adamw_8bit")
+    full, eight = (
+        optimizer_states(parameters, "adamw_torch"),
+        optimizer_states(parameters, "adamw_8bit"),
+    )
     narrow = {state.name for state in eight if state.dtype == "uint8"}
     kept = {
-        embedding: sum(p.elements for p in parameters if p.name not in narrow and p.embedding == embedding) for embedding in (True, False)
+        embedding: sum(
+            p.elements for p in parameters if p.name not in narrow and p.embedding == embedding
+        )
+        for embedding in (True, False)
     }
     bytes_32_bit, bytes_8_bit = (sum(state.bytes for state in states) for states in (full, eight))
-    return Saving(sum(p.elements for p in parameters), bytes_32_bit, bytes_8_bit, kept[True], kept[False])
+    return Saving(
+        sum(p.elements for p in parameters), bytes_32_bit, bytes_8_bit, kept[True], kept[False]
+    )
 
 
 def _check(name: str, value, choices: tuple) -> None:
     if value not in choices:
-        raise BadInput(f"{name}: expected {' or '.join(choices)}, got {value!r}{did_you_mean(str(value), choices)}")
+        raise BadInput(
+            f"{name}: expected {' or '.join(choices)}, got {value!r}{did_you_mean(str(value), choices)}"
+        )

@@ -41,7 +41,10 @@ def live_types(recipe: Recipe, model: str = "starter", corpus: str = "airdsAirs"
         storage = tensor.untyped_storage()
         if tensor.is_floating_point() and storage.data_ptr() not in weights:
             saved[storage.data_ptr()] = storage  # held, so that its address stays its own
-            types[storage.data_ptr()] = _name(tensor.dtype), storage.nbytes() // tensor.element_size()
+            types[storage.data_ptr()] = (
+                _name(tensor.dtype),
+                storage.nbytes() // tensor.element_size(),
+            )
         return tensor
 
     def returned(module, arguments, result):
@@ -62,7 +65,13 @@ def live_types(recipe: Recipe, model: str = "starter", corpus: str = "airdsAirs"
     for name, elements in types.values():
         kept[name] += elements
     gradients = [weight.grad for weight in live.parameters() if weight.grad is not None]
-    return LiveTypes(_count(live.parameters()), _count(gradients), _count(_tensors(trainer.optimizer.state)), activations, dict(kept))
+    return LiveTypes(
+        _count(live.parameters()),
+        _count(gradients),
+        _count(_tensors(trainer.optimizer.state)),
+        activations,
+        dict(kept),
+    )
 
 
 def _name(dtype) -> str:
@@ -83,7 +92,9 @@ def _tensors(state: dict):
 
     for entry in state.values():
         values = entry.values() if isinstance(entry, dict) else [entry]
-        yield from (value for value in values if isinstance(value, torch.Tensor) and value.numel() > 1)
+        yield from (
+            value for value in values if isinstance(value, torch.Tensor) and value.numel() > 1
+        )
 
 
 def _floats(kind: str, result):
@@ -112,7 +123,9 @@ def types_table(columns: dict[str, LiveTypes]) -> str:
         words = kind if kind in ("loss", "logits") else f"out of {kind}"
         rows.append([words, *(_shown(live.activations.get(kind, {})) for live in columns.values())])
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    )
 
 
 def _shown(counts: dict[str, int]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hpkit.errors import BadInput
+from hpkit.formatting import exact_number
 
 
 class Fields(NamedTuple):
@@ -79,7 +80,9 @@ class Format:
 
         patterns = torch.as_tensor(patterns, dtype=torch.int64)
         if (patterns >> self.bits).any():  # of a negative number as well
-            raise BadInput(f"{self.name}: expected patterns from 0 to {2**self.bits - 1}, got {patterns.min()} to {patterns.max()}")
+            raise BadInput(
+                f"{self.name}: expected patterns from 0 to {2**self.bits - 1}, got {patterns.min()} to {patterns.max()}"
+            )
         sign = patterns >> (self.bits - 1)
         exponent = (patterns >> self.mantissa_bits) & (2**self.exponent_bits - 1)
         mantissa = patterns & (2**self.mantissa_bits - 1)
@@ -143,7 +146,9 @@ class Format:
         below, above = (self.at((place + step).clamp(-end, end)) for step in (-1, 1))
         below = torch.where(nearest < values, nearest, below)
         above = torch.where(nearest > values, nearest, above)
-        return torch.where(values.isnan(), math.nan, below), torch.where(values.isnan(), math.nan, above)
+        return torch.where(values.isnan(), math.nan, below), torch.where(
+            values.isnan(), math.nan, above
+        )
 
     def place(self, values):
         """Where the rounded value stands among the format's numbers, counted from 0, negative ones below; int64."""
@@ -166,24 +171,33 @@ class Format:
 
         values = _float64(values)
         error = (self.round(values) - values).abs() / values.abs()
-        return torch.where((values == 0) | values.isinf() & (self.round(values) == values), 0.0, error)
+        return torch.where(
+            (values == 0) | values.isinf() & (self.round(values) == values), 0.0, error
+        )
 
     def written(self, pattern: int) -> str:
         """One pattern with its fields apart: `0 01111011 1001101`."""
         digits = f"{int(pattern):0{self.bits}b}"
-        return f"{digits[0]} {digits[1 : 1 + self.exponent_bits]} {digits[1 + self.exponent_bits :]}"
+        return (
+            f"{digits[0]} {digits[1 : 1 + self.exponent_bits]} {digits[1 + self.exponent_bits :]}"
+        )
 
     def formula(self, pattern: int) -> str:
         """How the fields of one pattern make its value: `2^(123 - 127) x (1 + 77/128) = 0.100097656`."""
         sign, exponent, mantissa, value = (part.item() for part in self.decode(pattern))
         if math.isnan(value):
-            return "an exponent of ones and a mantissa " + ("that is not 0: NaN" if self.has_inf else "of ones: NaN")
+            return "an exponent of ones and a mantissa " + (
+                "that is not 0: NaN" if self.has_inf else "of ones: NaN"
+            )
         minus = "-" * sign
         if math.isinf(value):
             return f"an exponent of ones and a mantissa of 0: {minus}inf"
         share = f"{mantissa}/{2**self.mantissa_bits}"
         power, share = (f"{exponent}", f"(1 + {share})") if exponent else ("1", share)
-        return f"{minus}2^({power} - {self.bias}) x {share} = {shown_number(value)}" + ", subnormal" * (not exponent and mantissa > 0)
+        return (
+            f"{minus}2^({power} - {self.bias}) x {share} = {exact_number(value)}"
+            + ", subnormal" * (not exponent and mantissa > 0)
+        )
 
 
 def _float64(values):
@@ -192,7 +206,9 @@ def _float64(values):
     try:
         return torch.as_tensor(values, dtype=torch.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise BadInput(f"expected a number, or a tensor of numbers, within float64's range; got {values!r:.60}") from None
+        raise BadInput(
+            f"expected a number, or a tensor of numbers, within float64's range; got {values!r:.60}"
+        ) from None
 
 
 FORMATS = {
@@ -227,23 +243,24 @@ class Rounding(NamedTuple):
         if abs(self.value) > largest and not self.format.has_inf:
             return f"{self.result:g}, its largest number: it has no inf"
         if self.value and not self.result:
-            return f"{self.result:g}, for it is not above half the smallest number, {shown_number(smallest)}"
+            return f"{self.result:g}, for it is not above half the smallest number, {exact_number(smallest)}"
         if math.isinf(self.result) and math.isfinite(self.value):
-            return f"{self.result:g}, for it is too far beyond the largest number, {shown_number(largest)}"
+            return f"{self.result:g}, for it is too far beyond the largest number, {exact_number(largest)}"
         exact = "exact" if self.error == 0 else f"relative error {self.error:.2g}"
         subnormal = ", subnormal" * (0 < abs(self.result) < self.format.smallest_normal)
-        return f"{shown_number(self.result)}, {exact}{subnormal}"
+        return f"{exact_number(self.result)}, {exact}{subnormal}"
 
 
 def rounding(value: float, format: Format) -> Rounding:
     """Raises BadInput for what is no number."""
-    numbers = (format.round(value), format.pattern(value), *format.neighbours(value), format.spacing(value), format.relative_error(value))
+    numbers = (
+        format.round(value),
+        format.pattern(value),
+        *format.neighbours(value),
+        format.spacing(value),
+        format.relative_error(value),
+    )
     return Rounding(format, float(value), *(number.item() for number in numbers))
-
-
-def shown_number(value: float) -> str:
-    """Nine significant digits, which tell any two numbers of fp32 or a smaller format apart."""
-    return f"{value:.9g}"
 
 
 # What arithmetic in these formats does.
@@ -256,7 +273,10 @@ def running_sums(terms, format: Format):
     """
     import torch
 
-    total, sums = torch.zeros(terms.shape[1:], dtype=torch.float64), torch.empty(terms.shape, dtype=torch.float64)
+    total, sums = (
+        torch.zeros(terms.shape[1:], dtype=torch.float64),
+        torch.empty(terms.shape, dtype=torch.float64),
+    )
     for step, term in enumerate(terms.double()):
         total = sums[step] = format.round(total + term)
     return sums
@@ -285,7 +305,9 @@ def matmul_in_parts(left, right, parts: int):
     """
     lefts, rights = split(left, parts), split(right, parts)
     total = 0
-    for order in reversed(range(parts)):  # small products first: only the last sums round at full size
+    for order in reversed(
+        range(parts)
+    ):  # small products first: only the last sums round at full size
         for part in range(order + 1):
             total = total + lefts[part].float() @ rights[order - part].float()
     return total

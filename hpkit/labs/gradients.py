@@ -14,7 +14,9 @@ from hpkit.errors import BadInput
 IGNORED = -100
 
 
-def padded(documents: Sequence[Sequence[int]], length: int | None = None) -> dict[str, torch.Tensor]:
+def padded(
+    documents: Sequence[Sequence[int]], length: int | None = None
+) -> dict[str, torch.Tensor]:
     """Documents of token ids as one batch, one a row: cut to `length` tokens, then padded to it; None: to the longest.
 
     Tensors of batch x length: `input_ids`, `attention_mask` (1 for a token, 0 for padding) and `labels`, which ignore
@@ -43,7 +45,9 @@ def predicted_tokens(batch: dict[str, torch.Tensor]) -> int:
     return int((batch["labels"][:, 1:] != IGNORED).sum())
 
 
-def gradient(model, micro_batches: Sequence[dict[str, torch.Tensor]], mean_of_means: bool = False) -> torch.Tensor:
+def gradient(
+    model, micro_batches: Sequence[dict[str, torch.Tensor]], mean_of_means: bool = False
+) -> torch.Tensor:
     """The gradient that one update sees after these micro-batches: of all parameters, as one vector in their precision.
 
     Each micro-batch's loss is divided by the predicted tokens of all of them together, as transformers' Trainer does for
@@ -53,9 +57,15 @@ def gradient(model, micro_batches: Sequence[dict[str, torch.Tensor]], mean_of_me
     model.train()
     model.zero_grad()
     for batch in micro_batches:
-        loss = model(**batch, use_cache=False, num_items_in_batch=predicted_tokens(batch) * parts if mean_of_means else total).loss
+        loss = model(
+            **batch,
+            use_cache=False,
+            num_items_in_batch=predicted_tokens(batch) * parts if mean_of_means else total,
+        ).loss
         loss.backward()
-    flat = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+    flat = torch.cat(
+        [weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]
+    )
     model.zero_grad()
     return flat
 
@@ -96,7 +106,11 @@ def noise_scale(gradients: Iterable[torch.Tensor]) -> float:
     """
     total, squares, count = 0.0, 0.0, 0
     for each in gradients:
-        total, squares, count = total + each.double(), squares + each.double().square().sum().item(), count + 1
+        total, squares, count = (
+            total + each.double(),
+            squares + each.double().square().sum().item(),
+            count + 1,
+        )
     if count < 2:
         raise BadInput(f"noise_scale: expected the gradients of two examples or more, got {count}")
     of_one, of_mean = squares / count, (total / count).square().sum().item()
@@ -110,7 +124,10 @@ def tokens_per_second(model, batch: dict[str, torch.Tensor], seconds: float = 0.
     The best of as many updates as take `seconds`, three at least, the first left out. The processor's time is counted, not
     the clock's, so that other programs disturb it less. The learning rate is 0: the model stays as it is.
     """
-    threads, optimizer = torch.get_num_threads(), torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
+    threads, optimizer = (
+        torch.get_num_threads(),
+        torch.optim.AdamW(model.parameters(), lr=0.0, fused=True),
+    )
     torch.set_num_threads(1)
     try:
         times = [math.inf]
@@ -141,9 +158,22 @@ def first_log(model, rows: Sequence[dict], batch: int, accumulation: int) -> dic
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     with tempfile.TemporaryDirectory() as out:
-        sizes = dict(per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_steps=1, logging_steps=1)
-        quiet = dict(report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True, optim="adamw_torch")
-        trainer = Orderly(model=model, args=TrainingArguments(out, **sizes, **quiet), train_dataset=list(rows))
+        sizes = dict(
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            max_steps=1,
+            logging_steps=1,
+        )
+        quiet = dict(
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+            optim="adamw_torch",
+        )
+        trainer = Orderly(
+            model=model, args=TrainingArguments(out, **sizes, **quiet), train_dataset=list(rows)
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return {name: trainer.state.log_history[0][name] for name in ("loss", "grad_norm")}
@@ -163,5 +193,8 @@ def mean_loss(model, blocks: Sequence[dict[str, list[int]]], at_once: int = 2048
 
 def padded_share(lengths: Sequence[int], batch: int) -> float:
     """The share of places that hold padding, 0 to 1, where each `batch` of these lengths, in order, is padded to its longest."""
-    places = sum(max(part) * len(part) for part in (lengths[first : first + batch] for first in range(0, len(lengths), batch)))
+    places = sum(
+        max(part) * len(part)
+        for part in (lengths[first : first + batch] for first in range(0, len(lengths), batch))
+    )
     return 1 - sum(lengths) / places

@@ -5,7 +5,13 @@ Zamirai et al., Revisiting BFloat16 Training (2020), arXiv 2010.06192, study sto
 
 from hpkit.errors import BadInput, did_you_mean
 
-RULES = ("fp32", "bf16", "bf16 + fp32 masters", "bf16, stochastic rounding", "bf16, Kahan summation")
+RULES = (
+    "fp32",
+    "bf16",
+    "bf16 + fp32 masters",
+    "bf16, stochastic rounding",
+    "bf16, Kahan summation",
+)
 
 
 def round_stochastically(values, generator):
@@ -26,10 +32,14 @@ class Weights:
         import torch
 
         if rule not in RULES:
-            raise BadInput(f"rule: expected one of {', '.join(RULES)}, got {rule!r}{did_you_mean(rule, RULES)}")
+            raise BadInput(
+                f"rule: expected one of {', '.join(RULES)}, got {rule!r}{did_you_mean(rule, RULES)}"
+            )
         self.rule = rule
         self._weights = start.float() if rule.endswith(("fp32", "masters")) else start.bfloat16()
-        self._lost = torch.zeros_like(self._weights)  # Kahan: what was rounded away so far, itself in bf16
+        self._lost = torch.zeros_like(
+            self._weights
+        )  # Kahan: what was rounded away so far, itself in bf16
         self._generator = torch.Generator().manual_seed(seed)
 
     @property
@@ -55,7 +65,9 @@ class Weights:
             self._lost, self._weights = owed - (moved - self._weights), moved
 
 
-def walk(rule: str, updates: int = 400, size: float = 1e-4, count: int = 2000, seed: int = 0) -> list[float]:
+def walk(
+    rule: str, updates: int = 400, size: float = 1e-4, count: int = 2000, seed: int = 0
+) -> list[float]:
     """Mean distance of `count` weights from where they should be, after 0, 1, 2, ... updates.
 
     The weights start as those of a trained model do, spread by 0.02 around 0; each goes to a place 0.02 away, by AdamW's kind
@@ -64,7 +76,9 @@ def walk(rule: str, updates: int = 400, size: float = 1e-4, count: int = 2000, s
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    start = (0.02 * torch.randn(count, generator=generator)).bfloat16().float()  # all rules start alike
+    start = (
+        (0.02 * torch.randn(count, generator=generator)).bfloat16().float()
+    )  # all rules start alike
     goal = start + 0.02 * torch.sign(torch.randn(count, generator=generator))
     weights, distances = Weights(start, rule, seed), []
     for _ in range(updates):

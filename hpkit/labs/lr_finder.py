@@ -6,10 +6,11 @@ it by a factor gives every power of ten the same number of updates.
 
 from typing import NamedTuple
 
-from hpkit.corpus.load import blocks_of, load_corpus
+from hpkit.corpus.blocks import blocks_of
+from hpkit.corpus.load import load_corpus
 from hpkit.errors import BadInput
 from hpkit.model import load_model
-from hpkit.records.table import Point
+from hpkit.records.grids import Point
 
 
 class RangeStep(NamedTuple):
@@ -20,7 +21,9 @@ class RangeStep(NamedTuple):
     moved: float
 
 
-def range_test(point: Point, low: float = 1e-6, high: float = 1.0, updates: int = 100, held_out: int = 8) -> list[RangeStep]:
+def range_test(
+    point: Point, low: float = 1e-6, high: float = 1.0, updates: int = 100, held_out: int = 8
+) -> list[RangeStep]:
     """Train `point`'s model for `updates` updates while the rate rises from `low` to `high`; `low` = `high` keeps it where it is.
 
     In fp32 on the CPU, on one thread, by torch's AdamW. The rest is the recipe's: batch, sequence length, betas, epsilon,
@@ -33,7 +36,9 @@ def range_test(point: Point, low: float = 1e-6, high: float = 1.0, updates: int 
 
     recipe = point.recipe
     if not 0 < low <= high or updates < 2:
-        raise BadInput(f"range test: expected 0 < low <= high and two updates or more, got {low}, {high} and {updates}")
+        raise BadInput(
+            f"range test: expected 0 < low <= high and two updates or more, got {low}, {high} and {updates}"
+        )
     set_seed(recipe.seed)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # of loading, in the midst of a notebook's output
@@ -43,24 +48,47 @@ def range_test(point: Point, low: float = 1e-6, high: float = 1.0, updates: int 
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     blocks, held = blocks_of(load_corpus(point.corpus), tokenizer, recipe.max_seq_length or 128)
     betas, size = (recipe.adam_beta1, recipe.adam_beta2), recipe.per_device_train_batch_size
-    optimizer = torch.optim.AdamW(weights, low, betas, recipe.adam_epsilon, recipe.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, (high / low) ** (1 / (updates - 1)))
+    optimizer = torch.optim.AdamW(
+        weights, low, betas, recipe.adam_epsilon, recipe.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.ExponentialLR(
+        optimizer, (high / low) ** (1 / (updates - 1))
+    )
     held = _batch(held[:held_out])
-    order = [number for _ in range(updates * size // len(blocks) + 1) for number in torch.randperm(len(blocks)).tolist()]
+    order = [
+        number
+        for _ in range(updates * size // len(blocks) + 1)
+        for number in torch.randperm(len(blocks)).tolist()
+    ]
     steps, threads = [], torch.get_num_threads()
-    torch.set_num_threads(1)  # more would stall one another beside a running widget, and round differently
+    torch.set_num_threads(
+        1
+    )  # more would stall one another beside a running widget, and round differently
     try:
         for update in range(updates):
-            model(**_batch([blocks[number] for number in order[update * size : (update + 1) * size]])).loss.backward()
+            model(
+                **_batch([blocks[number] for number in order[update * size : (update + 1) * size]])
+            ).loss.backward()
             if recipe.max_grad_norm:
                 torch.nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm)
-            rate, before = optimizer.param_groups[0]["lr"], [weight.detach().clone() for weight in weights]
+            rate, before = (
+                optimizer.param_groups[0]["lr"],
+                [weight.detach().clone() for weight in weights],
+            )
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
             with torch.no_grad():
-                moved = sum((weight - old).abs().sum().item() for weight, old in zip(weights, before))
-                steps.append(RangeStep(rate, model(**held).loss.item(), moved / sum(weight.numel() for weight in weights)))
+                moved = sum(
+                    (weight - old).abs().sum().item() for weight, old in zip(weights, before)
+                )
+                steps.append(
+                    RangeStep(
+                        rate,
+                        model(**held).loss.item(),
+                        moved / sum(weight.numel() for weight in weights),
+                    )
+                )
     finally:
         torch.set_num_threads(threads)
     return steps

@@ -26,7 +26,9 @@ def recite(model, tokenizer, texts: list[str], given: int = 24, count: int = 40)
     rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
     rows = [row[: given + count] for row in rows if len(row) >= given + count]
     if not rows or given + len(start) < 1:
-        raise BadInput(f"recite: expected texts of {given + count} tokens or more, got {len(texts)} shorter ones")
+        raise BadInput(
+            f"recite: expected texts of {given + count} tokens or more, got {len(texts)} shorter ones"
+        )
     prompts = torch.tensor([start + row[:given] for row in rows], device=model.device)
     was_training = model.training
     model.eval()
@@ -42,6 +44,15 @@ def recite(model, tokenizer, texts: list[str], given: int = 24, count: int = 40)
     model.train(was_training)
     recitals = []
     for row, continuation in zip(rows, tokens):
-        right = next((place for place, pair in enumerate(zip(continuation, row[given:])) if pair[0] != pair[1]), count)
-        recitals.append(Recital(*map(tokenizer.decode, (row[:given], continuation, row[given:])), right))
+        right = next(
+            (
+                place
+                for place, pair in enumerate(zip(continuation, row[given:]))
+                if pair[0] != pair[1]
+            ),
+            count,
+        )
+        recitals.append(
+            Recital(*map(tokenizer.decode, (row[:given], continuation, row[given:])), right)
+        )
     return recitals

@@ -7,14 +7,20 @@ import importlib.util
 import tempfile
 
 from hpkit.capability import decide, forget_32bit_overrides, probe
-from hpkit.corpus.load import blocks_of, load_corpus
+from hpkit.corpus.blocks import blocks_of
+from hpkit.corpus.load import load_corpus
 from hpkit.errors import BadInput
 from hpkit.model import context_length, load_model
 from hpkit.recipe import STARTER, Recipe
 
 
 def search_learning_rate(
-    recipe: Recipe = STARTER, model: str = "starter", corpus: str = "airdsAirs", trials: int = 4, low: float = 1e-4, high: float = 1e-2
+    recipe: Recipe = STARTER,
+    model: str = "starter",
+    corpus: str = "airdsAirs",
+    trials: int = 4,
+    low: float = 1e-4,
+    high: float = 1e-2,
 ) -> list[tuple[float, float]]:
     """(learning rate, evaluation loss in nats per token) of each trial, the best first.
 
@@ -23,7 +29,9 @@ def search_learning_rate(
     recipe's. `model` and `corpus` are named as in `hpkit.finetune.finetune`. Raises BadInput where Optuna is not installed.
     """
     if importlib.util.find_spec("optuna") is None:
-        raise BadInput("a search needs Optuna, which is not installed here: pip install optuna, then run this again")
+        raise BadInput(
+            "a search needs Optuna, which is not installed here: pip install optuna, then run this again"
+        )
     import optuna
     from transformers import PrinterCallback, Trainer, default_data_collator
     from transformers.utils import logging
@@ -49,11 +57,17 @@ def search_learning_rate(
         with tempfile.TemporaryDirectory() as out:
             arguments = recipe.training_arguments(out, **quiet, **decide(recipe, probe()).settings)
             trainer = Trainer(
-                args=arguments, data_collator=default_data_collator, train_dataset=learn, eval_dataset=held_out, model_init=anew
+                args=arguments,
+                data_collator=default_data_collator,
+                train_dataset=learn,
+                eval_dataset=held_out,
+                model_init=anew,
             )
             trainer.remove_callback(PrinterCallback)
             trainer.hyperparameter_search(
-                hp_space=lambda trial: {"learning_rate": trial.suggest_float("learning_rate", low, high, log=True)},
+                hp_space=lambda trial: {
+                    "learning_rate": trial.suggest_float("learning_rate", low, high, log=True)
+                },
                 compute_objective=loss_of_trial,
                 n_trials=trials,
                 direction="minimize",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
-    from hpkit.lessons.benchmarks import load_benchmarks
+    from hpkit.lessons.benchmarks import benchmark_picture, load_benchmarks
     from hpkit.lessons.claims import check, ledger_table, load_claims, read_ledger
     from hpkit.lessons.exercise import BrokenRun, Exercise, usual_point
     from hpkit.lessons.exercises import EXERCISES, check_answer, check_cure
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "benchmarks": ["load_benchmarks"],
+        "benchmarks": ["benchmark_picture", "load_benchmarks"],
         "claims": ["check", "ledger_table", "load_claims", "read_ledger"],
         "exercise": ["BrokenRun", "Exercise", "usual_point"],
         "exercises": ["EXERCISES", "check_answer", "check_cure"],

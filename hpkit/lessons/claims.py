@@ -38,10 +38,16 @@ class Checked:
     verdict: str
 
     def __str__(self) -> str:
-        return f"{self.claim.id}: {VERDICTS[self.verdict]} {self.verdict}. Measured: {self.measured}"
+        return (
+            f"{self.claim.id}: {VERDICTS[self.verdict]} {self.verdict}. Measured: {self.measured}"
+        )
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        notes = f"<br><i lang='tr'>{html.escape(self.claim.notes)}</i> (the notes)" if self.claim.notes else ""
+        notes = (
+            f"<br><i lang='tr'>{html.escape(self.claim.notes)}</i> (the notes)"
+            if self.claim.notes
+            else ""
+        )
         words = f"<b>Claim:</b> {html.escape(self.claim.sentence)}{notes}<br><b>Measured:</b> {html.escape(self.measured)}"
         words += f"<br><b>Verdict:</b> {VERDICTS[self.verdict]} {self.verdict}"
         return {"text/plain": str(self), "text/html": f"<p>{words}</p>", MIME: asdict(self)}
@@ -54,7 +60,9 @@ def load_claims(file: str | Path | None = None) -> dict[str, Claim]:
     for name, table in read_toml(file, "claims").items():
         known = {"sentence", "notebook", "notes"}
         if not isinstance(table, dict) or not {"sentence", "notebook"} <= table.keys() <= known:
-            raise BadInput(f"claim {name} of {file}: expected sentence, notebook and perhaps notes, got {table!r}")
+            raise BadInput(
+                f"claim {name} of {file}: expected sentence, notebook and perhaps notes, got {table!r}"
+            )
         claims[name] = Claim(name, **table)
     return claims
 
@@ -63,9 +71,13 @@ def check(name: str, measured: str, verdict: str) -> Checked:
     """Bind the claim `name` to what was measured; the verdict should follow from the same numbers. Raises BadInput."""
     claims = load_claims()
     if name not in claims:
-        raise BadInput(f"claim: expected one of data/claims.toml, got {name!r}{did_you_mean(name, claims)}")
+        raise BadInput(
+            f"claim: expected one of data/claims.toml, got {name!r}{did_you_mean(name, claims)}"
+        )
     if verdict not in VERDICTS:
-        raise BadInput(f"verdict: expected one of {', '.join(VERDICTS)}, got {verdict!r}{did_you_mean(verdict, VERDICTS)}")
+        raise BadInput(
+            f"verdict: expected one of {', '.join(VERDICTS)}, got {verdict!r}{did_you_mean(verdict, VERDICTS)}"
+        )
     return Checked(claims[name], measured, verdict)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hpkit.finetune.training import Run
-from hpkit.records.table import Point, load_grids, record_point
-from hpkit.widgets.base import shown_number
+from hpkit.finetune.run import Run
+from hpkit.formatting import shown_number
+from hpkit.records.grids import Point, load_grids
+from hpkit.records.recording import record_point
 
 
 class Reply(NamedTuple):
@@ -35,13 +36,23 @@ class Exercise:
 
     def reply(self, answer) -> Reply:
         if not isinstance(answer, (int, float)) or isinstance(answer, bool):
-            return Reply(False, f"Expected a number, got {answer!r}: put yours in place of the dots")
-        near = [(abs(answer - value) / (abs(value) or 1), words) for value, words in self.wrong().items()]
+            return Reply(
+                False, f"Expected a number, got {answer!r}: put yours in place of the dots"
+            )
+        near = [
+            (abs(answer - value) / (abs(value) or 1), words)
+            for value, words in self.wrong().items()
+        ]
         right = abs(answer - self.answer()) <= 0.01 * abs(self.answer())
         if right:
             return Reply(True, self.why)
         distance, words = min(near)
-        return Reply(False, words if distance <= 0.01 else f"{shown_number(answer)} is not it, and no slip that is common")
+        return Reply(
+            False,
+            words
+            if distance <= 0.01
+            else f"{shown_number(answer)} is not it, and no slip that is common",
+        )
 
 
 @dataclass(frozen=True)
@@ -64,9 +75,14 @@ class BrokenRun:
         """Train with the change, and judge the run: a minute at most. Raises BadInput for a value that cannot be."""
         point = self.point()
         recipe = point.recipe.replace(**changes)
-        changed = [name for name, value in vars(recipe).items() if value != getattr(point.recipe, name)]
+        changed = [
+            name for name, value in vars(recipe).items() if value != getattr(point.recipe, name)
+        ]
         if len(changed) != 1:
-            return Reply(False, f"Change one argument and no more: here {len(changed)} differ from the broken run's")
+            return Reply(
+                False,
+                f"Change one argument and no more: here {len(changed)} differ from the broken run's",
+            )
         wrong = self.cured(record_point(point._replace(recipe=recipe)))
         return Reply(not wrong, wrong or self.why)
 

@@ -4,11 +4,12 @@ import math
 
 from hpkit.accounting import account
 from hpkit.errors import BadInput, did_you_mean
-from hpkit.finetune.training import Run
+from hpkit.finetune.run import Run
 from hpkit.labs.formats import FORMATS
 from hpkit.lessons.exercise import BrokenRun, Exercise, Reply, usual_point
 from hpkit.recipe import NOTES, STARTER
-from hpkit.records.table import Point, load_runs
+from hpkit.records.grids import Point
+from hpkit.records.table import load_runs
 from hpkit.schedules import learning_rates
 
 #: Every exercise by its name, which begins with its notebook's number. Each section below adds its own.
@@ -28,7 +29,9 @@ def check_cure(name: str, **changes) -> Reply:
 def _find(name: str, kind: type):
     names = [known for known, exercise in EXERCISES.items() if isinstance(exercise, kind)]
     if name not in names:
-        raise BadInput(f"exercise: expected one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
+        raise BadInput(
+            f"exercise: expected one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}"
+        )
     return EXERCISES[name]
 
 
@@ -42,7 +45,9 @@ def _sees_its_text(run: Run) -> str:
 
 
 def _broken_start() -> Point:
-    recipe = usual_point().recipe.replace(max_steps=5, warmup_steps=0, logging_steps=1, eval_steps=0.2)
+    recipe = usual_point().recipe.replace(
+        max_steps=5, warmup_steps=0, logging_steps=1, eval_steps=0.2
+    )
     return Point(recipe, corpus="airdsAirs:100")
 
 
@@ -53,8 +58,12 @@ EXERCISES |= {
         lambda: account(STARTER, 640).updates,
         "640 / 8 an epoch, and two epochs",
         lambda: {
-            account(STARTER.replace(num_train_epochs=1), 640).updates: "That is one epoch; the recipe has two",
-            account(STARTER.replace(gradient_accumulation_steps=32), 640).updates: "That has the notes' accumulation; the starter has none",
+            account(
+                STARTER.replace(num_train_epochs=1), 640
+            ).updates: "That is one epoch; the recipe has two",
+            account(
+                STARTER.replace(gradient_accumulation_steps=32), 640
+            ).updates: "That has the notes' accumulation; the starter has none",
             640 * 2: "That counts examples. An update sees 8 of them",
             640: "That counts examples, of one epoch. An update sees 8 of them",
         },
@@ -88,7 +97,9 @@ EXERCISES |= {
 
 def _broken_rate() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(learning_rate=3e-2, max_steps=30, eval_steps=0.2))
+    return usual._replace(
+        recipe=usual.recipe.replace(learning_rate=3e-2, max_steps=30, eval_steps=0.2)
+    )
 
 
 def _learns(run: Run) -> str:
@@ -120,7 +131,8 @@ EXERCISES |= {
         "0.02 / 1e-3. At the notes' 1e-4 it would take ten times as many, and real weights turn round on the way",
         lambda: {
             0.02 / 1e-4: "That is the answer at 1e-4; asked was 1e-3",
-            0.02 * 1e-3: "That multiplies: it is how far a plain gradient of 0.02 would move it. Divide the way by the length of a step",
+            0.02
+            * 1e-3: "That multiplies: it is how far a plain gradient of 0.02 would move it. Divide the way by the length of a step",
             1e-3 / 0.02: "That is upside down: one step in units of the weight's size",
         },
     ),
@@ -161,7 +173,9 @@ EXERCISES |= {
         "52,000 / (8 x 32), rounded up, times two epochs. Warmup of 2,000 would take ten such epochs",
         lambda: {
             52_000 / 8 * 2: "That counts batches of 8. An update waits for 32 of them",
-            account(NOTES.replace(num_train_epochs=1), 52_000).updates: "That is one epoch; the notes have two",
+            account(
+                NOTES.replace(num_train_epochs=1), 52_000
+            ).updates: "That is one epoch; the notes have two",
             52_000 * 2: "That counts examples, not updates",
         },
     ),
@@ -172,7 +186,11 @@ EXERCISES |= {
         "The rate rises by 1e-4 / 2,000 an update, and the run ends long before update 2,000",
         lambda: {
             NOTES.learning_rate: "That is the rate asked for. Compare the warmup with the number of updates",
-            NOTES.learning_rate * 2000 / account(NOTES, 52_000).updates: "That is upside down: updates of the run over updates of warmup",
+            NOTES.learning_rate
+            * 2000
+            / account(
+                NOTES, 52_000
+            ).updates: "That is upside down: updates of the run over updates of warmup",
             NOTES.learning_rate / 2000: "That is the rise of a single update",
         },
     ),
@@ -200,7 +218,9 @@ def _learns_on_average(run: Run) -> str:
 
 def _broken_batch() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(max_steps=40, per_device_train_batch_size=1, eval_steps=10))
+    return usual._replace(
+        recipe=usual.recipe.replace(max_steps=40, per_device_train_batch_size=1, eval_steps=10)
+    )
 
 
 EXERCISES |= {
@@ -213,7 +233,8 @@ EXERCISES |= {
             NOTES.gradient_accumulation_steps: "With 32 an update would see 2 x 32 = 64 examples, a quarter",
             NOTES.per_device_train_batch_size
             * NOTES.gradient_accumulation_steps: "That is how many examples the update sees; each micro-batch brings 2",
-            NOTES.gradient_accumulation_steps / 4: "That is the wrong way round: smaller micro-batches need more of them",
+            NOTES.gradient_accumulation_steps
+            / 4: "That is the wrong way round: smaller micro-batches need more of them",
         },
     ),
     "03-one-batch": Exercise(
@@ -244,7 +265,12 @@ EXERCISES |= {
 
 def _plan(**changes) -> int:
     """Updates of 5,000 examples, batch 8, accumulation 4 and 3 epochs, or with changes."""
-    plan = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4, "num_train_epochs": 3, "max_steps": -1}
+    plan = {
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 4,
+        "num_train_epochs": 3,
+        "max_steps": -1,
+    }
     return account(usual_point().recipe.replace(**plan | changes), 5000).updates
 
 
@@ -254,15 +280,15 @@ def _reads_as_often_as_it_says(run: Run) -> str:
     before, after = run.eval_loss_before, run.eval_loss_after
     ends = f"The evaluation loss goes from {before:.3f} to {after:.3f}"
     if run.updates > planned:
-        return (
-            f"{ends}, after {run.updates} updates where {run.recipe.num_train_epochs} epochs have {planned}: something overrides the epochs"
-        )
+        return f"{ends}, after {run.updates} updates where {run.recipe.num_train_epochs} epochs have {planned}: something overrides the epochs"
     return "" if after < before + 0.1 else f"{ends}: it still overfits"
 
 
 def _broken_epochs() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(num_train_epochs=2, max_steps=40), corpus="airdsAirs:30")
+    return usual._replace(
+        recipe=usual.recipe.replace(num_train_epochs=2, max_steps=40), corpus="airdsAirs:30"
+    )
 
 
 EXERCISES |= {
@@ -272,7 +298,9 @@ EXERCISES |= {
         _plan,
         "5,000 / (8 x 4), rounded up in each epoch, times 3",
         lambda: {
-            _plan(gradient_accumulation_steps=1): "That counts batches. Four of them make an update",
+            _plan(
+                gradient_accumulation_steps=1
+            ): "That counts batches. Four of them make an update",
             _plan(num_train_epochs=1): "That is one epoch",
             5000 * 3: "That counts examples read, not updates",
         },
@@ -284,7 +312,10 @@ EXERCISES |= {
         "100 of the 157 updates that an epoch has; fractions are allowed",
         lambda: {
             100 / _plan(): "That divides by the updates of three epochs",
-            100 / _plan(num_train_epochs=1, gradient_accumulation_steps=1): "That divides by batches; four of them make an update",
+            100
+            / _plan(
+                num_train_epochs=1, gradient_accumulation_steps=1
+            ): "That divides by batches; four of them make an update",
             _plan(num_train_epochs=1) / 100: "That is upside down",
         },
     ),
@@ -330,7 +361,10 @@ EXERCISES |= {
         lambda: (1 - 1e-3 * 0.1) ** 5000,
         "Each update leaves 0.9999 of it. Five thousand times that is not a half: what is taken gets smaller with the weight",
         lambda: {
-            1 - 5000 * 1e-3 * 0.1: "That takes the same amount every time; each update takes a share of what is left",
+            1
+            - 5000
+            * 1e-3
+            * 0.1: "That takes the same amount every time; each update takes a share of what is left",
             1 - (1 - 1e-3 * 0.1) ** 5000: "That is the part that is gone",
             (1 - 0.1) ** 5000: "That forgets the learning rate: an update takes rate times decay",
         },
@@ -341,10 +375,14 @@ EXERCISES |= {
         _taken_by_the_notes,
         "The rates of all updates add up to 0.0042, and decay takes a hundredth of that: 0.0042 percent",
         lambda: {
-            100 * account(NOTES, 52_000).updates * NOTES.learning_rate * NOTES.weight_decay: "That has the full rate at every update; "
+            100
+            * account(NOTES, 52_000).updates
+            * NOTES.learning_rate
+            * NOTES.weight_decay: "That has the full rate at every update; "
             "the warmup outlasts the run, so the rate only rises to a fifth of it",
             _taken_by_the_notes() / 100: "That is the share; the question asks for percent",
-            _taken_by_the_notes() / NOTES.weight_decay: "That is the sum of the rates in percent; multiply by the decay",
+            _taken_by_the_notes()
+            / NOTES.weight_decay: "That is the sum of the rates in percent; multiply by the decay",
         },
     ),
     "05-broken": BrokenRun(
@@ -364,7 +402,9 @@ EXERCISES |= {
 
 def _blamed_on_the_seed() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(per_device_train_batch_size=1, max_steps=30, eval_steps=0.2))
+    return usual._replace(
+        recipe=usual.recipe.replace(per_device_train_batch_size=1, max_steps=30, eval_steps=0.2)
+    )
 
 
 def _better_than_before(run: Run) -> str:
@@ -396,8 +436,13 @@ EXERCISES |= {
         lambda: (_seed_ends()[9] + _seed_ends()[10]) / 2 - _seed_ends()[0],
         "All of it is luck: nothing was changed. It is more than what lies between 3e-4 and 1e-3 here",
         lambda: {
-            _seed_ends()[-1] - _seed_ends()[0]: "That is from the worst to the best; asked is from the median to the best",
-            _seed_ends()[-1] - (_seed_ends()[9] + _seed_ends()[10]) / 2: "That is how far the worst lies above the median",
+            _seed_ends()[-1]
+            - _seed_ends()[
+                0
+            ]: "That is from the worst to the best; asked is from the median to the best",
+            _seed_ends()[-1]
+            - (_seed_ends()[9] + _seed_ends()[10])
+            / 2: "That is how far the worst lies above the median",
         },
     ),
     "06-broken": BrokenRun(
@@ -424,7 +469,9 @@ def _learns_as_usual(run: Run) -> str:
 
 def _large_epsilon() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(max_steps=40, eval_steps=0.25, adam_epsilon=0.1))
+    return usual._replace(
+        recipe=usual.recipe.replace(max_steps=40, eval_steps=0.25, adam_epsilon=0.1)
+    )
 
 
 EXERCISES |= {
@@ -434,7 +481,10 @@ EXERCISES |= {
         lambda: FORMATS["bf16"].exact_integers,
         "From 256 on the next number is two away, and 256 + 1 is rounded back to the even one",
         lambda: {
-            2 ** FORMATS["bf16"].mantissa_bits: "You counted the 7 written bits. There is an implied 1 in front of them",
+            2
+            ** FORMATS[
+                "bf16"
+            ].mantissa_bits: "You counted the 7 written bits. There is an implied 1 in front of them",
             FORMATS["fp16"].exact_integers: "That is where fp16 stops",
             2**16: "16 bits are the whole number's room: sign and exponent take 8 of them",
             FORMATS["fp32"].exact_integers: "That is where fp32 stops",
@@ -449,7 +499,8 @@ EXERCISES |= {
             5.2: "That is enough for a single product, which has errors of 2e-3. Three parts need more of them",
             3 * 5.2: "Three products are those of two parts. Three parts have six",
             9 * 5.2: "Nine are all combinations; the three smallest are left out",
-            5.2 / 6: "That is upside down: each product has to be faster than fp32's, since there are six",
+            5.2
+            / 6: "That is upside down: each product has to be faster than fp32's, since there are six",
         },
     ),
     "07-broken": BrokenRun(
@@ -478,7 +529,11 @@ def _keeps_small_updates(run: Run) -> str:
 
 def _bf16_weights() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(max_steps=40, eval_steps=0.25, learning_rate=3e-5, dtype="bfloat16"))
+    return usual._replace(
+        recipe=usual.recipe.replace(
+            max_steps=40, eval_steps=0.25, learning_rate=3e-5, dtype="bfloat16"
+        )
+    )
 
 
 EXERCISES |= {
@@ -488,11 +543,20 @@ EXERCISES |= {
         lambda: 2.0 ** math.ceil(math.log2(FORMATS["fp16"].smallest_normal / 3e-9)),
         "6.1e-5 / 3e-9 is 20,345, and the next power of two above is 32,768",
         lambda: {
-            2.0 ** math.ceil(math.log2(FORMATS["fp16"].smallest_subnormal / 2 / 3e-9)): "That keeps it from becoming 0, with a single bit",
             2.0
-            ** math.ceil(math.log2(FORMATS["fp16"].smallest_subnormal / 3e-9)): "That makes it the smallest subnormal, with a single bit",
-            2.0 ** math.floor(math.log2(FORMATS["fp16"].smallest_normal / 3e-9)): "Just too little: 16,384 x 3e-9 = 4.9e-5 is below 6.1e-5",
-            FORMATS["fp16"].smallest_normal / 3e-9: "That is the ratio. Which power of two is the next above it?",
+            ** math.ceil(
+                math.log2(FORMATS["fp16"].smallest_subnormal / 2 / 3e-9)
+            ): "That keeps it from becoming 0, with a single bit",
+            2.0
+            ** math.ceil(
+                math.log2(FORMATS["fp16"].smallest_subnormal / 3e-9)
+            ): "That makes it the smallest subnormal, with a single bit",
+            2.0
+            ** math.floor(
+                math.log2(FORMATS["fp16"].smallest_normal / 3e-9)
+            ): "Just too little: 16,384 x 3e-9 = 4.9e-5 is below 6.1e-5",
+            FORMATS["fp16"].smallest_normal
+            / 3e-9: "That is the ratio. Which power of two is the next above it?",
             2.0**16: "That is torch's first scale. A smaller one is enough",
         },
     ),
@@ -515,8 +579,11 @@ EXERCISES |= {
         lambda: FORMATS["bf16"].epsilon / 2,
         "Half the gap above 1, which is 2^-7 wide",
         lambda: {
-            FORMATS["bf16"].epsilon: "That is the whole gap. Rounding goes to the nearest: half of it is enough",
-            FORMATS["bf16"].epsilon / 4: "Below 1 the gap is half as wide, so that is the answer for shrinking",
+            FORMATS[
+                "bf16"
+            ].epsilon: "That is the whole gap. Rounding goes to the nearest: half of it is enough",
+            FORMATS["bf16"].epsilon
+            / 4: "Below 1 the gap is half as wide, so that is the answer for shrinking",
             FORMATS["fp16"].epsilon / 2: "That is fp16's half gap",
         },
     ),
@@ -577,9 +644,12 @@ EXERCISES |= {
         lambda: _embeddings_of_gpt2()[0],
         "A third of the parameters at 8 bytes each, against two thirds at 2.03",
         lambda: {
-            _embeddings_of_gpt2()[1]: "That is their share of the parameters. Their states stay at 32 bits, the others' do not",
+            _embeddings_of_gpt2()[
+                1
+            ]: "That is their share of the parameters. Their states stay at 32 bits, the others' do not",
             0.32: "That is their share of the parameters. Their states stay at 32 bits, the others' do not",
-            _embeddings_of_gpt2()[0] / 4: "That counts two bytes each. The Trainer keeps embeddings at 32 bits: two averages of four bytes",
+            _embeddings_of_gpt2()[0]
+            / 4: "That counts two bytes each. The Trainer keeps embeddings at 32 bits: two averages of four bytes",
         },
     ),
     "09-broken": BrokenRun(
@@ -607,7 +677,9 @@ def _can_be_watched(run: Run) -> str:
 
 def _broken_log() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(max_steps=30, logging_steps=2000, eval_steps=None))
+    return usual._replace(
+        recipe=usual.recipe.replace(max_steps=30, logging_steps=2000, eval_steps=None)
+    )
 
 
 EXERCISES |= {
@@ -661,7 +733,9 @@ def _reads_enough(run: Run) -> str:
 
 def _broken_length() -> Point:
     usual = usual_point()
-    return usual._replace(recipe=usual.recipe.replace(max_steps=40, max_seq_length=16, eval_steps=10))
+    return usual._replace(
+        recipe=usual.recipe.replace(max_steps=40, max_seq_length=16, eval_steps=10)
+    )
 
 
 EXERCISES |= {
@@ -714,7 +788,10 @@ def _broken_rate() -> Point:
 
 def _largest_accumulation(examples: int, batch: int, epochs: float, updates: int) -> int:
     recipe = NOTES.replace(per_device_train_batch_size=batch, num_train_epochs=epochs)
-    counts = (account(recipe.replace(gradient_accumulation_steps=steps), examples).updates for steps in range(1, examples // batch + 1))
+    counts = (
+        account(recipe.replace(gradient_accumulation_steps=steps), examples).updates
+        for steps in range(1, examples // batch + 1)
+    )
     return max(steps for steps, count in enumerate(counts, 1) if count >= updates)
 
 
@@ -726,7 +803,9 @@ EXERCISES |= {
         "3,000 / 4 = 750 batches an epoch, and 50 updates an epoch are wanted",
         lambda: {
             _largest_accumulation(3000, 4, 1, 100): "That is for one epoch; there are two",
-            _largest_accumulation(3000, 1, 2, 100): "That counts examples. It is batches of 4 that are accumulated",
+            _largest_accumulation(
+                3000, 1, 2, 100
+            ): "That counts examples. It is batches of 4 that are accumulated",
             1: "That leaves 1,500 updates: more can be accumulated",
         },
     ),
@@ -736,9 +815,13 @@ EXERCISES |= {
         lambda: 100 * 4,
         "The weights stay in float32, four bytes each; bf16 is the arithmetic's format, 8 bits the optimizer's",
         lambda: {
-            100 * 2: "That is bf16. bf16=True multiplies in it; the weights stay as they were loaded",
+            100
+            * 2: "That is bf16. bf16=True multiplies in it; the weights stay as they were loaded",
             100 * 1: "That is 8 bits. It is the optimizer's memory that has them",
-            100 * (4 + 2): "That counts the optimizer's states too. They are in a checkpoint, and not in the model's file",
+            100
+            * (
+                4 + 2
+            ): "That counts the optimizer's states too. They are in a checkpoint, and not in the model's file",
         },
     ),
     "12-broken": BrokenRun(

@@ -51,10 +51,14 @@ class Question:
         object.__setattr__(self, "order", tuple(self.order))
         for names in (self.steps, self.order):
             if len(names) == 1 or len(set(names)) != len(names):
-                raise BadInput(f"prediction {self.name}: expected two or more that differ, got {names!r}")
+                raise BadInput(
+                    f"prediction {self.name}: expected two or more that differ, got {names!r}"
+                )
         if not self.order and not (self.low < self.high and self.tolerance > 0):
             got = f"{self.low}, {self.high}, {self.tolerance}"
-            raise BadInput(f"prediction {self.name}: expected low below high, and a tolerance above 0; got {got}")
+            raise BadInput(
+                f"prediction {self.name}: expected low below high, and a tolerance above 0; got {got}"
+            )
 
     def values(self, given) -> tuple:
         """A guess or an answer as a tuple, of one number where a number is asked for. Raises BadInput for what is neither."""
@@ -62,10 +66,16 @@ class Question:
         if self.order:
             expected = f"{', '.join(self.order)} in some order"
         try:
-            values = tuple(given) if self.order or self.steps or isinstance(given, tuple) else (given,)
+            values = (
+                tuple(given) if self.order or self.steps or isinstance(given, tuple) else (given,)
+            )
             if not self.order:
                 values = tuple(map(float, values))
-            right = sorted(values) == sorted(self.order) if self.order else len(values) == (len(self.steps) or 1)
+            right = (
+                sorted(values) == sorted(self.order)
+                if self.order
+                else len(values) == (len(self.steps) or 1)
+            )
         except (TypeError, ValueError):
             right = False
         if not right or (not self.order and not all(map(math.isfinite, values))):
@@ -77,10 +87,20 @@ class Question:
         if self.order:
             pairs = list(itertools.combinations(guess, 2))
             right = sum(truth.index(first) < truth.index(second) for first, second in pairs)
-            return Score(1 - right / len(pairs), len(pairs) - right <= self.tolerance * len(pairs), None, (right, len(pairs)))
+            return Score(
+                1 - right / len(pairs),
+                len(pairs) - right <= self.tolerance * len(pairs),
+                None,
+                (right, len(pairs)),
+            )
         if self.relative and 0 in truth:
-            raise BadInput(f"prediction {self.name}: expected an answer other than 0, from which nothing has a relative distance")
-        apart = [(guessed - true) / (abs(true) if self.relative else 1) for guessed, true in zip(guess, truth)]
+            raise BadInput(
+                f"prediction {self.name}: expected an answer other than 0, from which nothing has a relative distance"
+            )
+        apart = [
+            (guessed - true) / (abs(true) if self.relative else 1)
+            for guessed, true in zip(guess, truth)
+        ]
         error = statistics.fmean(map(abs, apart))
         return Score(error, error <= self.tolerance, statistics.fmean(apart) / self.tolerance)
 
@@ -89,7 +109,10 @@ class Question:
         verdict = f"{'within' if score.within else 'not within'} the tolerance"
         if score.pairs:
             return f"{score.pairs[0]} of {score.pairs[1]} pairs in the right order: {verdict}"
-        error, tolerance = (f"{100 * value:.3g} %" if self.relative else f"{value:.4g}" for value in (score.error, self.tolerance))
+        error, tolerance = (
+            f"{100 * value:.3g} %" if self.relative else f"{value:.4g}"
+            for value in (score.error, self.tolerance)
+        )
         side = "away" if not score.signed else "too high" if score.signed > 0 else "too low"
         return f"Your guess was {error} {'away from the answer on average' if self.steps else side}: {verdict} of {tolerance}"
 
@@ -98,7 +121,12 @@ class Question:
         kept, file = _stored(), _file()
         if not kept and file.is_file():
             file.replace(file.with_suffix(".damaged.json"))
-        entry = {"text": self.text, "guess": guess, "truth": truth, "score": score and asdict(score)}
+        entry = {
+            "text": self.text,
+            "guess": guess,
+            "truth": truth,
+            "score": score and asdict(score),
+        }
         write_whole(file, json.dumps(kept | {self.name: entry}, indent=1))
 
     def kept(self) -> tuple[tuple | None, tuple | None]:
@@ -107,7 +135,9 @@ class Question:
         found = []
         for part in ("guess", "truth"):
             try:
-                found.append(self.values(tuple(entry[part])) if entry.get("text") == self.text else None)
+                found.append(
+                    self.values(tuple(entry[part])) if entry.get("text") == self.text else None
+                )
             except (KeyError, TypeError, BadInput):
                 found.append(None)
         return found[0], found[1] if found[0] else None
@@ -152,4 +182,8 @@ def calibration() -> Calibration:
         if isinstance(signed, (float, int, type(None))) and isinstance(score.get("within"), bool):
             scores.append((score["within"], signed))
     signed = [signed for _, signed in scores if signed is not None]
-    return Calibration(len(scores), sum(within for within, _ in scores), statistics.fmean(signed) if signed else None)
+    return Calibration(
+        len(scores),
+        sum(within for within, _ in scores),
+        statistics.fmean(signed) if signed else None,
+    )

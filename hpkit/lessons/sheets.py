@@ -2,7 +2,8 @@
 
 import json
 
-from hpkit.hyperparameters import CARDS, shown
+from hpkit.formatting import shown
+from hpkit.hyperparameters import CARDS
 
 #: What to set first, and why in this order.
 _FIRST = {
@@ -26,15 +27,36 @@ def cheat_sheet() -> str:
         "",
     ]
     lines += [f"{number}. `{name}`: {why}" for number, (name, why) in enumerate(_FIRST.items(), 1)]
-    lines += ["", "Then `hpkit check`: it counts the updates and names what cannot work.", "", "## What you see, and what to change", ""]
+    lines += [
+        "",
+        "Then `hpkit check`: it counts the updates and names what cannot work.",
+        "",
+        "## What you see, and what to change",
+        "",
+    ]
     lines += ["| symptom | hyperparameter | change |", "|---|---|---|"]
-    found = [(symptom, card.name, change) for card in CARDS.values() for symptom, change in card.symptoms.items()]
+    found = [
+        (symptom, card.name, change)
+        for card in CARDS.values()
+        for symptom, change in card.symptoms.items()
+    ]
     order = list(dict.fromkeys(symptom for symptom, _, _ in found))
-    lines += [f"| {symptom} | `{name}` | {change} |" for symptom, name, change in sorted(found, key=lambda row: order.index(row[0]))]
-    lines += ["", "## Where to start", "", "| hyperparameter | transformers | the notes | start with |", "|---|---|---|---|"]
+    lines += [
+        f"| {symptom} | `{name}` | {change} |"
+        for symptom, name, change in sorted(found, key=lambda row: order.index(row[0]))
+    ]
+    lines += [
+        "",
+        "## Where to start",
+        "",
+        "| hyperparameter | transformers | the notes | start with |",
+        "|---|---|---|---|",
+    ]
     for card in CARDS.values():
         if card.practice:
-            lines.append(f"| `{card.name}` | {shown(card.default)} | {shown(card.notes)} | {card.practice} |")
+            lines.append(
+                f"| `{card.name}` | {shown(card.default)} | {shown(card.notes)} | {card.practice} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -49,7 +71,9 @@ def glossary() -> str:
         "|---|---|---|---|",
     ]
     for card in sorted(CARDS.values(), key=lambda card: card.name):
-        lines.append(f"| `{card.name}` | {card.unit} | {card.what} | [{card.notebook[:2]}](notebooks/{card.notebook}.ipynb) |")
+        lines.append(
+            f"| `{card.name}` | {card.unit} | {card.what} | [{card.notebook[:2]}](notebooks/{card.notebook}.ipynb) |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -62,16 +86,26 @@ def questions() -> str:
             (f"What is {card.name} in a fine-tune?", card.what),
             (f"In what unit is {card.name} given?", f"{card.unit[0].upper()}{card.unit[1:]}."),
             (f"What does {card.name} accept?", f"{card.expected[0].upper()}{card.expected[1:]}."),
-            (f"What value does transformers take for {card.name} if I say nothing?", f"{shown(card.default)}."),
+            (
+                f"What value does transformers take for {card.name} if I say nothing?",
+                f"{shown(card.default)}.",
+            ),
             (
                 f"What does hpkit set {card.name} to, and why?",
                 f"{ours}. {card.why or 'The notes have the same value, and it does no harm.'}",
             ),
-            (f"Was it right to set {card.name}={shown(card.notes)}, as the notes do?", card.verdict),
+            (
+                f"Was it right to set {card.name}={shown(card.notes)}, as the notes do?",
+                card.verdict,
+            ),
         ]
         asked += [(f"Where do I start with {card.name}?", card.practice)] * bool(card.practice)
         asked += [
-            (f"My run shows this: {symptom}. What do I change?", f"{card.name}: {change}.") for symptom, change in card.symptoms.items()
+            (f"My run shows this: {symptom}. What do I change?", f"{card.name}: {change}.")
+            for symptom, change in card.symptoms.items()
         ]
-    rows = [{"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]} for ask, answer in asked]
+    rows = [
+        {"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]}
+        for ask, answer in asked
+    ]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

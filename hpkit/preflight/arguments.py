@@ -5,13 +5,22 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
-from hpkit.hyperparameters import shown
+from hpkit.formatting import shown
 
 #: Classes whose defaults are exactly transformers'. TRL's and a person's own have others for CHANGED_ELSEWHERE.
 TRANSFORMERS_ARGUMENTS = ("TrainingArguments", "Seq2SeqTrainingArguments")
-CHANGED_ELSEWHERE = ("learning_rate", "logging_steps", "bf16", "gradient_checkpointing", "activation_checkpointing")
+CHANGED_ELSEWHERE = (
+    "learning_rate",
+    "logging_steps",
+    "bf16",
+    "gradient_checkpointing",
+    "activation_checkpointing",
+)
 #: TRL's configs under which an update takes batch x accumulation examples. GRPO and its like generate, and count otherwise.
-COUNT_ALIKE = {f"{name}Config" for name in "SFT DPO KTO ORPO CPO Reward".split()} | {"UnslothTrainingArguments", *TRANSFORMERS_ARGUMENTS}
+COUNT_ALIKE = {f"{name}Config" for name in "SFT DPO KTO ORPO CPO Reward".split()} | {
+    "UnslothTrainingArguments",
+    *TRANSFORMERS_ARGUMENTS,
+}
 
 #: Arguments of transformers 4 that 5 no longer takes, and what to write instead; the first seven stand in most old scripts.
 #: From the fields of 4.38 and 4.57 that 5.23 lacks.
@@ -60,24 +69,43 @@ MOVED_FROM_TRAINER = {
 
 def instead(text: str, value) -> str:
     """What to do, from a text of the tables above, with the old argument's value where the new one takes it."""
-    written = text.format(shown(value) if value is None or isinstance(value, (bool, dict)) else value)
+    written = text.format(
+        shown(value) if value is None or isinstance(value, (bool, dict)) else value
+    )
     return f"set {written}" if "=" in written.split(" ")[0] else written
 
 
 def training_argument_names() -> frozenset[str]:
     """The arguments that the installed TrainingArguments and Seq2SeqTrainingArguments take."""
-    fields = [node for name in TRANSFORMERS_ARGUMENTS for node in _classes()[name].body if isinstance(node, ast.AnnAssign)]
+    fields = [
+        node
+        for name in TRANSFORMERS_ARGUMENTS
+        for node in _classes()[name].body
+        if isinstance(node, ast.AnnAssign)
+    ]
     return frozenset(field.target.id for field in fields)
 
 
 def optimizer_names() -> frozenset[str]:
     """What the installed transformers takes for `optim`."""
-    return frozenset(node.value.value for node in _classes()["OptimizerNames"].body if isinstance(node, ast.Assign))
+    return frozenset(
+        node.value.value
+        for node in _classes()["OptimizerNames"].body
+        if isinstance(node, ast.Assign)
+    )
 
 
 @cache
 def _classes() -> dict[str, ast.ClassDef]:
     """The classes of transformers' training arguments, from their source: importing them would take seconds."""
     package = Path(importlib.util.find_spec("transformers").origin).parent
-    sources = [(package / file).read_text(encoding="utf-8") for file in ("training_args.py", "training_args_seq2seq.py")]
-    return {node.name: node for source in sources for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    sources = [
+        (package / file).read_text(encoding="utf-8")
+        for file in ("training_args.py", "training_args_seq2seq.py")
+    ]
+    return {
+        node.name: node
+        for source in sources
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef)
+    }

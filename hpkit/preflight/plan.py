@@ -21,7 +21,12 @@ from hpkit.preflight.rules import RATES, RULES, Finding
 from hpkit.recipe import Recipe
 
 SEVERITIES = ("error", "warning", "hint")
-_COUNTED = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps")
+_COUNTED = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_train_epochs",
+    "max_steps",
+)
 
 
 def preflight(
@@ -47,7 +52,19 @@ def preflight(
     """
     machine = find_machine(device) if isinstance(device, str) else device
     missing = _missing(settings, name, unread)
-    plan = Plan(settings, _given(settings), missing, name, examples, processes, _look_at(model), machine, lengths, base, unseeded)
+    plan = Plan(
+        settings,
+        _given(settings),
+        missing,
+        name,
+        examples,
+        processes,
+        _look_at(model),
+        machine,
+        lengths,
+        base,
+        unseeded,
+    )
     found = []
     for rule, needs, look in RULES:
         if all(plan.has(need) for need in needs):
@@ -73,7 +90,11 @@ def preflight_callback(log=print, **known):
             machine = probe(try_optimizer=False)
             if args.use_cpu and machine.device != "cpu":
                 machine = None
-            told = dict(model=model, examples=len(data) if hasattr(data, "__len__") else None, device=machine)
+            told = dict(
+                model=model,
+                examples=len(data) if hasattr(data, "__len__") else None,
+                device=machine,
+            )
             told |= dict(processes=args.world_size * max(args.n_gpu, 1))
             findings = preflight(args, **told | known)
             for finding in findings:
@@ -98,7 +119,9 @@ class _Model(NamedTuple):
     @property
     def predictable(self) -> bool:
         """A full fine-tune of a causal language model."""
-        return not self.frozen and (self.head is None or self.head.__name__.endswith(("ForCausalLM", "LMHeadModel")))
+        return not self.frozen and (
+            self.head is None or self.head.__name__.endswith(("ForCausalLM", "LMHeadModel"))
+        )
 
 
 def _look_at(model) -> _Model | None:
@@ -114,12 +137,20 @@ def _look_at(model) -> _Model | None:
     import transformers
 
     if isinstance(model, torch.nn.Module):
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model  # what an adapter of peft wraps
+        base = (
+            model.get_base_model() if hasattr(model, "get_base_model") else model
+        )  # what an adapter of peft wraps
         frozen = not all(weight.requires_grad for weight in model.parameters())
-        return _Model(model, type(base), str(next(model.parameters()).dtype).removeprefix("torch."), frozen)
+        return _Model(
+            model, type(base), str(next(model.parameters()).dtype).removeprefix("torch."), frozen
+        )
     head = (getattr(model, "architectures", None) or [""])[0]
     dtype = getattr(model, "dtype", None)
-    return _Model(model, getattr(transformers, head, None), str(dtype).removeprefix("torch.") if dtype else None)
+    return _Model(
+        model,
+        getattr(transformers, head, None),
+        str(dtype).removeprefix("torch.") if dtype else None,
+    )
 
 
 def _given(settings) -> dict:
@@ -127,13 +158,17 @@ def _given(settings) -> dict:
     if isinstance(settings, dict):
         return dict(settings)
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return {name: getattr(value, "value", value) for name, value in values.items()}  # transformers keeps enums
+    return {
+        name: getattr(value, "value", value) for name, value in values.items()
+    }  # transformers keeps enums
 
 
 def _missing(settings, name: str, unread) -> set[str]:
     """The names whose value is not known; `*` among them stands for every one that was not given."""
     missing = set(unread)
-    if any(argument.startswith("*") for argument in missing) or name.endswith("Trainer"):  # whose arguments stand elsewhere
+    if any(argument.startswith("*") for argument in missing) or name.endswith(
+        "Trainer"
+    ):  # whose arguments stand elsewhere
         missing.add("*")
     if isinstance(settings, dict) and name not in TRANSFORMERS_ARGUMENTS:
         missing |= set(CHANGED_ELSEWHERE) - set(settings)
@@ -160,13 +195,31 @@ class Plan:
 
     def __post_init__(self):
         for argument, value in self.given.items():
-            if argument.endswith("_steps") and isinstance(value, float) and value > 1 and value.is_integer():
+            if (
+                argument.endswith("_steps")
+                and isinstance(value, float)
+                and value > 1
+                and value.is_integer()
+            ):
                 self.given[argument] = int(value)  # as transformers does
-        self.live, self.ours = not isinstance(self.settings, dict), isinstance(self.settings, Recipe)
+        self.live, self.ours = (
+            not isinstance(self.settings, dict),
+            isinstance(self.settings, Recipe),
+        )
         # Both halves at once are a finding here, and no Recipe; so are values that no Recipe takes.
-        self.invalid = {key: value for key, value in self.given.items() if key in CARDS and not CARDS[key].valid(value)}
-        taken = {key: value for key, value in self.given.items() if key in CARDS and key not in self.invalid}
-        self.recipe = Recipe(**taken | {"fp16": taken.get("fp16", False) and not taken.get("bf16", False)})
+        self.invalid = {
+            key: value
+            for key, value in self.given.items()
+            if key in CARDS and not CARDS[key].valid(value)
+        }
+        taken = {
+            key: value
+            for key, value in self.given.items()
+            if key in CARDS and key not in self.invalid
+        }
+        self.recipe = Recipe(
+            **taken | {"fp16": taken.get("fp16", False) and not taken.get("bf16", False)}
+        )
 
     def value(self, argument: str):
         """The argument's value, its default where it was not given."""
@@ -175,7 +228,10 @@ class Plan:
     @property
     def named(self) -> list[str]:
         """The arguments that stand in the call, known or not."""
-        return [*self.given, *(argument for argument in sorted(self.missing) if not argument.startswith("*"))]
+        return [
+            *self.given,
+            *(argument for argument in sorted(self.missing) if not argument.startswith("*")),
+        ]
 
     def has(self, need: str) -> bool:
         if need in ("model", "machine", "lengths", "counts", "memory", "head"):
@@ -203,13 +259,23 @@ class Plan:
         if self.recipe.max_steps < 0 and not self.examples:
             return None
         recipe = self.recipe
-        if not all(self.has(argument) for argument in RATES):  # rules that use rates ask for these; others need the rest alone
-            plain = "constant" if recipe.lr_scheduler_type in WITHOUT_WARMUP else "constant_with_warmup"
+        if not all(
+            self.has(argument) for argument in RATES
+        ):  # rules that use rates ask for these; others need the rest alone
+            plain = (
+                "constant" if recipe.lr_scheduler_type in WITHOUT_WARMUP else "constant_with_warmup"
+            )
             recipe = recipe.replace(lr_scheduler_type=plain, lr_scheduler_kwargs=None)
         try:
             # Without a number of examples max_steps still counts updates; then no epoch ends.
-            per_update = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * self.processes
-            return account(recipe, self.examples or recipe.max_steps * per_update, processes=self.processes)
+            per_update = (
+                recipe.per_device_train_batch_size
+                * recipe.gradient_accumulation_steps
+                * self.processes
+            )
+            return account(
+                recipe, self.examples or recipe.max_steps * per_update, processes=self.processes
+            )
         except BadInput:  # a schedule that lacks its values; transformers will say so
             return None
 
@@ -243,11 +309,17 @@ class Plan:
     def memory(self) -> Memory | None:
         """What a full fine-tune holds; without activations where they are recomputed or cannot be predicted."""
         try:
-            if self.model is None or not self.model.predictable or self.dtype not in ("float32", "bfloat16"):
+            if (
+                self.model is None
+                or not self.model.predictable
+                or self.dtype not in ("float32", "bfloat16")
+            ):
                 return None
             recipe = self.recipe.replace(dtype=self.dtype)
             held = predict_memory(self.model.source, recipe, length=self.max_length)
         except BadInput:  # an optimizer whose states nobody predicts
             return None
-        checkpointing = self.value("activation_checkpointing") or self.value("gradient_checkpointing")
+        checkpointing = self.value("activation_checkpointing") or self.value(
+            "gradient_checkpointing"
+        )
         return held._replace(activations=0) if checkpointing else held

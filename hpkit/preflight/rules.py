@@ -13,10 +13,11 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpkit.accounting import MEASURED, WITHOUT_WARMUP, Accounting, shown_rate
+from hpkit.accounting import MEASURED, WITHOUT_WARMUP, Accounting
 from hpkit.capability import EIGHT_BIT_ADAMW, MACHINES
 from hpkit.errors import BadInput, did_you_mean
-from hpkit.hyperparameters import CARDS, shown
+from hpkit.formatting import shown, shown_bytes, shown_rate
+from hpkit.hyperparameters import CARDS
 from hpkit.memory import optimizer_states
 from hpkit.preflight.arguments import (
     DEPRECATED,
@@ -65,14 +66,6 @@ def _rule(name: str, *needs: str):
     return keep
 
 
-def shown_bytes(count: float) -> str:
-    """A number of bytes as people write it: `23.4 GB`, a GB being 10^9."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}" if count < 100 * size else f"{count / size:,.0f} {unit}"
-    return f"{count:.0f} B"
-
-
 # Each rule is a generator of (severity, argument, message, fix, evidence) over a plan that has what it needs.
 
 
@@ -94,7 +87,13 @@ def _warmup_over_third(plan):
     warmup, updates = plan.counts.warmup_updates, plan.counts.updates
     if updates < 3 * warmup < 3 * updates:
         message = f"warmup takes {warmup:,} of {updates:,} updates, {warmup / updates:.0%} of the run; 3 to 10 % is usual"
-        yield "warning", "warmup_steps", message, _shorter_warmup(plan.counts), {"warmup_updates": warmup, "updates": updates}
+        yield (
+            "warning",
+            "warmup_steps",
+            message,
+            _shorter_warmup(plan.counts),
+            {"warmup_updates": warmup, "updates": updates},
+        )
 
 
 def _shorter_warmup(counts: Accounting) -> str:
@@ -107,7 +106,11 @@ def _shorter_warmup(counts: Accounting) -> str:
 @_rule("peak-not-reached", "counts", *RATES)
 def _peak_not_reached(plan):
     counts, asked = plan.counts, plan.recipe.learning_rate
-    if counts.learning_rates and plan.peak < 0.99 * asked and counts.peak_learning_rate < 0.99 * asked:
+    if (
+        counts.learning_rates
+        and plan.peak < 0.99 * asked
+        and counts.peak_learning_rate < 0.99 * asked
+    ):
         reached = counts.peak_learning_rate
         yield (
             "error" if reached < 0.5 * asked else "warning",
@@ -126,7 +129,10 @@ def _few_updates(plan):
         return
     batch, accumulation = recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps
     if recipe.max_steps > 0:
-        message, fix = f"max_steps {recipe.max_steps} allows {counts.updates} updates", f"set max_steps={FEW_UPDATES} or more"
+        message, fix = (
+            f"max_steps {recipe.max_steps} allows {counts.updates} updates",
+            f"set max_steps={FEW_UPDATES} or more",
+        )
     else:
         devices = f" x {counts.processes} devices" if counts.processes > 1 else ""
         message = (
@@ -135,27 +141,49 @@ def _few_updates(plan):
         )
 
         def updates(accumulated: int) -> int:
-            return math.ceil(recipe.num_train_epochs * math.ceil(counts.micro_batches_per_epoch / accumulated))
+            return math.ceil(
+                recipe.num_train_epochs * math.ceil(counts.micro_batches_per_epoch / accumulated)
+            )
 
         # The more is accumulated the fewer updates, and beyond an epoch's micro-batches no fewer; so the most that leaves enough.
         sizes = range(1, min(accumulation, counts.micro_batches_per_epoch) + 1)
         enough = bisect_right(sizes, -FEW_UPDATES, key=lambda accumulated: -updates(accumulated))
         epochs = math.ceil(FEW_UPDATES / max(counts.micro_batches_per_epoch, 1))
         more = f"set num_train_epochs={epochs}{', gradient_accumulation_steps=1' * (accumulation > 1)}, or better, find more examples"
-        fix = f"set gradient_accumulation_steps={enough}: {updates(enough)} updates" if enough else more
-    argument = "max_steps" if recipe.max_steps > 0 else "gradient_accumulation_steps" if accumulation > 1 else "num_train_epochs"
-    yield "warning", argument, message, fix, {"updates": counts.updates, "effective_batch": counts.effective_batch}
+        fix = (
+            f"set gradient_accumulation_steps={enough}: {updates(enough)} updates"
+            if enough
+            else more
+        )
+    argument = (
+        "max_steps"
+        if recipe.max_steps > 0
+        else "gradient_accumulation_steps"
+        if accumulation > 1
+        else "num_train_epochs"
+    )
+    yield (
+        "warning",
+        argument,
+        message,
+        fix,
+        {"updates": counts.updates, "effective_batch": counts.effective_batch},
+    )
 
 
 @_rule("no-training-loss", "counts", "logging_strategy", "logging_steps")
 def _no_training_loss(plan):
     counts, recipe = plan.counts, plan.recipe
     if recipe.logging_strategy == "steps" and not counts.log_at:
-        message = (
-            f"logging_steps {shown(recipe.logging_steps)} lies beyond the run's {counts.updates:,} updates: no training loss is logged"
-        )
+        message = f"logging_steps {shown(recipe.logging_steps)} lies beyond the run's {counts.updates:,} updates: no training loss is logged"
         fix = f"set logging_steps={max(counts.updates // 20, 1)}"
-        yield "warning", "logging_steps", message, fix, {"logging_steps": recipe.logging_steps, "updates": counts.updates}
+        yield (
+            "warning",
+            "logging_steps",
+            message,
+            fix,
+            {"logging_steps": recipe.logging_steps, "updates": counts.updates},
+        )
 
 
 @_rule("eval-beyond-run", "counts", "eval_strategy", "eval_steps", "logging_steps")
@@ -166,7 +194,13 @@ def _eval_beyond(plan):
         source = "eval_steps" if recipe.eval_steps else "eval_steps follows logging_steps and"
         message = f"{source} is {shown(every)}, beyond the run's {counts.updates:,} updates: it is evaluated once, at its end"
         fix = f"set eval_steps={max(counts.updates // 10, 1)}"
-        yield "warning", "eval_steps", message, fix, {"eval_steps": every, "updates": counts.updates}
+        yield (
+            "warning",
+            "eval_steps",
+            message,
+            fix,
+            {"eval_steps": every, "updates": counts.updates},
+        )
 
 
 @_rule("save-beyond-run", "counts", "save_strategy", "save_steps")
@@ -175,24 +209,57 @@ def _save_beyond(plan):
     if recipe.save_strategy == "steps" and recipe.save_steps > counts.updates > 1:
         message = f"save_steps {shown(recipe.save_steps)} lies beyond the run's {counts.updates:,} updates: a kill loses all of them"
         fix = f"set save_steps={max(counts.updates // 4, 1)}"
-        yield "hint", "save_steps", message, fix, {"save_steps": recipe.save_steps, "updates": counts.updates}
+        yield (
+            "hint",
+            "save_steps",
+            message,
+            fix,
+            {"save_steps": recipe.save_steps, "updates": counts.updates},
+        )
 
 
-@_rule("best-model-mismatch", "eval_strategy", "eval_steps", "logging_steps", "save_strategy", "save_steps", "load_best_model_at_end")
+@_rule(
+    "best-model-mismatch",
+    "eval_strategy",
+    "eval_steps",
+    "logging_steps",
+    "save_strategy",
+    "save_steps",
+    "load_best_model_at_end",
+)
 def _best_model_mismatch(plan):
     recipe = plan.recipe
     if not plan.value("load_best_model_at_end"):
         return
-    evaluate, save, each, kept = recipe.eval_strategy, recipe.save_strategy, recipe.eval_steps or recipe.logging_steps, recipe.save_steps
-    evidence = {"eval_strategy": evaluate, "save_strategy": save, "eval_steps": each, "save_steps": kept}
+    evaluate, save, each, kept = (
+        recipe.eval_strategy,
+        recipe.save_strategy,
+        recipe.eval_steps or recipe.logging_steps,
+        recipe.save_steps,
+    )
+    evidence = {
+        "eval_strategy": evaluate,
+        "save_strategy": save,
+        "eval_steps": each,
+        "save_steps": kept,
+    }
     if evaluate != save:
         strategy = evaluate if evaluate != "no" else "epoch"
         when = {"no": "never", "epoch": "once an epoch"}
-        evaluates, saves = (when.get(how, f"every {shown(every)} updates") for how, every in ((evaluate, each), (save, kept)))
+        evaluates, saves = (
+            when.get(how, f"every {shown(every)} updates")
+            for how, every in ((evaluate, each), (save, kept))
+        )
         message = f"load_best_model_at_end, but the run evaluates {evaluates} and saves {saves}: transformers stops"
         also = f", eval_strategy={strategy}" if evaluate == "no" else ""
         also += f", save_steps={shown(each)}" if strategy == "steps" else ""
-        yield "error", "load_best_model_at_end", message, f"set save_strategy={strategy}{also}", evidence
+        yield (
+            "error",
+            "load_best_model_at_end",
+            message,
+            f"set save_strategy={strategy}{also}",
+            evidence,
+        )
     elif evaluate == "steps" and not _is_multiple(kept, each):
         message = f"load_best_model_at_end, but save_steps {shown(kept)} is no multiple of eval_steps {shown(each)}: transformers stops"
         nearest = max(round(kept / each), 1) * each if each >= 1 and kept >= 1 else each
@@ -209,7 +276,9 @@ def _is_multiple(kept: float, each: float) -> bool:
 @_rule("accumulation-miscounts-loss", "head", "gradient_accumulation_steps")
 def _accumulation_miscounts(plan):
     accumulation = plan.recipe.gradient_accumulation_steps
-    mended = getattr(plan.model.source, "accepts_loss_kwargs", None) is False  # as the change below has it
+    mended = (
+        getattr(plan.model.source, "accepts_loss_kwargs", None) is False
+    )  # as the change below has it
     if accumulation > 1 and not mended and miscounts_loss(plan.head):
         yield (
             "error",
@@ -230,25 +299,39 @@ def miscounts_loss(head: type) -> bool:
     """
     takes = getattr(head, "accepts_loss_kwargs", None)
     if takes is None:
-        takes = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(head.forward).parameters.values())
+        takes = any(
+            p.kind is p.VAR_KEYWORD for p in inspect.signature(head.forward).parameters.values()
+        )
     if not takes or head.__name__.endswith("ForQuestionAnswering"):
         return False
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(head.forward))))
     except (OSError, TypeError, SyntaxError):  # a class without source: nothing can be told
         return False
-    losses = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and "loss" in ast.unparse(node.func)]
-    return bool(losses) and not any(keyword.arg in (None, "num_items_in_batch") for call in losses for keyword in call.keywords)
+    losses = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and "loss" in ast.unparse(node.func)
+    ]
+    return bool(losses) and not any(
+        keyword.arg in (None, "num_items_in_batch") for call in losses for keyword in call.keywords
+    )
 
 
 @_rule("bf16-weights-without-masters", "learning_rate")
 def _no_masters(plan):
     if plan.dtype != "bfloat16":
         return
-    live = plan.model.source if plan.model and hasattr(plan.model.source, "named_parameters") else None
+    live = (
+        plan.model.source if plan.model and hasattr(plan.model.source, "named_parameters") else None
+    )
     share = _unmoved_live(live, plan.peak) if live else unmoved_share(plan.peak)
     whose = "the model's weights" if live else "weights of a usual size (spread 0.02)"
-    fix = "set dtype=float32" if plan.ours else "load the model with dtype=torch.float32; from_pretrained keeps the file's format"
+    fix = (
+        "set dtype=float32"
+        if plan.ours
+        else "load the model with dtype=torch.float32; from_pretrained keeps the file's format"
+    )
     yield (
         "error" if share >= 0.5 else "warning",
         "dtype" if plan.ours else None,
@@ -271,7 +354,9 @@ def _unmoved_live(model, step: float) -> float:
     """The share of the model's bf16 weights, at most a million of them, that stay equal when `step` is taken off."""
     import torch
 
-    kept = [weight.detach().flatten() for weight in model.parameters() if weight.dtype is torch.bfloat16]
+    kept = [
+        weight.detach().flatten() for weight in model.parameters() if weight.dtype is torch.bfloat16
+    ]
     stride = max(sum(weight.numel() for weight in kept) // 1_000_000, 1)
     same = torch.cat([(weight[::stride] - step == weight[::stride]).cpu() for weight in kept])
     return same.float().mean().item()
@@ -298,7 +383,12 @@ def _bf16_emulated(plan):
 
 @_rule("bf16-without-use-cpu", "machine", "bf16", "use_cpu")
 def _bf16_without_use_cpu(plan):
-    if plan.machine.device == "cpu" and plan.value("bf16") and not plan.value("use_cpu") and not plan.ours:
+    if (
+        plan.machine.device == "cpu"
+        and plan.value("bf16")
+        and not plan.value("use_cpu")
+        and not plan.ours
+    ):
         message = "bf16 on a machine with 0 GPUs: transformers stops, unless it is told that the CPU is meant"
         yield "error", "bf16", message, "set use_cpu=true", {"gpus": 0}
 
@@ -313,14 +403,21 @@ def _fp16_on_cpu(plan):
 @_rule("both-halves", "bf16", "fp16")
 def _both_halves(plan):
     if plan.value("bf16") and plan.value("fp16"):
-        message = "bf16 and fp16 are both true, and a run multiplies in 1 format: transformers stops"
+        message = (
+            "bf16 and fp16 are both true, and a run multiplies in 1 format: transformers stops"
+        )
         yield "error", "fp16", message, "set fp16=false", {"formats": 2}
 
 
 @_rule("no-half-precision", "machine", "bf16", "fp16")
 def _no_half(plan):
     machine = plan.machine
-    if plan.value("bf16") or plan.value("fp16") or plan.dtype != "float32" or not (machine.native_bf16 or machine.device == "cuda"):
+    if (
+        plan.value("bf16")
+        or plan.value("fp16")
+        or plan.dtype != "float32"
+        or not (machine.native_bf16 or machine.device == "cuda")
+    ):
         return
     half = "bf16" if machine.native_bf16 else "fp16"
     message = f"bf16 and fp16 are both false: {machine.name} multiplies 4-byte numbers, and has hardware for the 2 bytes of {half}"
@@ -332,7 +429,13 @@ def _paged_on_cpu(plan):
     optim = plan.value("optim")
     if "paged" in optim and plan.machine.device != "cuda":
         message = f"{optim} moves optimizer states out of GPU memory when it is full, and {plan.machine.name} has 0 bytes of it"
-        yield "warning", "optim", message, f"set optim={optim.removeprefix('paged_')}", {"gpu_bytes": 0}
+        yield (
+            "warning",
+            "optim",
+            message,
+            f"set optim={optim.removeprefix('paged_')}",
+            {"gpu_bytes": 0},
+        )
 
 
 @_rule("8bit-saves-little", "model", "optim")
@@ -340,13 +443,21 @@ def _eight_bit_saves_little(plan):
     if plan.recipe.optim not in EIGHT_BIT_ADAMW or plan.dtype not in ("float32", "bfloat16"):
         return
     held = sum(state.bytes for state in optimizer_states(plan.parameters, plan.recipe.optim))
-    plain = sum(state.bytes for state in optimizer_states(plan.parameters, "adamw_torch", plan.dtype))
+    plain = sum(
+        state.bytes for state in optimizer_states(plan.parameters, "adamw_torch", plan.dtype)
+    )
     count = sum(parameter.elements for parameter in plan.parameters)
     weights = count * (4 if plan.dtype == "float32" else 2)
-    total = plan.memory.total - plan.memory.optimizer + plain if plan.memory else 2 * weights + plain
+    total = (
+        plan.memory.total - plan.memory.optimizer + plain if plan.memory else 2 * weights + plain
+    )
     if plain - held < 0.1 * total:
         full = sum(p.elements for p in plan.parameters if p.embedding or p.elements < 4096)
-        activations = f", and activations take {shown_bytes(plan.memory.activations)}" if plan.memory and plan.memory.activations else ""
+        activations = (
+            f", and activations take {shown_bytes(plan.memory.activations)}"
+            if plan.memory and plan.memory.activations
+            else ""
+        )
         yield (
             "hint",
             "optim",
@@ -366,7 +477,13 @@ def _length_beyond(plan):
     if limit > 2 * long:
         filled = sum(min(length, limit) for length in lengths) / (limit * len(lengths))
         message = f"{limit} tokens a sequence, and 99 % of the documents have at most {long}: {1 - filled:.0%} would be padding"
-        yield "warning", plan.length_argument, message, f"set {plan.length_argument}={long}, or pack", {"p99": long, "padding": 1 - filled}
+        yield (
+            "warning",
+            plan.length_argument,
+            message,
+            f"set {plan.length_argument}={long}, or pack",
+            {"p99": long, "padding": 1 - filled},
+        )
 
 
 @_rule("length-cuts-tokens", "lengths")
@@ -380,7 +497,11 @@ def _length_cuts(plan):
 
     if cut(limit) > 0.01:
         # hpkit packs: what stands beyond comes in a sequence of its own.
-        severity, lost = ("hint", "follow in another sequence, apart") if plan.ours else ("warning", "are cut off")
+        severity, lost = (
+            ("hint", "follow in another sequence, apart")
+            if plan.ours
+            else ("warning", "are cut off")
+        )
         enough = next(length for length in sorted(plan.lengths) if cut(length) <= 0.01)
         fix = f"set {plan.length_argument}={enough}"
         if plan.context and enough > plan.context:
@@ -389,19 +510,31 @@ def _length_cuts(plan):
         yield severity, plan.length_argument, message, fix, {"cut": cut(limit), "enough": enough}
 
 
-@_rule("memory-over-free", "memory", "machine", "per_device_train_batch_size", "optim", "bf16", "fp16")
+@_rule(
+    "memory-over-free", "memory", "machine", "per_device_train_batch_size", "optim", "bf16", "fp16"
+)
 def _memory_over_free(plan):
-    held, free, batch = plan.memory, plan.machine.memory_free, plan.recipe.per_device_train_batch_size
+    held, free, batch = (
+        plan.memory,
+        plan.machine.memory_free,
+        plan.recipe.per_device_train_batch_size,
+    )
     if free is None or held.total <= free:
         return
-    parts = ", ".join(f"{part} {shown_bytes(count)}" for part, count in held._asdict().items() if count)
+    parts = ", ".join(
+        f"{part} {shown_bytes(count)}" for part, count in held._asdict().items() if count
+    )
     message = f"a full fine-tune needs {shown_bytes(held.total)} ({parts}), and {plan.machine.name} has {shown_bytes(free)} free"
     left = free - (held.total - held.activations)
     fits = math.floor(batch * left / held.activations) if left > 0 and held.activations else 0
     if fits:
         fix = f"set per_device_train_batch_size={fits}, and gradient_accumulation_steps={math.ceil(batch / fits)} for about the same update"
     elif left > 0:
-        recompute = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in training_argument_names())
+        recompute = next(
+            name
+            for name in ("activation_checkpointing", "gradient_checkpointing")
+            if name in training_argument_names()
+        )
         fix = f"set max_seq_length lower, or {recompute}=true in TrainingArguments, which computes activations twice and keeps few"
     else:
         eight_bit = "" if plan.recipe.optim in EIGHT_BIT_ADAMW else "optim=adamw_8bit, "
@@ -412,15 +545,28 @@ def _memory_over_free(plan):
 @_rule("invalid-value")
 def _invalid_value(plan):
     for argument, value in plan.invalid.items():
-        if (argument, value) in (("save_strategy", "best"), ("max_steps", 0)):  # right in transformers, though no Recipe takes it
+        if (argument, value) in (
+            ("save_strategy", "best"),
+            ("max_steps", 0),
+        ):  # right in transformers, though no Recipe takes it
             continue
-        hint = did_you_mean(value, CARDS[argument].expected.removeprefix("one of ").split(", ")) if isinstance(value, str) else ""
+        hint = (
+            did_you_mean(value, CARDS[argument].expected.removeprefix("one of ").split(", "))
+            if isinstance(value, str)
+            else ""
+        )
         message = f"{argument} is {shown(value) if isinstance(value, (bool, int, float, str)) else repr(value)}{hint}"
         yield "error", argument, message, f"give {CARDS[argument].expected}", {"value": repr(value)}
     optim = plan.given.get("optim", "sgd")
     if "optim" not in plan.invalid and optim not in optimizer_names():
         near = did_you_mean(optim, optimizer_names()) or "; adamw_torch_fused is the default"
-        yield "error", "optim", f"transformers has no optimizer {optim}", f"take another{near}", {"value": repr(optim)}
+        yield (
+            "error",
+            "optim",
+            f"transformers has no optimizer {optim}",
+            f"take another{near}",
+            {"value": repr(optim)},
+        )
 
 
 @_rule("removed-argument")
@@ -433,7 +579,11 @@ def _removed_argument(plan):
             in_trl = argument == "max_seq_length" and plan.name.endswith("Config")
             text = "max_length={}" if in_trl else SUCCESSORS.get(argument)
             message = f"transformers {importlib.metadata.version('transformers')} has no argument {argument}: the call is a TypeError"
-            fix = instead(text, plan.given.get(argument, "…")) if text else f"leave it out{did_you_mean(argument, known)}"
+            fix = (
+                instead(text, plan.given.get(argument, "…"))
+                if text
+                else f"leave it out{did_you_mean(argument, known)}"
+            )
             yield "error", argument, message, fix, {"successor": text}
 
 
@@ -442,9 +592,19 @@ def _moved_argument(plan):
     for argument in plan.named if plan.name.endswith("Trainer") else ():
         if argument in MOVED_FROM_TRAINER:
             # Unsloth patches TRL's trainers so that they take these again.
-            severity, unless = ("error", "") if plan.name in ("Trainer", "Seq2SeqTrainer") else ("warning", ", unless Unsloth patches it")
+            severity, unless = (
+                ("error", "")
+                if plan.name in ("Trainer", "Seq2SeqTrainer")
+                else ("warning", ", unless Unsloth patches it")
+            )
             message = f"{plan.name} takes no {argument} since transformers 5 and TRL 1: the call is a TypeError{unless}"
-            yield severity, argument, message, instead(MOVED_FROM_TRAINER[argument], plan.given.get(argument, "…")), {}
+            yield (
+                severity,
+                argument,
+                message,
+                instead(MOVED_FROM_TRAINER[argument], plan.given.get(argument, "…")),
+                {},
+            )
 
 
 @_rule("deprecated-argument")
@@ -460,15 +620,26 @@ def _deprecated_argument(plan):
 def _constant_with_warmup(plan):
     schedule, warmup = plan.recipe.lr_scheduler_type, plan.recipe.warmup_steps
     if schedule in WITHOUT_WARMUP and warmup > 0:
-        fix = "set warmup_steps=0" if schedule in MEASURED else "set lr_scheduler_type=constant_with_warmup"
+        fix = (
+            "set warmup_steps=0"
+            if schedule in MEASURED
+            else "set lr_scheduler_type=constant_with_warmup"
+        )
         message = f"the schedule {schedule} ignores warmup_steps {shown(warmup)}: the first update has the full learning rate"
         yield "warning", "lr_scheduler_type", message, fix, {"warmup_steps": warmup}
 
 
 @_rule("polynomial-below-end", "lr_scheduler_type", "lr_scheduler_kwargs", "learning_rate")
 def _polynomial_below_end(plan):
-    rate, lowest = plan.recipe.learning_rate, (plan.recipe.lr_scheduler_kwargs or {}).get("lr_end", 1e-7)
-    if plan.recipe.lr_scheduler_type == "polynomial" and isinstance(lowest, (int, float)) and rate <= lowest:
+    rate, lowest = (
+        plan.recipe.learning_rate,
+        (plan.recipe.lr_scheduler_kwargs or {}).get("lr_end", 1e-7),
+    )
+    if (
+        plan.recipe.lr_scheduler_type == "polynomial"
+        and isinstance(lowest, (int, float))
+        and rate <= lowest
+    ):
         message = f"polynomial falls to lr_end {shown_rate(lowest)}, and learning_rate is {shown_rate(rate)}: transformers stops"
         fix = f"set learning_rate above {shown_rate(lowest)}, or a lower lr_end in lr_scheduler_kwargs"
         yield "error", "learning_rate", message, fix, {"lr_end": lowest, "learning_rate": rate}
@@ -481,14 +652,23 @@ def _weight_decay_negligible(plan):
     if 0 < decay and rates and 0 <= shrunk < 0.01:
         needed = decay * 0.01 / shrunk if shrunk else math.inf
         message = f"weight_decay {decay:g} shrinks a weight by {100 * shrunk:.2g} % in all {len(rates):,} updates together"
-        fix = "set weight_decay=0, which does the same" + (f"; about {needed:.2g} would take 1 %" if needed < 10 else "")
+        fix = "set weight_decay=0, which does the same" + (
+            f"; about {needed:.2g} would take 1 %" if needed < 10 else ""
+        )
         yield "hint", "weight_decay", message, fix, {"shrunk": shrunk, "updates": len(rates)}
 
 
-@_rule("batch-without-rate", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps")
+@_rule(
+    "batch-without-rate",
+    "learning_rate",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+)
 def _batch_without_rate(plan):
     base = plan.base or (None if plan.live else Recipe())
-    if base is None or (not plan.live and ("learning_rate" in plan.given or plan.name not in TRANSFORMERS_ARGUMENTS)):
+    if base is None or (
+        not plan.live and ("learning_rate" in plan.given or plan.name not in TRANSFORMERS_ARGUMENTS)
+    ):
         return
     recipe = plan.recipe
     now = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * plan.processes
@@ -507,9 +687,7 @@ def _batch_without_rate(plan):
 @_rule("seed-after-model", "seed")
 def _seed_after_model(plan):
     if plan.unseeded and "seed" in plan.given:
-        message = (
-            f"{plan.unseeded} draws random weights before the Trainer sets seed {plan.recipe.seed}: two runs start from different weights"
-        )
+        message = f"{plan.unseeded} draws random weights before the Trainer sets seed {plan.recipe.seed}: two runs start from different weights"
         fix = f"put transformers.set_seed({plan.recipe.seed}) before it"
         yield "warning", "seed", message, fix, {"seed": plan.recipe.seed}
 
@@ -520,19 +698,31 @@ def _disk_filled(plan):
     size, free = None, None
     if plan.model is not None and plan.dtype in ("float32", "bfloat16"):
         try:
-            states = sum(state.bytes for state in optimizer_states(plan.parameters, plan.recipe.optim, plan.dtype))
-            size = sum(p.elements for p in plan.parameters) * (4 if plan.dtype == "float32" else 2) + states
+            states = sum(
+                state.bytes
+                for state in optimizer_states(plan.parameters, plan.recipe.optim, plan.dtype)
+            )
+            size = (
+                sum(p.elements for p in plan.parameters) * (4 if plan.dtype == "float32" else 2)
+                + states
+            )
         except BadInput:  # an optimizer whose states nobody predicts
             pass
     if plan.machine not in MACHINES.values():  # the run is to be here
         out = Path(str(plan.given.get("output_dir") or ".")).absolute()
-        free = shutil.disk_usage(next(folder for folder in (out, *out.parents) if folder.is_dir())).free
+        free = shutil.disk_usage(
+            next(folder for folder in (out, *out.parents) if folder.is_dir())
+        ).free
     over = bool(size and free and kept * size > free)
     if kept > 10 or over:
         sized = f", {shown_bytes(size)} each: {shown_bytes(kept * size)}" if size else ""
         against = f"; {shown_bytes(free)} are free" if over else ""
         message = f"{kept} checkpoints stay on disk{sized}{against}"
-        fix = "set save_total_limit=2" if not over or 3 * size < free else "set save_strategy=no, and find room"
+        fix = (
+            "set save_total_limit=2"
+            if not over or 3 * size < free
+            else "set save_strategy=no, and find room"
+        )
         yield (
             "error" if over else "warning",
             "save_total_limit",

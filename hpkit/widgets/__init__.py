@@ -8,9 +8,11 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
     from hpkit.widgets.base import Interactive
     from hpkit.widgets.cadence import CadenceExplorer
     from hpkit.widgets.formats import FormatExplorer
-    from hpkit.widgets.prediction import MemoryExplorer, Prediction, ScheduleExplorer
+    from hpkit.widgets.memory import MemoryExplorer
+    from hpkit.widgets.prediction import Prediction
     from hpkit.widgets.quantization import QuantizationExplorer
     from hpkit.widgets.runs import RunExplorer
+    from hpkit.widgets.schedule import ScheduleExplorer
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
@@ -18,8 +20,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "base": ["Interactive"],
         "cadence": ["CadenceExplorer"],
         "formats": ["FormatExplorer"],
-        "prediction": ["MemoryExplorer", "Prediction", "ScheduleExplorer"],
+        "memory": ["MemoryExplorer"],
+        "prediction": ["Prediction"],
         "quantization": ["QuantizationExplorer"],
         "runs": ["RunExplorer"],
+        "schedule": ["ScheduleExplorer"],
     },
 )

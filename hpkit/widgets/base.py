@@ -15,6 +15,7 @@ from traitlets import TraitError
 
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.figures.base import Picture
+from hpkit.formatting import shown_number
 
 
 class Interactive:
@@ -33,18 +34,35 @@ class Interactive:
     settable = ()
     picture, summary, error = None, "", ""
 
-    def __init__(self, controls: dict, values: dict | None = None, title: str = "", extra: tuple = ()):
-        self._held, self._drawn, self._shown = False, None, None  # the state last tried, and the one in the picture
+    def __init__(
+        self, controls: dict, values: dict | None = None, title: str = "", extra: tuple = ()
+    ):
+        self._held, self._drawn, self._shown = (
+            False,
+            None,
+            None,
+        )  # the state last tried, and the one in the picture
         self._image = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="100%"))
-        self._words, self._error, self._mark = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        self._words, self._error, self._mark = (
+            ipywidgets.HTML(),
+            ipywidgets.HTML(),
+            ipywidgets.HTML(),
+        )
         for control in controls.values():
             control.style = {"description_width": "205px"}
             control.layout.width = "480px"
             control.layout.max_width = "100%"
         above = [ipywidgets.HTML(paragraphs([title]))] * bool(title)
-        left = ipywidgets.VBox([*above, *controls.values(), *extra], layout=ipywidgets.Layout(max_width="100%"))
-        right = ipywidgets.VBox([self._error, self._image, self._words], layout=ipywidgets.Layout(width="710px", max_width="100%"))
-        self.box = ipywidgets.Box([left, right, self._mark], layout=ipywidgets.Layout(flex_flow="row wrap"))
+        left = ipywidgets.VBox(
+            [*above, *controls.values(), *extra], layout=ipywidgets.Layout(max_width="100%")
+        )
+        right = ipywidgets.VBox(
+            [self._error, self._image, self._words],
+            layout=ipywidgets.Layout(width="710px", max_width="100%"),
+        )
+        self.box = ipywidgets.Box(
+            [left, right, self._mark], layout=ipywidgets.Layout(flex_flow="row wrap")
+        )
         self.controls = controls
         for control in controls.values():
             control.observe(self._changed, "value")
@@ -55,7 +73,9 @@ class Interactive:
     def __getattr__(self, name: str):
         controls = self.__dict__.get("controls", {})
         if name not in controls:
-            raise AttributeError(f"{type(self).__name__} has no {name!r}{did_you_mean(name, controls)}")
+            raise AttributeError(
+                f"{type(self).__name__} has no {name!r}{did_you_mean(name, controls)}"
+            )
         return controls[name].value
 
     def __setattr__(self, name: str, value) -> None:
@@ -63,7 +83,9 @@ class Interactive:
         if controls and (name in controls or name in self.settable):
             self.set(**{name: value})
         elif controls and not name.startswith("_") and not hasattr(type(self), name):
-            raise AttributeError(f"{type(self).__name__} has no {name!r}{did_you_mean(name, controls)}")
+            raise AttributeError(
+                f"{type(self).__name__} has no {name!r}{did_you_mean(name, controls)}"
+            )
         else:
             object.__setattr__(self, name, value)
 
@@ -74,7 +96,9 @@ class Interactive:
         """Move several controls and draw once. Raises BadInput, and moves none, when one cannot take its value."""
         for name in values:
             if name not in self.controls and name not in self.settable:
-                raise BadInput(f"{type(self).__name__} has no {name!r}{did_you_mean(name, [*self.controls, *self.settable])}")
+                raise BadInput(
+                    f"{type(self).__name__} has no {name!r}{did_you_mean(name, [*self.controls, *self.settable])}"
+                )
         before = {name: control.value for name, control in self.controls.items()}
         with self._hold():
             try:
@@ -89,7 +113,10 @@ class Interactive:
     def _put(self, name: str, value) -> None:
         """Move one control, without drawing."""
         control, hint = self.controls[name], ""
-        choices = [option[1] if isinstance(option, tuple) else option for option in getattr(control, "options", ())]
+        choices = [
+            option[1] if isinstance(option, tuple) else option
+            for option in getattr(control, "options", ())
+        ]
         if isinstance(control, ipywidgets.SelectionSlider):
             whole = all(isinstance(choice, int) for choice in choices)
             expected = f"a {'whole ' * whole}number from {choices[0]:,g} to {choices[-1]:,g}"
@@ -99,7 +126,10 @@ class Interactive:
                 # In one message: between two, the browser would send its own idea of the place.
                 with control.hold_sync():
                     if value not in choices:
-                        control.options = [(self._label(name, choice), choice) for choice in sorted([*choices, value])]
+                        control.options = [
+                            (self._label(name, choice), choice)
+                            for choice in sorted([*choices, value])
+                        ]
                     control.value = value
                 return
         elif not choices or value in choices:
@@ -160,9 +190,13 @@ class Interactive:
         """Show what is wrong; the picture of the state before stays, faded."""
         self.error, stale = message, self.picture and self._state() != self._shown
         words = "The picture and the words below belong to the setting before." if stale else ""
-        self._error.value = f'<p role="alert"><b>Not possible:</b> {html.escape(message)}. {words}</p>'
+        self._error.value = (
+            f'<p role="alert"><b>Not possible:</b> {html.escape(message)}. {words}</p>'
+        )
         if stale:
-            self._image.value = _image(Picture(self.picture.png, f"Out of date: {self.picture.alt}"), opacity=0.35)
+            self._image.value = _image(
+                Picture(self.picture.png, f"Out of date: {self.picture.alt}"), opacity=0.35
+            )
 
     def _ipython_display_(self) -> None:
         """A still picture, which needs no kernel and no widget state; then the live widget, which hides it.
@@ -176,7 +210,10 @@ class Interactive:
         output = ":is(.jp-OutputArea-child, .output_area, .display_data)"
         self._mark.value = f'<i class="{live}"></i><style>{output}:has(+ {output} .{live}) {{display: none}}</style>'
         if self.picture:
-            still = {"image/png": b64encode(self.picture.png).decode(), "text/plain": self.picture.alt}
+            still = {
+                "image/png": b64encode(self.picture.png).decode(),
+                "text/plain": self.picture.alt,
+            }
             display(still, raw=True, metadata={"image/png": {"alt": self.picture.alt}})
         view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
         words = self.error or self.summary
@@ -185,7 +222,9 @@ class Interactive:
 
 def _image(picture: Picture, opacity: float = 1) -> str:
     source = b64encode(picture.png).decode()
-    width, height = (int.from_bytes(picture.png[at : at + 4], "big") for at in (16, 20))  # said, so that the page does not jump
+    width, height = (
+        int.from_bytes(picture.png[at : at + 4], "big") for at in (16, 20)
+    )  # said, so that the page does not jump
     style = f"display: block; max-width: 100%; height: auto; opacity: {opacity}; background: white"
     size = f'width="{width}" height="{height}"'
     return f'<img alt="{html.escape(picture.alt)}" {size} src="data:image/png;base64,{source}" style="{style}">'
@@ -194,17 +233,18 @@ def _image(picture: Picture, opacity: float = 1) -> str:
 def paragraphs(lines, items=()) -> str:
     """Lines and list items, both plain text, as HTML."""
     listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
-    body = "".join(f'<p style="margin: 0.3em 0; line-height: 1.4">{html.escape(line)}</p>' for line in lines)
-    return body + (f'<ul style="margin: 0.3em 0; padding-left: 1.4em; line-height: 1.4">{listed}</ul>' if listed else "")
+    body = "".join(
+        f'<p style="margin: 0.3em 0; line-height: 1.4">{html.escape(line)}</p>' for line in lines
+    )
+    return body + (
+        f'<ul style="margin: 0.3em 0; padding-left: 1.4em; line-height: 1.4">{listed}</ul>'
+        if listed
+        else ""
+    )
 
 
 def _without_tags(words: str) -> str:
     return re.sub(r"<[^>]*>", "", re.sub(r"</(p|li)>", "\n", words)).strip()
-
-
-def shown_number(value: float) -> str:
-    """A number as a slider shows it: `2,000`, `0.0001`."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 def slider(description: str, values):
@@ -213,15 +253,29 @@ def slider(description: str, values):
     Not a FloatSlider: in ipywidgets 8 those move a number that is no whole count of steps to one that is, when shown.
     """
     values = list(dict.fromkeys(values))
-    return ipywidgets.SelectionSlider(options=[(shown_number(value), value) for value in values], value=values[0], description=description)
+    return ipywidgets.SelectionSlider(
+        options=[(shown_number(value), value) for value in values],
+        value=values[0],
+        description=description,
+    )
 
 
 def decades(low: int, high: int, kind=float) -> list:
     """1, 1.5, 2, 3, 5 and 7 times the powers of ten from 10^low, up to 10^high; with `kind` int whole numbers alone."""
-    values = [float(f"{digits}e{power}") for power in range(low, high) for digits in (1, 1.5, 2, 3, 5, 7)]
+    values = [
+        float(f"{digits}e{power}") for power in range(low, high) for digits in (1, 1.5, 2, 3, 5, 7)
+    ]
     return [kind(value) for value in [*values, float(f"1e{high}")] if kind(value) == value]
 
 
 def doublings(low: int, high: int) -> list[int]:
     """Powers of two from `low` to `high`, and what lies half-way between two of them."""
-    return [low, *(count for power in range(20) for count in (2**power * 3 // 2, 2 ** (power + 1)) if low < count <= high)]
+    return [
+        low,
+        *(
+            count
+            for power in range(20)
+            for count in (2**power * 3 // 2, 2 ** (power + 1))
+            if low < count <= high
+        ),
+    ]

@@ -4,25 +4,19 @@ import ipywidgets
 
 from hpkit.accounting import account
 from hpkit.figures.base import BLUE, GREY, ORANGE, Picture, blank, rendered
-from hpkit.memory import optimizer_states, parameters_of
+from hpkit.formatting import shown_bytes
+from hpkit.memory import checkpoint_bytes
 from hpkit.preflight.plan import preflight
-from hpkit.preflight.rules import shown_bytes
 from hpkit.recipe import NOTES, Recipe
 from hpkit.widgets.base import Interactive, decades, paragraphs, slider
 
 #: What the picture and its words call the rows, and the fields of Accounting that they show.
-ROWS = {"training loss": "log_at", "evaluation": "evaluate_at", "checkpoint": "save_at", "kept on disk": "checkpoints"}
-_BYTES = {"float32": 4, "bfloat16": 2}
-
-
-def checkpoint_bytes(source, recipe: Recipe) -> int:
-    """Bytes of one checkpoint of a full fine-tune: weights and optimizer states, without files of a few kilobytes.
-
-    `source` as for memory.parameters_of: a live model, a transformers config or a size such as "7B". Raises BadInput.
-    """
-    parameters = parameters_of(source)
-    weights = sum(parameter.elements for parameter in parameters) * _BYTES[recipe.dtype]
-    return weights + sum(state.bytes for state in optimizer_states(parameters, recipe.optim, recipe.dtype))
+ROWS = {
+    "training loss": "log_at",
+    "evaluation": "evaluate_at",
+    "checkpoint": "save_at",
+    "kept on disk": "checkpoints",
+}
 
 
 class CadencePicture:
@@ -33,7 +27,9 @@ class CadencePicture:
         self.axes = self.figure.add_axes((0.16, 0.2, 0.8, 0.75))
         looks = ((BLUE, "|"), (ORANGE, "s"), (GREY, "D"), ("black", "D"))
         self.rows = {
-            row: self.axes.plot([], [], color=colour, marker=mark, markersize=10 if mark == "|" else 6, linestyle="")[0]
+            row: self.axes.plot(
+                [], [], color=colour, marker=mark, markersize=10 if mark == "|" else 6, linestyle=""
+            )[0]
             for row, (colour, mark) in zip(ROWS, looks)
         }
         self.rows["checkpoint"].set_markerfacecolor("white")
@@ -50,9 +46,14 @@ class CadencePicture:
             updates = getattr(counts, field)
             shown = updates[:: len(updates) // 1500 + 1]
             self.rows[row].set_data(shown, [number] * len(shown))
-            parts.append(f"{row}: {len(updates):,}" + (f", first at {updates[0]:,}, last at {updates[-1]:,}" if updates else ""))
+            parts.append(
+                f"{row}: {len(updates):,}"
+                + (f", first at {updates[0]:,}, last at {updates[-1]:,}" if updates else "")
+            )
         self.axes.set_xlim(-0.02 * counts.updates, 1.03 * counts.updates)
-        return rendered(self.figure, f"What {counts.updates:,} updates leave behind: {'; '.join(parts)}.")
+        return rendered(
+            self.figure, f"What {counts.updates:,} updates leave behind: {'; '.join(parts)}."
+        )
 
 
 class CadenceExplorer(Interactive):
@@ -76,21 +77,32 @@ class CadenceExplorer(Interactive):
             "save_steps": slider("save_steps", steps),
             "save_total_limit": slider("save_total_limit (0: none)", range(11)),
             "load_best_model_at_end": ipywidgets.Checkbox(description="load_best_model_at_end"),
-            "model": ipywidgets.Dropdown(options=("135M", "0.5B", "1B", "7B", "70B"), description="model"),
+            "model": ipywidgets.Dropdown(
+                options=("135M", "0.5B", "1B", "7B", "70B"), description="model"
+            ),
         }
-        values = {name: getattr(recipe, name) or 0 for name in ("logging_steps", "eval_steps", "save_steps", "save_total_limit")}
+        values = {
+            name: getattr(recipe, name) or 0
+            for name in ("logging_steps", "eval_steps", "save_steps", "save_total_limit")
+        }
         super().__init__(controls, values | {"examples": examples, "model": "7B"})
 
     @property
     def recipe(self) -> Recipe:
         steps = dict(logging_steps=self.logging_steps, save_steps=self.save_steps)
-        return self._base.replace(eval_steps=self.eval_steps or None, save_total_limit=self.save_total_limit or None, **steps)
+        return self._base.replace(
+            eval_steps=self.eval_steps or None,
+            save_total_limit=self.save_total_limit or None,
+            **steps,
+        )
 
     def _draw(self):
         recipe = self.recipe
         self.counts = account(recipe, self.examples)
         settings = vars(recipe) | {"load_best_model_at_end": self.load_best_model_at_end}
-        self.findings = [finding for finding in preflight(settings, self.examples) if finding.rule in self.RULES]
+        self.findings = [
+            finding for finding in preflight(settings, self.examples) if finding.rule in self.RULES
+        ]
         if self.model not in self._sizes:
             self._sizes[self.model] = checkpoint_bytes(self.model, recipe)
         each, kept = self._sizes[self.model], len(self.counts.checkpoints)
@@ -101,4 +113,6 @@ class CadenceExplorer(Interactive):
             f"{shown_bytes(self.disk)} in all",
         ]
         found = [str(finding) for finding in self.findings]
-        return self._figure.draw(self.counts), paragraphs(lines if found else [*lines, "preflight: nothing found"], found)
+        return self._figure.draw(self.counts), paragraphs(
+            lines if found else [*lines, "preflight: nothing found"], found
+        )

@@ -26,13 +26,25 @@ from playwright.sync_api import Error, TimeoutError, expect, sync_playwright
 
 #: Of a test that failed, the page as it was then.
 FAILED = Path(__file__).parent / "failed"
-FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+FOLDERS = (
+    "JUPYTER_CONFIG_DIR",
+    "JUPYTER_DATA_DIR",
+    "JUPYTER_RUNTIME_DIR",
+    "JUPYTERLAB_SETTINGS_DIR",
+    "JUPYTERLAB_WORKSPACES_DIR",
+)
 FOLDERS += ("IPYTHONDIR", "MPLCONFIGDIR", "HPKIT_CACHE")
 # No news popup; and every cell in the page, in sight or not.
-SETTINGS = {"apputils-extension/notification": {"fetchNews": "false"}, "notebook-extension/tracker": {"windowingMode": "none"}}
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false"},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
 PATIENCE = 60_000  # ms, for what takes a second on an idle machine
 #: The one address outside that a notebook shows: its badge, of which this stands in the place.
-BADGE, BADGE_PICTURE = "https://colab.research.google.com/assets/**", '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>'
+BADGE, BADGE_PICTURE = (
+    "https://colab.research.google.com/assets/**",
+    '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>',
+)
 #: A kernel in which every training ends after a few updates, see hpkit.finetune. To a reader it is the usual one.
 SHORT_KERNEL = {
     "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
@@ -67,7 +79,9 @@ class Lab(NamedTuple):
         """Of every notebook that is open: what they hold in memory is given back."""
         access = {"Authorization": f"token {self.token}"}
         for kernel in json.load(urlopen(Request(f"{self.url}/api/kernels", headers=access))):
-            urlopen(Request(f"{self.url}/api/kernels/{kernel['id']}", headers=access, method="DELETE")).close()
+            urlopen(
+                Request(f"{self.url}/api/kernels/{kernel['id']}", headers=access, method="DELETE")
+            ).close()
 
 
 @pytest.fixture(scope="session")
@@ -79,18 +93,35 @@ def lab(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    lab = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), own.pop("notebooks"), own["JUPYTERLAB_SETTINGS_DIR"])
+    lab = Lab(
+        f"http://127.0.0.1:{port}",
+        secrets.token_hex(16),
+        own.pop("notebooks"),
+        own["JUPYTERLAB_SETTINGS_DIR"],
+    )
     for plugin, settings in SETTINGS.items():
         lab.set(plugin, **settings)
     short = own["JUPYTER_DATA_DIR"] / "kernels" / "short" / "kernel.json"
     short.parent.mkdir(parents=True)
     short.write_text(json.dumps(SHORT_KERNEL))
-    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={lab.folder}"]
+    options = [
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={lab.folder}",
+    ]
     options += ["--allow-root"] * (os.geteuid() == 0)
     log = root / "server.log"
-    environment = os.environ | {name: str(folder) for name, folder in own.items()} | {"JUPYTER_TOKEN": lab.token}
+    environment = (
+        os.environ
+        | {name: str(folder) for name, folder in own.items()}
+        | {"JUPYTER_TOKEN": lab.token}
+    )
     with log.open("w") as out:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=out, stderr=out)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=out, stderr=out
+        )
     try:
         for _ in range(720):
             if server.poll() is None:
@@ -100,7 +131,10 @@ def lab(tmp_path_factory):
                 except URLError:
                     time.sleep(0.25)
         else:
-            pytest.fail(f"JupyterLab did not start in three minutes:\n{log.read_text()[-2000:]}", pytrace=False)
+            pytest.fail(
+                f"JupyterLab did not start in three minutes:\n{log.read_text()[-2000:]}",
+                pytrace=False,
+            )
         yield lab
     finally:
         server.terminate()  # it takes its kernels along
@@ -109,16 +143,27 @@ def lab(tmp_path_factory):
         except subprocess.TimeoutExpired:
             server.kill()
     if lab.token in log.read_text():  # an assert would print it
-        pytest.fail("the server's log has the token, with which anybody could run code", pytrace=False)
+        pytest.fail(
+            "the server's log has the token, with which anybody could run code", pytrace=False
+        )
 
 
-@pytest.fixture(scope="module")  # not of the session: while it is there, no other test can have an event loop
+@pytest.fixture(
+    scope="module"
+)  # not of the session: while it is there, no other test can have an event loop
 def browser():
     chromium = shutil.which("chromium")
     if not chromium:
-        pytest.fail("no command `chromium`, in which these tests run: `make test` installs it; by hand, apt-get install chromium", False)
+        pytest.fail(
+            "no command `chromium`, in which these tests run: `make test` installs it; by hand, apt-get install chromium",
+            False,
+        )
     # Nothing but the loopback is reached, and the browser asks nothing of its maker.
-    options = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-gpu", "--disable-quic"]
+    options = [
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        "--disable-gpu",
+        "--disable-quic",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=options)
         yield browser
@@ -133,9 +178,20 @@ def page(browser):
     expect.set_options(timeout=PATIENCE)
     page.route(BADGE, lambda route: route.fulfill(body=BADGE_PICTURE, content_type="image/svg+xml"))
     page.errors = []
-    page.on("console", lambda message: message.type == "error" and page.errors.append(f"{message.text} ({message.location['url']})"))
+    page.on(
+        "console",
+        lambda message: (
+            message.type == "error"
+            and page.errors.append(f"{message.text} ({message.location['url']})")
+        ),
+    )
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: page.errors.extend(failed_callback(frame))))
+    page.on(
+        "websocket",
+        lambda socket: socket.on(
+            "framereceived", lambda frame: page.errors.extend(failed_callback(frame))
+        ),
+    )
     yield page
     page.close()
 
@@ -147,7 +203,9 @@ def failed_callback(frame: bytes | str) -> list[str]:
     """
     if isinstance(frame, str):
         return []
-    places = [int.from_bytes(frame[at : at + 8], "little") for at in range(8, 8 * (1 + frame[0]), 8)]
+    places = [
+        int.from_bytes(frame[at : at + 8], "little") for at in range(8, 8 * (1 + frame[0]), 8)
+    ]
     _, header, parent, _, content = (frame[start:end] for start, end in pairwise(places[:6]))
     of_a_cell = json.loads(parent).get("msg_type") == "execute_request"
     if of_a_cell or json.loads(header)["msg_type"] not in ("stream", "error"):
@@ -162,8 +220,14 @@ def check_all_is_well(page) -> None:
     """Raises AssertionError with what went wrong since the last check, where no cell and no test has said so."""
     page.wait_for_timeout(0)  # hear what has come in
     errors, page.errors[:] = page.errors[:], []
-    errors += [f"a widget says: {words}" for words in page.locator("[role=alert]:visible").all_inner_texts()]
-    errors += [f"JupyterLab says: {words}" for words in page.locator(".jp-Dialog:visible").all_inner_texts()]
+    errors += [
+        f"a widget says: {words}"
+        for words in page.locator("[role=alert]:visible").all_inner_texts()
+    ]
+    errors += [
+        f"JupyterLab says: {words}"
+        for words in page.locator(".jp-Dialog:visible").all_inner_texts()
+    ]
     if errors:
         raise AssertionError("\n".join(errors))
 
@@ -176,8 +240,14 @@ def all_is_well(page):
 
 def notebook_of(*cells: str) -> nbformat.NotebookNode:
     """A notebook of these sources."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells]
+    )
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     return notebook
 
 
@@ -215,10 +285,14 @@ def run_notebook(open_notebook, page):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         try:
-            how_far = page.wait_for_function(HOW_FAR, timeout=1000 * seconds, polling=200).json_value()
+            how_far = page.wait_for_function(
+                HOW_FAR, timeout=1000 * seconds, polling=200
+            ).json_value()
         except TimeoutError:
             cell = page.locator(".jp-CodeCell").filter(has_text="[*]:").first
-            raise AssertionError(f"after {seconds} s {name} still runs: {cell.inner_text()[:200]}") from None
+            raise AssertionError(
+                f"after {seconds} s {name} still runs: {cell.inner_text()[:200]}"
+            ) from None
         if how_far != "done":
             raise AssertionError(f"while {name} ran, JupyterLab said: {how_far}")
         # In the page an error looks like any text on stderr; the file knows.
@@ -226,7 +300,12 @@ def run_notebook(open_notebook, page):
         expect(page.locator(".jp-mod-dirty")).to_have_count(0)
         ran = nbformat.read(file, as_version=4)
         cells = [cell for cell in ran.cells if cell.cell_type == "code"]
-        errors = [f"{output['ename']}: {output['evalue']}" for cell in cells for output in cell.outputs if output.output_type == "error"]
+        errors = [
+            f"{output['ename']}: {output['evalue']}"
+            for cell in cells
+            for output in cell.outputs
+            if output.output_type == "error"
+        ]
         assert errors == []
         assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
         return ran
@@ -241,7 +320,9 @@ def run_cell(page, cell, code: str) -> str:
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(code)
     page.keyboard.press("Control+Enter")
-    expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(rf"\[(?!{before[1:-2]}\])\d+\]:"))
+    expect(cell.locator(".jp-InputPrompt")).to_have_text(
+        re.compile(rf"\[(?!{before[1:-2]}\])\d+\]:")
+    )
     return cell.locator(".jp-OutputArea-output").last.inner_text()
 
 

@@ -49,6 +49,8 @@ def test_notebook_as_stored(page, open_notebook, file):
         panel.evaluate("(panel, top) => panel.scrollTo(0, top)", 1950 * number)
         page.wait_for_timeout(300)
         panel.screenshot(path=SHOTS / f"{file.stem}_{number:02}.png")
-        if panel.evaluate("panel => panel.scrollTop + panel.clientHeight >= panel.scrollHeight - 2"):
+        if panel.evaluate(
+            "panel => panel.scrollTop + panel.clientHeight >= panel.scrollHeight - 2"
+        ):
             return
     pytest.fail("longer than thirty pieces")

@@ -41,7 +41,9 @@ def noticed(page, words: str) -> str:
 
 def test_a_kernel_that_dies_is_noticed_at_once(run_notebook, page):
     began = time.monotonic()
-    with pytest.raises(AssertionError, match=r"while test\.ipynb ran, JupyterLab said: Kernel Restarting") as caught:
+    with pytest.raises(
+        AssertionError, match=r"while test\.ipynb ran, JupyterLab said: Kernel Restarting"
+    ) as caught:
         run_notebook(notebook_of("1 + 1", "import os\nos._exit(1)", "2 + 2"))
     print(f"{caught.value}, {time.monotonic() - began:.0f} s")
     assert time.monotonic() - began < 60
@@ -51,7 +53,9 @@ def test_a_kernel_that_dies_is_noticed_at_once(run_notebook, page):
 
 def test_a_dialog_is_read_once_it_has_its_title(page):
     """JupyterLab may draw the body first; once a busy machine read it then, and the words that matter were missing."""
-    page.set_content('<div class="jp-Dialog"><div class="jp-Dialog-header"></div><div>it appears to have died</div></div>')
+    page.set_content(
+        '<div class="jp-Dialog"><div class="jp-Dialog-header"></div><div>it appears to have died</div></div>'
+    )
     assert page.evaluate(HOW_FAR) == ""
     page.evaluate("document.querySelector('.jp-Dialog-header').innerText = 'Kernel Restarting'")
     assert page.evaluate(HOW_FAR).split() == "Kernel Restarting it appears to have died".split()
@@ -77,7 +81,9 @@ def test_a_broken_callback_is_noticed(run_notebook, page):
     page.keyboard.press("ArrowRight")
     page.get_by_role("alert").wait_for()
     print(noticed(page, "in a callback:"))
-    print(noticed(page, "a widget says: Not possible: IndexError: list index out of range"))  # the reader is told, and it stays
+    print(
+        noticed(page, "a widget says: Not possible: IndexError: list index out of range")
+    )  # the reader is told, and it stays
     page.keyboard.press("ArrowLeft")
     page.get_by_role("img", name="place 1: 20", exact=True).wait_for()
     check_all_is_well(page)
@@ -87,7 +93,9 @@ def test_a_broken_callback_is_noticed(run_notebook, page):
 
 
 def test_a_widget_that_is_not_there_is_noticed(run_notebook, page):
-    forgotten = notebook_of("from hpkit.widgets import CadenceExplorer", "explorer = CadenceExplorer()", "1 + 1")
+    forgotten = notebook_of(
+        "from hpkit.widgets import CadenceExplorer", "explorer = CadenceExplorer()", "1 + 1"
+    )
     saved = run_notebook(forgotten)
     with pytest.raises(AssertionError, match="of 1 widgets that the code makes it shows 0"):
         test_notebooks.Ran(page, forgotten, saved).widgets()

@@ -41,7 +41,10 @@ class Ran:
 
     def __init__(self, page, stored, saved):
         self.page = page
-        self.stored, self.saved = ([cell for cell in notebook.cells if cell.cell_type == "code"] for notebook in (stored, saved))
+        self.stored, self.saved = (
+            [cell for cell in notebook.cells if cell.cell_type == "code"]
+            for notebook in (stored, saved)
+        )
 
     def cell(self, number: int):
         return self.page.locator(".jp-CodeCell").nth(number)
@@ -83,20 +86,35 @@ def test_every_kind_of_widget_is_known_here():
     for module in pkgutil.walk_packages(hpkit.__path__, "hpkit."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    kinds = {kind.__name__ for kind in Interactive.__subclasses__() if kind.__module__.startswith("hpkit.")}
+    kinds = {
+        kind.__name__
+        for kind in Interactive.__subclasses__()
+        if kind.__module__.startswith("hpkit.")
+    }
     assert kinds == set(HALLMARKS)
-    used = {kind for file in FILES for kind in kinds if f"{kind}(" in file.read_text(encoding="utf-8")}
+    used = {
+        kind for file in FILES for kind in kinds if f"{kind}(" in file.read_text(encoding="utf-8")
+    }
     assert used == kinds, f"in no notebook: {kinds - used}"
 
 
 def test_it_runs_and_shows_what_is_stored(ran):
     """The same kinds of output from every cell, and nothing on stderr."""
     for cell in ran.saved:
-        said = [output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stderr"]
+        said = [
+            output.text
+            for output in cell.outputs
+            if output.output_type == "stream" and output.name == "stderr"
+        ]
         assert said == [], cell.source[:60]
     for stored, saved in zip(ran.stored, ran.saved, strict=True):
-        kinds = [Counter(kind for output in cell.outputs for kind in output.get("data", {})) for cell in (stored, saved)]
-        del kinds[1]["application/vnd.jupyter.widget-view+json"]  # the live widget: what is stored has its words alone
+        kinds = [
+            Counter(kind for output in cell.outputs for kind in output.get("data", {}))
+            for cell in (stored, saved)
+        ]
+        del kinds[1][
+            "application/vnd.jupyter.widget-view+json"
+        ]  # the live widget: what is stored has its words alone
         assert kinds[0] == kinds[1], stored.source
 
 
@@ -119,10 +137,17 @@ def test_every_widget_follows_a_key(ran, page):
     for number, _ in ran.widgets():
         cell, picture = ran.cell(number), ran.picture(number)
         before = [picture.get_attribute(name) for name in ("alt", "src")]
-        sliders = cell.locator(".widget-slider:visible").filter(has_not_text="seed of a run now")  # that one draws nothing yet
-        handles, bits = sliders.locator(".noUi-handle"), cell.locator("button.widget-toggle-button:visible")
+        sliders = cell.locator(".widget-slider:visible").filter(
+            has_not_text="seed of a run now"
+        )  # that one draws nothing yet
+        handles, bits = (
+            sliders.locator(".noUi-handle"),
+            cell.locator("button.widget-toggle-button:visible"),
+        )
         if handles.count():
-            at_the_end = handles.first.get_attribute("aria-valuenow") == handles.first.get_attribute("aria-valuemax")
+            at_the_end = handles.first.get_attribute(
+                "aria-valuenow"
+            ) == handles.first.get_attribute("aria-valuemax")
             handles.first.focus()
             page.keyboard.press("ArrowLeft" if at_the_end else "ArrowRight")
         elif bits.count():
@@ -158,7 +183,10 @@ def test_every_exercise_is_answered_wrongly_and_rightly(ran, page):
     for number, call, name in asked:
         exercise = EXERCISES[name]
         wrong, reveals = next(iter(exercise.wrong().items()))
-        for answer, reply in ((wrong, f"✗ Not yet. {reveals}"), (exercise.answer(), f"✓ Right. {exercise.why}")):
+        for answer, reply in (
+            (wrong, f"✗ Not yet. {reveals}"),
+            (exercise.answer(), f"✓ Right. {exercise.why}"),
+        ):
             source = ran.stored[number].source.replace(f"{call}...", f"{call}{answer!r}")
             shown = run_cell(page, ran.cell(number), source)
             assert shown == reply

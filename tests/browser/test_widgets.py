@@ -8,10 +8,9 @@ import struct
 import pytest
 from playwright.sync_api import expect
 
-from hpkit.accounting import shown_rate
+from hpkit.formatting import shown_bytes, shown_rate
 from hpkit.memory import predict_memory
 from hpkit.model import read_config
-from hpkit.preflight.rules import shown_bytes
 from hpkit.recipe import NOTES
 
 from .conftest import notebook_of, run_cell
@@ -33,7 +32,9 @@ from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer""",
 import torch
 average = torch.randn(9_000, generator=torch.Generator().manual_seed(0)) ** 3
 QuantizationExplorer({"weight": {"exp_avg": average, "exp_avg_sq": average**2}})""",
-    "cadence": "CadenceExplorer(NOTES.replace(save_steps=20, eval_steps=20), examples=UPDATES * 128)".replace("UPDATES", str(UPDATES)),
+    "cadence": "CadenceExplorer(NOTES.replace(save_steps=20, eval_steps=20), examples=UPDATES * 128)".replace(
+        "UPDATES", str(UPDATES)
+    ),
     "number": "number = Prediction('number', 'Which evaluation loss?', low=1, high=3, tolerance=0.05, relative=True)\nnumber",
     "curve": "curve = Prediction('curve', 'Which losses?', low=1, high=3, tolerance=0.1, along='update', steps=(0, 50, 100))\ncurve",
     "order": "order = Prediction('order', 'Which is best?', order=('linear', 'cosine', 'constant'))\norder",
@@ -59,7 +60,9 @@ class Shown:
         self.picture = self.cell.locator("img:visible")
 
     def slider(self, label: str):
-        return self.cell.locator(".widget-slider").filter(has=self.page.get_by_text(label, exact=True))
+        return self.cell.locator(".widget-slider").filter(
+            has=self.page.get_by_text(label, exact=True)
+        )
 
     def handle(self, label: str):
         return self.slider(label).locator(".noUi-handle")
@@ -82,7 +85,9 @@ class Shown:
 
 
 def all_widgets(model: str, corpus: str):
-    return notebook_of(*(source.replace("MODEL", model).replace("CORPUS", corpus) for source in CELLS.values()))
+    return notebook_of(
+        *(source.replace("MODEL", model).replace("CORPUS", corpus) for source in CELLS.values())
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -141,21 +146,37 @@ def checkpoints(value: str) -> str:
 
 
 def test_one_picture_of_each_is_seen(shown):
-    for name in ("schedule", "memory", "format", "quantization", "cadence", "number", "curve", "order", "runs"):
-        expect(shown(name).picture).to_have_count(1)  # the still one, in the file, is hidden by the live one
+    for name in (
+        "schedule",
+        "memory",
+        "format",
+        "quantization",
+        "cadence",
+        "number",
+        "curve",
+        "order",
+        "runs",
+    ):
+        expect(shown(name).picture).to_have_count(
+            1
+        )  # the still one, in the file, is hidden by the live one
         assert shown(name).picture.evaluate("image => image.naturalWidth") == 700
         assert shown(name).cell.locator("img").count() == 2
 
 
 def test_the_tab_key_reaches_every_control(page):
-    controls = page.locator(".jp-OutputArea :is(.noUi-handle, :is(select, input, button):enabled):visible")
+    controls = page.locator(
+        ".jp-OutputArea :is(.noUi-handle, :is(select, input, button):enabled):visible"
+    )
     assert controls.count() >= 6 + 6 + (3 + 16) + 6 + 7 + 2 + 4 + 4 + 7
     page.locator(".jp-CodeCell").first.focus()
     for _ in range(2 * controls.count()):  # readouts too take the focus
         page.keyboard.press("Tab")
         page.evaluate("document.activeElement.dataset.reached = 'yes'")
     assert [
-        control.evaluate("one => one.parentElement.innerText") for control in controls.all() if not control.get_attribute("data-reached")
+        control.evaluate("one => one.parentElement.innerText")
+        for control in controls.all()
+        if not control.get_attribute("data-reached")
     ] == []
 
 
@@ -190,7 +211,10 @@ def as_bf16(digits: str) -> float:
 def test_the_bits_the_number_and_the_preset_say_the_same(page, shown):
     """A bit has no handle: it is taken by key, and by a click. The number follows, and what is typed and chosen is followed."""
     widget = shown("format")
-    bits, text = widget.cell.locator("button.widget-toggle-button"), widget.cell.get_by_label("value", exact=True)
+    bits, text = (
+        widget.cell.locator("button.widget-toggle-button"),
+        widget.cell.get_by_label("value", exact=True),
+    )
     sign, last = bits.first, bits.last
     for move in (lambda: last.press("Space"), lambda: page.keyboard.press("Space"), sign.click):
         before, was, digits = widget.now(), text.input_value(), "".join(bits.all_inner_texts())
@@ -234,10 +258,18 @@ def test_an_order_follows_its_menus(page, shown):
     before = widget.now()
     menu = widget.cell.get_by_label("place_1")
     menu.focus()
-    for pressed in ("Space", "ArrowDown", "Enter"):  # an arrow alone is JupyterLab's, which goes to the next cell
+    for pressed in (
+        "Space",
+        "ArrowDown",
+        "Enter",
+    ):  # an arrow alone is JupyterLab's, which goes to the next cell
         page.keyboard.press(pressed)
     widget.expect_alt("Your order: cosine, linear, constant;")
-    assert [one.input_value() for one in widget.cell.locator("select").all()] == ["cosine", "linear", "constant"]
+    assert [one.input_value() for one in widget.cell.locator("select").all()] == [
+        "cosine",
+        "linear",
+        "constant",
+    ]
     expect(menu).to_be_focused()
     menu.select_option("constant")
     widget.expect_alt("Your order: constant, linear, cosine;")
@@ -247,12 +279,17 @@ def test_an_order_follows_its_menus(page, shown):
 def test_a_number_is_committed_and_scored(page, shown):
     widget = shown("number")
     value = float(widget.value("your guess"))
-    assert "The answer is known" in widget.words() and str(TRUTH) not in widget.words() + widget.picture.get_attribute("alt")
+    assert "The answer is known" in widget.words() and str(
+        TRUTH
+    ) not in widget.words() + widget.picture.get_attribute("alt")
     widget.button("Commit").focus()
     page.keyboard.press("Enter")
     widget.expect_alt(f"Your guess: {value:g}; the answer: {TRUTH}.")
     off = 100 * abs(value - TRUTH) / TRUTH
-    assert f"Your guess was {off:.3g} % too {'high' if value > TRUTH else 'low'}: {'' if off <= 5 else 'not '}within the" in widget.words()
+    assert (
+        f"Your guess was {off:.3g} % too {'high' if value > TRUTH else 'low'}: {'' if off <= 5 else 'not '}within the"
+        in widget.words()
+    )
     expect(widget.button("Commit")).to_be_disabled()
     before = widget.now()
     key(page, widget.handle("your guess"))
@@ -270,13 +307,21 @@ def test_an_order_and_a_curve_are_committed_and_scored(page, shown):
     assert f"{right} of 3 pairs in the right order" in order.words()
     curve.button("Commit").click()
     expect(curve.cell.get_by_text("The answer is not known yet")).to_be_visible()
-    off = sum(abs(float(curve.value(f"update {step}")) - true) for step, true in zip((0, 50, 100), CURVE)) / 3
+    off = (
+        sum(
+            abs(float(curve.value(f"update {step}")) - true)
+            for step, true in zip((0, 50, 100), CURVE)
+        )
+        / 3
+    )
     score = run_code(page, f"curve.answer({CURVE}).error")
     assert float(score) == pytest.approx(off)
     curve.expect_alt("the answer: 1.5 at 0, 1.3 at 50, 1.2 at 100.")
 
 
-@pytest.mark.parametrize("name, label, right", [("schedule", "lr_scheduler_kwargs", ""), ("format", "value", "0.1")])
+@pytest.mark.parametrize(
+    "name, label, right", [("schedule", "lr_scheduler_kwargs", ""), ("format", "value", "0.1")]
+)
 def test_what_is_typed_wrong_is_said_and_not_run(shown, name, label, right):
     widget, typed = shown(name), "<img src=x onerror=alert(1)>"
     box = widget.cell.get_by_label(label, exact=True)
@@ -313,7 +358,11 @@ def test_a_run_trained_now_is_drawn_over_the_band(page, shown):
     widget.button("Train this point now").click()
     expect(widget.button("Stop")).to_be_enabled()
     expect(widget.cell.get_by_role("status")).to_contain_text("trained seed 31 in")
-    ends = json.loads(run_code(page, "print([f'{run.eval_loss_after:.5g}' for run in (*recorded, runs.live[0].run)])").replace("'", '"'))
+    ends = json.loads(
+        run_code(
+            page, "print([f'{run.eval_loss_after:.5g}' for run in (*recorded, runs.live[0].run)])"
+        ).replace("'", '"')
+    )
     widget.expect_alt(f"trained now, seed 31: {ends[2]} at update 60")
     assert f"({' to '.join(sorted(ends[:2]))})" in widget.picture.get_attribute("alt")
     assert f"evaluation loss at the end {ends[2]}" in widget.words()
@@ -334,4 +383,6 @@ def test_a_run_is_stopped_and_the_kernel_answers(page, shown):
     widget.expect_alt("trained now, seed 31 unfinished:")
     assert widget.picture.get_attribute("src") != before[0]
     assert run_code(page, "runs.training, runs.live[0].run") == "(False, None)"
-    test_the_picture_and_the_words_follow_the_slider(page, shown, "schedule", "learning_rate", asked_for)
+    test_the_picture_and_the_words_follow_the_slider(
+        page, shown, "schedule", "learning_rate", asked_for
+    )

@@ -54,10 +54,26 @@ def test_an_old_script(capsys, tmp_path):
     file = write(tmp_path, "train.py", OLD_SCRIPT)
     status, found = report(capsys, file, "--examples", 5000, "--device", "t4")
     (call,) = found["calls"]
-    assert (call["file"], call["cell"], call["line"], call["name"]) == (str(file), None, 6, "TrainingArguments")
-    told = {"output_dir": "out", "evaluation_strategy": "steps", "gradient_accumulation_steps": 32, "logging_steps": 2000, "seed": 3407}
-    assert call["arguments"] == told | {"learning_rate": 1e-4, "warmup_steps": 2000} and call["unread"] == ["bf16"]
-    at = {finding["rule"]: (finding["severity"], finding["cell"], finding["line"]) for finding in found["findings"]}
+    assert (call["file"], call["cell"], call["line"], call["name"]) == (
+        str(file),
+        None,
+        6,
+        "TrainingArguments",
+    )
+    told = {
+        "output_dir": "out",
+        "evaluation_strategy": "steps",
+        "gradient_accumulation_steps": 32,
+        "logging_steps": 2000,
+        "seed": 3407,
+    }
+    assert call["arguments"] == told | {"learning_rate": 1e-4, "warmup_steps": 2000} and call[
+        "unread"
+    ] == ["bf16"]
+    at = {
+        finding["rule"]: (finding["severity"], finding["cell"], finding["line"])
+        for finding in found["findings"]
+    }
     assert at["removed-argument"] == ("error", None, 8)
     assert at["warmup-outlasts-run"] == ("error", None, 5)  # where the dict gives it
     assert at["no-training-loss"] == ("warning", None, 11)
@@ -72,7 +88,10 @@ def test_an_old_script(capsys, tmp_path):
         .replace("tokenizer=", "processing_class=")
     )
     status, found = report(
-        capsys, write(tmp_path, "new.py", "import transformers\ntransformers.set_seed(3407)\n" + mended), "--examples", 5000
+        capsys,
+        write(tmp_path, "new.py", "import transformers\ntransformers.set_seed(3407)\n" + mended),
+        "--examples",
+        5000,
     )
     assert status == 0 and {finding["rule"] for finding in found["findings"]} <= {
         "save-beyond-run",
@@ -107,8 +126,14 @@ def test_several_calls_and_argparse(capsys, tmp_path):
         "b = Seq2SeqTrainingArguments('b', bf16=True, fp16=True)\n"
     )
     status, found = report(capsys, write(tmp_path, "two.py", source))
-    assert [(call["name"], call["line"]) for call in found["calls"]] == [("TrainingArguments", 6), ("Seq2SeqTrainingArguments", 7)]
-    assert {(finding["rule"], finding["line"]) for finding in found["findings"]} == {("polynomial-below-end", 6), ("both-halves", 7)}
+    assert [(call["name"], call["line"]) for call in found["calls"]] == [
+        ("TrainingArguments", 6),
+        ("Seq2SeqTrainingArguments", 7),
+    ]
+    assert {(finding["rule"], finding["line"]) for finding in found["findings"]} == {
+        ("polynomial-below-end", 6),
+        ("both-halves", 7),
+    }
     assert status == 1
 
 

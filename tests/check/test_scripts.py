@@ -161,19 +161,34 @@ train()
 b = MyTrainingArguments("out", extra=2)
 """
 
-RUNNABLE = {"constants": CONSTANTS, "argparse": ARGPARSE, "main": MAIN_ARGS, "classes": CLASSES, "plain": PLAIN}
+RUNNABLE = {
+    "constants": CONSTANTS,
+    "argparse": ARGPARSE,
+    "main": MAIN_ARGS,
+    "classes": CLASSES,
+    "plain": PLAIN,
+}
 
 
 def write(folder: Path, source: str | bytes, name: str = "train.py") -> Path:
     file = folder / name
-    file.write_bytes(source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass"))
+    file.write_bytes(
+        source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass")
+    )
     return file
 
 
 def notebook(folder: Path, *cells, **metadata) -> Path:
     """A notebook of code cells; a cell given as a tuple is Markdown, one given as a list keeps its list of lines."""
-    made = [{"cell_type": "markdown", "source": c[0]} if isinstance(c, tuple) else {"cell_type": "code", "source": c} for c in cells]
-    return write(folder, json.dumps({"nbformat": 4, "metadata": metadata, "cells": made}), "train.ipynb")
+    made = [
+        {"cell_type": "markdown", "source": c[0]}
+        if isinstance(c, tuple)
+        else {"cell_type": "code", "source": c}
+        for c in cells
+    ]
+    return write(
+        folder, json.dumps({"nbformat": 4, "metadata": metadata, "cells": made}), "train.ipynb"
+    )
 
 
 @pytest.fixture
@@ -219,7 +234,14 @@ class Recorder:
         return Stub
 
     def run(self, source: str, monkeypatch, **names):
-        names_of = ["TrainingArguments", "Seq2SeqTrainingArguments", "SFTConfig", "DPOConfig", "Trainer", "SFTTrainer"]
+        names_of = [
+            "TrainingArguments",
+            "Seq2SeqTrainingArguments",
+            "SFTConfig",
+            "DPOConfig",
+            "Trainer",
+            "SFTTrainer",
+        ]
         module = types.ModuleType("transformers")
         for name in names_of:
             setattr(module, name, self.stub(name))
@@ -257,8 +279,12 @@ def check_truth(calls: list[Call], seen: dict, must_see: bool = True) -> int:
 def test_values_are_those_that_python_passes(name, read, monkeypatch):
     calls = read(RUNNABLE[name])
     argv = ["--model", "m"] if name == "argparse" else []
-    seen = Recorder().run(RUNNABLE[name], monkeypatch, model=types.SimpleNamespace(eval=int), argv=argv)
-    assert check_truth([call for call in calls if call.name != "DPOConfig"], seen) > 1  # that one is never reached
+    seen = Recorder().run(
+        RUNNABLE[name], monkeypatch, model=types.SimpleNamespace(eval=int), argv=argv
+    )
+    assert (
+        check_truth([call for call in calls if call.name != "DPOConfig"], seen) > 1
+    )  # that one is never reached
 
 
 PARSER = "import argparse\np = argparse.ArgumentParser()\n"
@@ -315,14 +341,19 @@ SNIPPETS = [
     "a = [1]\nTrainingArguments(a=a)\na.append(2)\nTrainingArguments(b=a)",
     "f = lambda lr: TrainingArguments(lr=lr, x=1)\nf(3)",
     "x = 5\nf = lambda: TrainingArguments(x=x)\nf()\nx = 6\nf()",
-    PARSER + "p.add_argument('--a', default=1)\np.set_defaults(a=2)\nTrainingArguments(a=p.parse_args().a)",
-    PARSER + "p.add_argument('--a', default=1)\nx = p.parse_args(['--a', '5'])\nTrainingArguments(a=x.a)",
+    PARSER
+    + "p.add_argument('--a', default=1)\np.set_defaults(a=2)\nTrainingArguments(a=p.parse_args().a)",
+    PARSER
+    + "p.add_argument('--a', default=1)\nx = p.parse_args(['--a', '5'])\nTrainingArguments(a=x.a)",
     PARSER + "p.add_argument('--a', dest='b', action='store_true')\n"
     "p.add_argument('--c', dest='b', action='store_false')\nx, _ = p.parse_known_args()\nTrainingArguments(a=x.b)",
-    PARSER + "p.add_argument('--a-b', type=bool, default='')\np.add_argument('-c', type=int, default='7')\n"
+    PARSER
+    + "p.add_argument('--a-b', type=bool, default='')\np.add_argument('-c', type=int, default='7')\n"
     "x = p.parse_args([])\nTrainingArguments(a=x.a_b, c=x.c)",
-    PARSER + "p.add_argument('--a', default=1)\nx = p.parse_args()\nvars(x)['a'] = 2\nTrainingArguments(a=x.a)",
-    PARSER + "def add(q):\n    q.set_defaults(a=3)\np.add_argument('--a', default=1)\nadd(p)\nTrainingArguments(a=p.parse_args().a)",
+    PARSER
+    + "p.add_argument('--a', default=1)\nx = p.parse_args()\nvars(x)['a'] = 2\nTrainingArguments(a=x.a)",
+    PARSER
+    + "def add(q):\n    q.set_defaults(a=3)\np.add_argument('--a', default=1)\nadd(p)\nTrainingArguments(a=p.parse_args().a)",
     "def f(**kw):\n    TrainingArguments(**kw)\nf(a=1)",
     "a = 1\nb = 2 if input else 3\nc = 4 if input else 4\nTrainingArguments(a=a or 5, b=b, c=c, d=f'{a}', e=f'x')",
     "x = {'a': 1}\ny = dict(x, b=2)\ny['a'] = 3\nTrainingArguments(**x, c=y['a'], d=y.get('b'), e=y.get('zz', 9), f=y.get('q'))",
@@ -336,10 +367,14 @@ SNIPPETS = [
     "d = {}\nd['x'] = y = [1]\ny.append(2)\nTrainingArguments(**d)",
     "class C:\n    lr = 1\ndef f(c):\n    setattr(c, 'l' + 'r', 3)\nf(C)\nTrainingArguments(lr=C.lr)",
     "import builtins\nbuiltins.int = float\nTrainingArguments(a=int('1'))\nbuiltins.int = type(1)",
-    PARSER + "p.add_argument('--a', default=1)\ndef f(x):\n    setattr(x, 'a', 2)\nx = p.parse_args()\nf(x)\nTrainingArguments(a=x.a)",
-    PARSER + "p.add_argument('--a', default=1)\ndef f(x):\n    TrainingArguments(a=x.a)\nf(p.parse_args())\nf(argparse.Namespace(a=2))",
-    PARSER + "p.add_argument('--a', default=1)\nx = p.parse_args()\nf = lambda x: TrainingArguments(a=x.a)\nf(argparse.Namespace(a=3))",
-    PARSER + "if p:\n    p.add_argument('--a', default='1', type=lambda x: 7)\nTrainingArguments(a=p.parse_args().a)",
+    PARSER
+    + "p.add_argument('--a', default=1)\ndef f(x):\n    setattr(x, 'a', 2)\nx = p.parse_args()\nf(x)\nTrainingArguments(a=x.a)",
+    PARSER
+    + "p.add_argument('--a', default=1)\ndef f(x):\n    TrainingArguments(a=x.a)\nf(p.parse_args())\nf(argparse.Namespace(a=2))",
+    PARSER
+    + "p.add_argument('--a', default=1)\nx = p.parse_args()\nf = lambda x: TrainingArguments(a=x.a)\nf(argparse.Namespace(a=3))",
+    PARSER
+    + "if p:\n    p.add_argument('--a', default='1', type=lambda x: 7)\nTrainingArguments(a=p.parse_args().a)",
 ]
 
 
@@ -387,13 +422,36 @@ def random_program(rng: random.Random) -> str:
     calls = re.split(r" \| |\n", CALLS.strip())
     lines = [
         PREAMBLE
-        + rng.choice(["p.add_argument('--z', default=5)", "p.add_argument('--q', dest='y', default=5)", "if b: p.add_argument('--z')"])
+        + rng.choice(
+            [
+                "p.add_argument('--z', default=5)",
+                "p.add_argument('--q', dest='y', default=5)",
+                "if b: p.add_argument('--z')",
+            ]
+        )
     ]
 
     def simple() -> str:
-        n, m, k, (box, other) = rng.choice("abc"), rng.choice("abc"), rng.choice("xyz"), rng.sample("de", 2)
-        value = rng.choice([str(rng.randint(0, 3)), m, f"{m} + 1", f"d.get('{k}', 0)", f"{n} if {m} == 1 else {m}", "space.x", "K.x"])
-        return rng.choice(rng.choice([kinds, calls])).format(n=n, m=m, k=k, box=box, other=other, v=value)
+        n, m, k, (box, other) = (
+            rng.choice("abc"),
+            rng.choice("abc"),
+            rng.choice("xyz"),
+            rng.sample("de", 2),
+        )
+        value = rng.choice(
+            [
+                str(rng.randint(0, 3)),
+                m,
+                f"{m} + 1",
+                f"d.get('{k}', 0)",
+                f"{n} if {m} == 1 else {m}",
+                "space.x",
+                "K.x",
+            ]
+        )
+        return rng.choice(rng.choice([kinds, calls])).format(
+            n=n, m=m, k=k, box=box, other=other, v=value
+        )
 
     def block(indent: str, size: int, depth: int):
         for _ in range(size):
@@ -410,48 +468,97 @@ def random_program(rng: random.Random) -> str:
             elif kind < 0.28:
                 lines.append(f"{indent}try:")
                 block(inner, rng.randint(1, 3), depth + 1)
-                lines.append(f"{inner}{rng.choice(['1 / 0', 'pass'])}\n{indent}except ZeroDivisionError:")
+                lines.append(
+                    f"{inner}{rng.choice(['1 / 0', 'pass'])}\n{indent}except ZeroDivisionError:"
+                )
                 block(inner, rng.randint(1, 2), depth + 1)
             else:
                 lines.append(indent + simple())
 
     lines += ["def touch(t):", f"    {rng.choice(['pass', 't[chr(120)] = 9'])}", "swap = touch"]
-    lines += ["def fresh():", rng.choice(["    return p.parse_args([])", "    space = p.parse_args()\n    return space"])]
+    lines += [
+        "def fresh():",
+        rng.choice(["    return p.parse_args([])", "    space = p.parse_args()\n    return space"]),
+    ]
     lines += [
         "def use(space):",
         f"    {rng.choice(['pass', 'space.x = 8', 'touch(vars(space))'])}",
         "    " + calls[2].format(n="a", box="d"),
     ]
     lines += [
-        rng.choice(["space = p.parse_args()", "space = fresh()", "space = p.parse_known_args()[0]", "space, _ = p.parse_known_args([])"])
+        rng.choice(
+            [
+                "space = p.parse_args()",
+                "space = fresh()",
+                "space = p.parse_known_args()[0]",
+                "space, _ = p.parse_known_args([])",
+            ]
+        )
     ]
     lines += [
-        rng.choice(["obj = K()", "obj = K()", "obj = K()", "obj = space", "obj = K", "obj = K(); space = p.parse_args(['--x', '8'])"])
+        rng.choice(
+            [
+                "obj = K()",
+                "obj = K()",
+                "obj = K()",
+                "obj = space",
+                "obj = K",
+                "obj = K(); space = p.parse_args(['--x', '8'])",
+            ]
+        )
     ]
     for name in ("call", "other"):
-        lines += [f"def {name}():", f"    {rng.choice(['pass', 'pass', 'pass', 'global a', 'global d, b'])}"]
+        lines += [
+            f"def {name}():",
+            f"    {rng.choice(['pass', 'pass', 'pass', 'global a', 'global d, b'])}",
+        ]
         lines.append(
-            "    " + rng.choice(["pass", "pass", "d['x'] = 8", "e.update(x=8)", "a = 8", "m = e; m['x'] = 6", "d = {'x': 4}; d['y'] = 5"])
+            "    "
+            + rng.choice(
+                [
+                    "pass",
+                    "pass",
+                    "d['x'] = 8",
+                    "e.update(x=8)",
+                    "a = 8",
+                    "m = e; m['x'] = 6",
+                    "d = {'x': 4}; d['y'] = 5",
+                ]
+            )
         )
         block("    ", rng.randint(1, 3), 2)
     block("", 8, 0)
-    lines.append("TrainingArguments(a=a, b=b, c=c, **d)\nTrainingArguments(x=space.x, y=space.y, w=K.x, z=K.z, v=obj.y, **e)")
+    lines.append(
+        "TrainingArguments(a=a, b=b, c=c, **d)\nTrainingArguments(x=space.x, y=space.y, w=K.x, z=K.z, v=obj.y, **e)"
+    )
     return "\n".join(lines)
 
 
 @pytest.mark.slow
-def test_random_programs_are_never_read_wrong(read, monkeypatch, programs: int = 300, seed: int = 5):
+def test_random_programs_are_never_read_wrong(
+    read, monkeypatch, programs: int = 300, seed: int = 5
+):
     rng, compared = random.Random(seed), 0
     for _ in range(programs):
         source, recorder = random_program(rng), Recorder()
         try:
             recorder.run(source, monkeypatch)
-        except (LookupError, NameError, TypeError, AttributeError, RecursionError, RuntimeError):  # what ran until then counts
+        except (
+            LookupError,
+            NameError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            RuntimeError,
+        ):  # what ran until then counts
             pass
         try:
             compared += check_truth(read(source), recorder.seen, must_see=False)
         except AssertionError as error:
-            pytest.fail(f"{error}\n" + "\n".join(f"{i:3} {line}" for i, line in enumerate(source.split("\n"), 1)))
+            pytest.fail(
+                f"{error}\n"
+                + "\n".join(f"{i:3} {line}" for i, line in enumerate(source.split("\n"), 1))
+            )
     assert compared > programs  # something was told, so something was tested
 
 
@@ -464,7 +571,10 @@ def test_plain_keywords(read):
     assert call.arguments["evaluation_strategy"] == "epoch"  # gone from transformers, read as it is
     assert call.arguments["learning_rate"] == 2e-5 and call.arguments["weight_decay"] == -0.01
     assert call.arguments["eval_steps"] is None and call.arguments["push_to_hub"] is False
-    assert call.lines["num_train_epochs"] == call.lines["weight_decay"] == 6 and call.lines["output_dir"] == 4
+    assert (
+        call.lines["num_train_epochs"] == call.lines["weight_decay"] == 6
+        and call.lines["output_dir"] == 4
+    )
 
 
 def test_unsloth_and_conditional_precision(read):
@@ -482,31 +592,83 @@ def test_a_trainer_is_told_only_for_what_moved(read):
 
 
 def test_constants_mutations_and_nesting(read):
-    common = {"optim": "adamw_8bit", "seed": 7, "weight_decay": 0.1, "warmup_steps": 5, "max_grad_norm": 0.3}
+    common = {
+        "optim": "adamw_8bit",
+        "seed": 7,
+        "weight_decay": 0.1,
+        "warmup_steps": 5,
+        "max_grad_norm": 0.3,
+    }
     inner, seq, a, b = read(CONSTANTS)
-    assert [call.name for call in (inner, seq, a, b)] == ["SFTConfig", "Seq2SeqTrainingArguments", "TrainingArguments", "DPOConfig"]
-    assert inner.arguments == {"output_dir": "inner", "learning_rate": 2e-4, "num_train_epochs": 3, "optim": "adamw_8bit"}
-    assert set(inner.unread) == set(common) - {"optim"} | {"gone"}  # a function may run before the changes
-    assert seq.arguments == {"learning_rate": 1e-4, "predict_with_generate": True} and seq.unread == ("output_dir",)
-    assert a.arguments == {"output_dir": "out", "learning_rate": 1e-4, "per_device_train_batch_size": 16, **common}
-    assert a.lines["optim"] == 9 and a.lines["weight_decay"] == 10 and a.lines["learning_rate"] == a.line == 24
+    assert [call.name for call in (inner, seq, a, b)] == [
+        "SFTConfig",
+        "Seq2SeqTrainingArguments",
+        "TrainingArguments",
+        "DPOConfig",
+    ]
+    assert inner.arguments == {
+        "output_dir": "inner",
+        "learning_rate": 2e-4,
+        "num_train_epochs": 3,
+        "optim": "adamw_8bit",
+    }
+    assert set(inner.unread) == set(common) - {"optim"} | {
+        "gone"
+    }  # a function may run before the changes
+    assert seq.arguments == {
+        "learning_rate": 1e-4,
+        "predict_with_generate": True,
+    } and seq.unread == ("output_dir",)
+    assert a.arguments == {
+        "output_dir": "out",
+        "learning_rate": 1e-4,
+        "per_device_train_batch_size": 16,
+        **common,
+    }
+    assert (
+        a.lines["optim"] == 9
+        and a.lines["weight_decay"] == 10
+        and a.lines["learning_rate"] == a.line == 24
+    )
     assert b.arguments == {**common, "beta": 0.1, "seed": 10}
 
 
 def test_argparse_defaults(tmp_path):
     (call,), notes = read_calls(write(tmp_path, ARGPARSE))
-    assert call.arguments == {"learning_rate": 1e-4, "num_train_epochs": 3, "optim": "adamw_8bit", "bf16": False, "shuffle": True}
+    assert call.arguments == {
+        "learning_rate": 1e-4,
+        "num_train_epochs": 3,
+        "optim": "adamw_8bit",
+        "bf16": False,
+        "shuffle": True,
+    }
     assert set(call.unread) == {"seed", "run_name", "model", "warmup_steps"}
-    assert notes[0] == "line 7: --learning-rate: its default is read; the command line can change it" and len(notes) == 5
+    assert (
+        notes[0] == "line 7: --learning-rate: its default is read; the command line can change it"
+        and len(notes) == 5
+    )
     (call,), notes = read_calls(write(tmp_path, MAIN_ARGS))
-    assert call.arguments == {"learning_rate": 2e-5, "bf16": True} and call.unread == ("max_steps", "weight_decay") and len(notes) == 2
+    assert (
+        call.arguments == {"learning_rate": 2e-5, "bf16": True}
+        and call.unread == ("max_steps", "weight_decay")
+        and len(notes) == 2
+    )
 
 
 def test_classes(read):
     a, b = read(CLASSES)
-    assert a.arguments == {"eval_steps": 3, "max_steps": 3} and set(a.unread) == {"lr", "warmup", "wd"}
-    assert b.name == "MyTrainingArguments" and b.arguments == {"extra": 2} and b.unread == ("*args",)
-    (a,) = read(CLASSES[: CLASSES.index("@")] + "TrainingArguments(lr=CFG.lr, b=CFG.batch, n=CFG.names, s=CFG.seed)")
+    assert a.arguments == {"eval_steps": 3, "max_steps": 3} and set(a.unread) == {
+        "lr",
+        "warmup",
+        "wd",
+    }
+    assert (
+        b.name == "MyTrainingArguments" and b.arguments == {"extra": 2} and b.unread == ("*args",)
+    )
+    (a,) = read(
+        CLASSES[: CLASSES.index("@")]
+        + "TrainingArguments(lr=CFG.lr, b=CFG.batch, n=CFG.names, s=CFG.seed)"
+    )
     assert a.arguments == {"lr": 2e-4, "b": 8} and a.unread == ("n", "s")
 
 
@@ -522,16 +684,32 @@ def test_classes(read):
         ("T(a=1, **{'a': 2, 'b': 3})", {"a": 1, "b": 3}, ()),
         ("T('out', 3, a=1)", {"output_dir": "out", "a": 1}, ("*args",)),
         ("T(*rest, a=1)", {"a": 1}, ("*args",)),
-        ("T(a=10**10**10, b=2**70, c='x' * 10**12, d=9**9**9**9, e=1 / 0, f=(-8) ** 0.5)", {"b": 2**70}, tuple("acdef")),
-        ("T(a=[x for x in y], b=f'{z}', c=(w := 3), d=[*e], f={**g}, h=b'x', i=..., j=1j)", {}, tuple("abcdfhij")),
-        ("T(a=1e-4, c=~1, d=not 1, e=1 < 2, f=int('x'), g=2 if y else 2)", {"a": 1e-4, "d": False, "g": 2}, tuple("cef")),
+        (
+            "T(a=10**10**10, b=2**70, c='x' * 10**12, d=9**9**9**9, e=1 / 0, f=(-8) ** 0.5)",
+            {"b": 2**70},
+            tuple("acdef"),
+        ),
+        (
+            "T(a=[x for x in y], b=f'{z}', c=(w := 3), d=[*e], f={**g}, h=b'x', i=..., j=1j)",
+            {},
+            tuple("abcdfhij"),
+        ),
+        (
+            "T(a=1e-4, c=~1, d=not 1, e=1 < 2, f=int('x'), g=2 if y else 2)",
+            {"a": 1e-4, "d": False, "g": 2},
+            tuple("cef"),
+        ),
         ("LR = 1\nfrom config import *\nT(a=LR, b=2)", {"b": 2}, ("a",)),
         ("lr = 1\ndef f(lr):\n    T(a=lr)", {}, ("a",)),
         ("def f():\n    T(a=lr)\nlr = 1", {"a": 1}, ()),  # called sooner, it would be an error
         ("kw = {'a': 1}\nchange(kw)\nT(**kw)", {}, ("**kw",)),
         ("kw = {'a': 1}\nprint(kw)\nwandb.init(config=kw)\nT(**kw)\nlr = kw['a']", {"a": 1}, ()),
         ("c = {'t': {'lr': 1}, 'm': [2]}\nn = c['m']\nT(lr=c['t']['lr'])", {}, ("lr",)),
-        ("c = {'t': {'lr': 1}, 'm': [2]}\nlen(c['m'])\nT(lr=c['t'].get('lr'), **c['t'])", {"lr": 1}, ()),
+        (
+            "c = {'t': {'lr': 1}, 'm': [2]}\nlen(c['m'])\nT(lr=c['t'].get('lr'), **c['t'])",
+            {"lr": 1},
+            (),
+        ),
     ],
 )
 def test_what_is_told_and_what_is_not(source, told, unread, only):
@@ -543,7 +721,12 @@ def test_the_name_of_a_fallback_import_is_known(read):
     source = "try:\n    from trl import SFTConfig as C\nexcept ImportError:\n    C = None\nC(a=1)\n"
     source += "import transformers\nD = transformers.TrainingArguments\nD()"
     assert [call.name for call in read(source)] == ["SFTConfig", "TrainingArguments"]
-    assert read("def make_TrainingArguments(): pass\nmake_TrainingArguments()\nMyConfig(a=1)\nlora = LoraConfig(r=8)") == []
+    assert (
+        read(
+            "def make_TrainingArguments(): pass\nmake_TrainingArguments()\nMyConfig(a=1)\nlora = LoraConfig(r=8)"
+        )
+        == []
+    )
 
 
 def test_notes(tmp_path):
@@ -586,23 +769,45 @@ CELLS = [
 
 
 def test_a_notebook_with_magics(tmp_path):
-    calls, notes = read_calls(notebook(tmp_path, *CELLS, kernelspec={"language": "python", "name": "python3"}))
+    calls, notes = read_calls(
+        notebook(tmp_path, *CELLS, kernelspec={"language": "python", "name": "python3"})
+    )
     (call,) = calls
     assert (call.cell, call.line, call.name) == (7, 2, "TrainingArguments")
-    told = {"output_dir": "out", "learning_rate": 2e-4, "max_steps": 3, "logging_dir": "\n%not magic\n", "eval_steps": 3, "seed": 1}
+    told = {
+        "output_dir": "out",
+        "learning_rate": 2e-4,
+        "max_steps": 3,
+        "logging_dir": "\n%not magic\n",
+        "eval_steps": 3,
+        "seed": 1,
+    }
     assert call.arguments == told and call.unread == ("a", "b")
-    assert call.lines["max_steps"] == 4 and call.lines["seed"] == call.line  # `seed` stands in another cell
+    assert (
+        call.lines["max_steps"] == 4 and call.lines["seed"] == call.line
+    )  # `seed` stands in another cell
     assert notes[0] == "cell 4: %%bash is not Python of this notebook, passed over"
     assert notes[1].startswith("cell 6, line 1: syntax error, passed over: ") and len(notes) == 2
 
 
 def test_a_passed_over_cell_makes_its_names_unknown(tmp_path):
-    calls, notes = read_calls(notebook(tmp_path, "lr = 1\nseed = 2", "lr = = 3", "TrainingArguments(lr=lr, seed=seed)"))
+    calls, notes = read_calls(
+        notebook(tmp_path, "lr = 1\nseed = 2", "lr = = 3", "TrainingArguments(lr=lr, seed=seed)")
+    )
     assert calls[0].arguments == {"seed": 2} and calls[0].unread == ("lr",) and len(notes) == 1
 
 
 @pytest.mark.parametrize(
-    "line", ["%run other.py", "%%capture lr", "%store -r lr", "from x import *", "lr = %env LR", "lr = !echo 3", "%time lr = f()"]
+    "line",
+    [
+        "%run other.py",
+        "%%capture lr",
+        "%store -r lr",
+        "from x import *",
+        "lr = %env LR",
+        "lr = !echo 3",
+        "%time lr = f()",
+    ],
 )
 def test_lines_that_may_set_a_name(line, tmp_path):
     calls, _ = read_calls(notebook(tmp_path, "lr = 1", line, "TrainingArguments(lr=lr)"))
@@ -610,7 +815,17 @@ def test_lines_that_may_set_a_name(line, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["%pip install x", "!echo lr = 3", "lr?", "?lr", "%%time", "%%html\n<b>lr</b>", "%load_ext autoreload", "  %cd x"]
+    "line",
+    [
+        "%pip install x",
+        "!echo lr = 3",
+        "lr?",
+        "?lr",
+        "%%time",
+        "%%html\n<b>lr</b>",
+        "%load_ext autoreload",
+        "  %cd x",
+    ],
 )
 def test_lines_that_set_no_name(line, tmp_path):
     calls, notes = read_calls(notebook(tmp_path, "lr = 1", line, "TrainingArguments(lr=lr)"))
@@ -618,7 +833,12 @@ def test_lines_that_set_no_name(line, tmp_path):
 
 
 def test_an_empty_file_and_an_empty_notebook(tmp_path):
-    assert read_calls(write(tmp_path, "")) == read_calls(write(tmp_path, "\ufeff# %%\n")) == read_calls(notebook(tmp_path)) == ([], [])
+    assert (
+        read_calls(write(tmp_path, ""))
+        == read_calls(write(tmp_path, "\ufeff# %%\n"))
+        == read_calls(notebook(tmp_path))
+        == ([], [])
+    )
     assert read_calls(notebook(tmp_path, "", [], "%%time", "%")) == ([], [])
 
 
@@ -633,7 +853,11 @@ CELL = '{"cells": [{"cell_type": "code", "source": %s}]}'
         ("train.py", "x = 1\ny = = 2\n", "line 2: expected Python, got a syntax error"),
         ("train.py", b"x = '\xff'", "UTF-8"),
         ("train.py", "x = 1\0", "mend|remove"),
-        ("train.py", "(" * 150 + ")" * 150 + "\n" + "-" * 50_000 + "1", "nested too deep|syntax error"),
+        (
+            "train.py",
+            "(" * 150 + ")" * 150 + "\n" + "-" * 50_000 + "1",
+            "nested too deep|syntax error",
+        ),
         ("train.py", "TrainingArguments(x=" + "1 + " * 5_000 + "1)", "nested too deep"),
         ("train.txt", "x = 1", r"\.py"),
         ("train", "x = 1", "no ending"),
@@ -646,7 +870,11 @@ CELL = '{"cells": [{"cell_type": "code", "source": %s}]}'
         ("train.ipynb", CELL % "[3]", "cell 1"),
         ("train.ipynb", '{"worksheets": [], "nbformat": 3}', "format 3"),
         ("train.ipynb", '{"cells": [], "metadata": {"kernelspec": {"language": "R"}}}', "in R"),
-        ("train.ipynb", '{"cells": [], "metadata": {"kernelspec": 3, "language_info": {"name": "julia"}}}', "in julia"),
+        (
+            "train.ipynb",
+            '{"cells": [], "metadata": {"kernelspec": 3, "language_info": {"name": "julia"}}}',
+            "in julia",
+        ),
     ],
 )
 def test_bad_input_is_one_line(name, content, words, tmp_path):
@@ -657,7 +885,11 @@ def test_bad_input_is_one_line(name, content, words, tmp_path):
 
 def test_missing_files_and_folders(tmp_path):
     (tmp_path / "folder.py").mkdir()
-    for path, words in ((tmp_path / "no.py", "no such file"), (tmp_path / "folder.py", "folder"), ("a\0.py", "path")):
+    for path, words in (
+        (tmp_path / "no.py", "no such file"),
+        (tmp_path / "folder.py", "folder"),
+        ("a\0.py", "path"),
+    ):
         with pytest.raises(BadInput, match=words):
             read_calls(path)
 
@@ -695,20 +927,30 @@ def test_damaged_files_raise_nothing_but_bad_input(tmp_path):
     whole = notebook(tmp_path, *CELLS).read_text()
     for source in (PLAIN, UNSLOTH, CONSTANTS, ARGPARSE, CLASSES, whole):
         for text in mutations(source, rng, 60):
-            for file in (write(tmp_path, text, "train.ipynb"),) if source is whole else (write(tmp_path, text), notebook(tmp_path, text)):
+            for file in (
+                (write(tmp_path, text, "train.ipynb"),)
+                if source is whole
+                else (write(tmp_path, text), notebook(tmp_path, text))
+            ):
                 try:
                     calls, notes = read_calls(file)
                 except BadInput as error:
                     assert "\n" not in str(error)
                     continue
                 read += 1
-                assert all(isinstance(call, Call) and call.line >= 1 for call in calls) and all("\n" not in note for note in notes)
+                assert all(isinstance(call, Call) and call.line >= 1 for call in calls) and all(
+                    "\n" not in note for note in notes
+                )
     assert read > 300
 
 
 def test_it_needs_only_the_standard_library():
     source = Path(scripts.__file__).read_text()
-    imported = [line.split()[1].partition(".")[0] for line in source.split("\n") if line.startswith(("import ", "from "))]
+    imported = [
+        line.split()[1].partition(".")[0]
+        for line in source.split("\n")
+        if line.startswith(("import ", "from "))
+    ]
     assert set(imported) <= sys.stdlib_module_names | {"hpkit"}
 
 
@@ -719,15 +961,30 @@ def test_it_needs_only_the_standard_library():
             "from transformers import AutoModelForTokenClassification as A\nm = A.from_pretrained('x')",
             "AutoModelForTokenClassification.from_pretrained (line 2)",
         ),
-        ("from transformers import LlamaConfig, LlamaForCausalLM\nm = LlamaForCausalLM(LlamaConfig())", "LlamaForCausalLM (line 2)"),
-        ("import transformers\nm = transformers.AutoModelForCausalLM.from_config(c)", "AutoModelForCausalLM.from_config (line 2)"),
+        (
+            "from transformers import LlamaConfig, LlamaForCausalLM\nm = LlamaForCausalLM(LlamaConfig())",
+            "LlamaForCausalLM (line 2)",
+        ),
+        (
+            "import transformers\nm = transformers.AutoModelForCausalLM.from_config(c)",
+            "AutoModelForCausalLM.from_config (line 2)",
+        ),
         ("from peft import get_peft_model\nm = get_peft_model(m, c)", "get_peft_model (line 2)"),
         ("import torch, transformers as t\ntorch.manual_seed(1)\nm = t.BertModel(c)", None),
         ("import transformers as t\nm = t.BertModel(c)\nt.set_seed(1)", "BertModel (line 2)"),
-        ("import transformers as t\ndef init():\n    return t.BertModel(c)\nTrainer(model_init=init)", None),
-        ("from transformers import AutoModelForCausalLM as A\nm = A.from_pretrained('x')", None),  # all its weights are in the file
+        (
+            "import transformers as t\ndef init():\n    return t.BertModel(c)\nTrainer(model_init=init)",
+            None,
+        ),
+        (
+            "from transformers import AutoModelForCausalLM as A\nm = A.from_pretrained('x')",
+            None,
+        ),  # all its weights are in the file
         ("from transformers import DataCollatorForLanguageModeling as D\nd = D(t)", None),
-        ("from unsloth import FastLanguageModel as F\nm = F.get_peft_model(m, random_state=1)", None),
+        (
+            "from unsloth import FastLanguageModel as F\nm = F.get_peft_model(m, random_state=1)",
+            None,
+        ),
     ],
 )
 def test_random_weights_before_a_seed(source, drawn, read):

@@ -22,7 +22,11 @@ import build  # noqa: E402, the project's own script, in no package
 
 def plain() -> dict[str, str]:
     """This process's environment, without what would show one Python's packages to another."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
 
 
 def run(*command, hint: str = "") -> str:
@@ -30,7 +34,9 @@ def run(*command, hint: str = "") -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=plain())
     except FileNotFoundError:
-        pytest.fail(f"no command `{command[0]}`, which the tests of Colab need: install it", pytrace=False)
+        pytest.fail(
+            f"no command `{command[0]}`, which the tests of Colab need: install it", pytrace=False
+        )
     if done.returncode:
         words = " ".join((done.stderr or done.stdout)[-500:].split())
         pytest.fail(f"{hint}`{' '.join(map(str, command))}` failed: {words}", pytrace=False)
@@ -57,15 +63,27 @@ class Colab(NamedTuple):
 
     def environment(self, mirror: Path) -> dict[str, str]:
         """As Colab's kernel sees it, but that github.com is the folder `mirror`; and trainings end after a few updates."""
-        git = dict(GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0=f"url.file://{mirror}/.insteadOf", GIT_CONFIG_VALUE_0="https://github.com/")
+        git = dict(
+            GIT_CONFIG_COUNT="1",
+            GIT_CONFIG_KEY_0=f"url.file://{mirror}/.insteadOf",
+            GIT_CONFIG_VALUE_0="https://github.com/",
+        )
         git |= dict(GIT_CONFIG_GLOBAL=os.devnull, GIT_TERMINAL_PROMPT="0")
-        own = {name: str(self.folder / name.lower()) for name in ("HPKIT_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", "HF_HOME")}
+        own = {
+            name: str(self.folder / name.lower())
+            for name in ("HPKIT_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", "HF_HOME")
+        }
         return plain() | git | own | dict(HPKIT_SHORT="1", HF_HUB_OFFLINE="1")
 
     def execute(self, notebook, mirror: Path, folder: Path):
         """Run a notebook from top to bottom in `folder`; an error in a cell raises nbclient's CellExecutionError."""
-        manager = KernelManager(kernel_name="colab", kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(self.folder / "kernels")]))
-        client = NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": str(folder)}})
+        manager = KernelManager(
+            kernel_name="colab",
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(self.folder / "kernels")]),
+        )
+        client = NotebookClient(
+            notebook, km=manager, timeout=300, resources={"metadata": {"path": str(folder)}}
+        )
         client.execute(env=self.environment(mirror), cleanup_kc=True)
         return notebook
 
@@ -77,7 +95,15 @@ def colab(tmp_path_factory):
     run(sys.executable, "-m", "venv", folder / "venv")
     python = folder / "venv" / "bin" / "python"
     pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    run(*pip, "install", "-q", "--no-compile", "-r", Path(__file__).with_name("requirements.txt"), hint="PyPI must be in reach: ")
+    run(
+        *pip,
+        "install",
+        "-q",
+        "--no-compile",
+        "-r",
+        Path(__file__).with_name("requirements.txt"),
+        hint="PyPI must be in reach: ",
+    )
     kernel = folder / "kernels" / "colab" / "kernel.json"
     kernel.parent.mkdir(parents=True)
     command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -97,16 +123,37 @@ def make_mirror(tmp_path_factory):
         repository, ref = build.address()
         mirror = tmp_path_factory.mktemp("mirror")
         target = mirror / repository.removeprefix("https://github.com/")
-        for name in run("git", "-c", "safe.directory=*", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split(
-            "\0"
-        ):
+        for name in run(
+            "git",
+            "-c",
+            "safe.directory=*",
+            "-C",
+            ROOT,
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ).split("\0"):
             if (ROOT / name).is_file():
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, target / name)
         change(target)
         run("git", "init", "-q", "-b", ref, target)
         run("git", "-C", target, "add", "--all", "--force")
-        run("git", "-C", target, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-q", "-m", "mirror")
+        run(
+            "git",
+            "-C",
+            target,
+            "-c",
+            "user.name=test",
+            "-c",
+            "user.email=test@localhost",
+            "commit",
+            "-q",
+            "-m",
+            "mirror",
+        )
         return mirror
 
     return make

@@ -31,7 +31,9 @@ def printed(notebook) -> str:
 def refused(colab, mirror: Path, folder: Path) -> str:
     """Run the set-up cell where it cannot install: the text of its error, after a look that nothing has changed."""
     before = colab.freeze()
-    assert "hpkit" not in before, "hpkit is there already: this test must come before those that install it"
+    assert "hpkit" not in before, (
+        "hpkit is there already: this test must come before those that install it"
+    )
     with pytest.raises(CellExecutionError) as error:
         colab.execute(set_up_of(NAMES[0]), mirror, folder)
     assert colab.freeze() == before
@@ -42,7 +44,9 @@ def refused(colab, mirror: Path, folder: Path) -> str:
 def test_a_pin_that_would_change_colabs_numpy_is_refused(colab, make_mirror, tmp_path):
     def pin(folder: Path):
         file = folder / "pyproject.toml"
-        text, pinned = re.subn(r'"numpy>=[^"]*"', '"numpy==2.2.*"', file.read_text(encoding="utf-8"))
+        text, pinned = re.subn(
+            r'"numpy>=[^"]*"', '"numpy==2.2.*"', file.read_text(encoding="utf-8")
+        )
         assert pinned == 1
         file.write_text(text, encoding="utf-8")
 
@@ -55,7 +59,10 @@ def test_a_repository_that_is_not_there_is_said(colab, tmp_path):
     words = refused(colab, tmp_path / "nowhere", tmp_path)
     repository, ref = build.address()
     assert "does not exist" in words or "not appear to be a git repository" in words
-    assert f"needs the internet, and {repository}/tree/{ref} must open in a browser" in words and words.endswith("run this cell again.")
+    assert (
+        f"needs the internet, and {repository}/tree/{ref} must open in a browser" in words
+        and words.endswith("run this cell again.")
+    )
 
 
 # From here on hpkit is installed.
@@ -80,14 +87,26 @@ def installed(colab, make_mirror, tmp_path_factory):
 
 def test_set_up_installs_what_is_missing_and_changes_nothing_else(colab, installed):
     before, after = installed.before, installed.after
-    assert set(SHIPPED) <= before.keys() and not {"hpkit", "bitsandbytes", "music21"} & before.keys()
+    assert (
+        set(SHIPPED) <= before.keys() and not {"hpkit", "bitsandbytes", "music21"} & before.keys()
+    )
     assert {name: after.get(name) for name in before} == before
     added = after.keys() - before.keys()
     print("added:", ", ".join(sorted(f"{name} {after[name]}" for name in added)))
     assert after["hpkit"].startswith(f"git+{build.address()[0]}@")
     assert {"hpkit", "bitsandbytes", "music21"} <= added
-    unneeded = run(colab.python, "-m", "pip", "list", "--not-required", "--format=freeze", "--disable-pip-version-check")
-    assert added & {line.partition("==")[0] for line in unneeded.splitlines()} == {"hpkit"}  # all else is there because it needs it
+    unneeded = run(
+        colab.python,
+        "-m",
+        "pip",
+        "list",
+        "--not-required",
+        "--format=freeze",
+        "--disable-pip-version-check",
+    )
+    assert added & {line.partition("==")[0] for line in unneeded.splitlines()} == {
+        "hpkit"
+    }  # all else is there because it needs it
     run(colab.python, "-m", "pip", "check")
 
 
@@ -100,7 +119,11 @@ def test_set_up_says_what_the_machine_can_do_and_how_long_it_takes(installed):
 
 
 def test_set_up_does_nothing_where_hpkit_is_installed(colab, installed, tmp_path):
-    ran = colab.execute(set_up_of(NAMES[-1], "import subprocess\n\nsubprocess.run = None"), tmp_path / "nowhere", tmp_path)
+    ran = colab.execute(
+        set_up_of(NAMES[-1], "import subprocess\n\nsubprocess.run = None"),
+        tmp_path / "nowhere",
+        tmp_path,
+    )
     assert printed(ran).startswith("This machine: ")
     assert colab.freeze() == installed.after
 
@@ -112,7 +135,12 @@ def test_notebook_runs(name, colab, installed, tmp_path):
     notebook.cells.append(nbformat.v4.new_code_cell("import hpkit\n\nprint(hpkit.__file__)"))
     ran = colab.execute(notebook, tmp_path / "nowhere", tmp_path)
     assert Path(printed(ran).strip()).is_relative_to(colab.folder / "venv")
-    assert not [output for cell in ran.cells for output in cell.get("outputs", ()) if output.output_type == "error"]
+    assert not [
+        output
+        for cell in ran.cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "error"
+    ]
 
 
 def test_notebooks_have_changed_no_version(colab, installed):

@@ -84,7 +84,9 @@ def test_every_tune_survives_the_round_trip():
         for text in load_corpus(name).documents:
             tune = music.parse(text)
             assert music.render(tune) == text
-            assert music.parse(music.tune_book([text], ["a title"])) == tune  # lines broken, and a unit length written
+            assert (
+                music.parse(music.tune_book([text], ["a title"])) == tune
+            )  # lines broken, and a unit length written
             assert set(text) <= set(music.ALPHABET)
 
 
@@ -100,11 +102,18 @@ def music21_reading(text: str):
 
     def length(note) -> Fraction:
         tuplet = Fraction(note.activeTuplet.tupletMultiplier() if note.activeTuplet else 1)
-        return 2 * Fraction(note.quarterLength).limit_denominator(960) * tuplet.limit_denominator(960)
+        return (
+            2 * Fraction(note.quarterLength).limit_denominator(960) * tuplet.limit_denominator(960)
+        )
 
-    lengths = [sum(length(token) for token in bar.tokens if isinstance(token, abcFormat.ABCNote)) for bar in handler.splitByMeasure()]
+    lengths = [
+        sum(length(token) for token in bar.tokens if isinstance(token, abcFormat.ABCNote))
+        for bar in handler.splitByMeasure()
+    ]
     notes = [
-        note for note in converter.parse(abc, format="abc").flatten().notes if not (note.tie and note.tie.type in ("stop", "continue"))
+        note
+        for note in converter.parse(abc, format="abc").flatten().notes
+        if not (note.tie and note.tie.type in ("stop", "continue"))
     ]
     return [length for length in lengths if length], [note.pitch.midi for note in notes]
 
@@ -123,7 +132,9 @@ def test_bars_and_pitches_are_those_of_music21():
             disagreeing.append(text)
         verdict = music.judge(text)
         bars, valid = bars + verdict.bars, valid + verdict.bars_valid
-    assert not disagreeing, f"{len(disagreeing)} of {len(drawn)} tunes, the first: {disagreeing[0]!r}"
+    assert not disagreeing, (
+        f"{len(disagreeing)} of {len(drawn)} tunes, the first: {disagreeing[0]!r}"
+    )
     assert valid / bars > 0.97  # printed music, transcribed by hand: nearly every bar adds up
 
 
@@ -138,11 +149,25 @@ def test_accidentals_hold_until_the_bar_ends():
     assert [pitch for pitch, _, _ in music.melody(tune)] == [66, 73, 73, 65, 65, 72, 66, 78]
 
 
-@pytest.mark.parametrize("key", [f"{tonic}{mode}" for tonic in ("C", "D", "Bb", "F#") for mode in ("", "m", "dor", "mix", "phr", "lyd")])
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"{tonic}{mode}"
+        for tonic in ("C", "D", "Bb", "F#")
+        for mode in ("", "m", "dor", "mix", "phr", "lyd")
+    ],
+)
 def test_key_signatures_are_those_of_music21(key):
     import music21
 
-    mode = {"": "major", "m": "minor", "dor": "dorian", "mix": "mixolydian", "phr": "phrygian", "lyd": "lydian"}[key.lstrip("ABCDEFGb#")]
+    mode = {
+        "": "major",
+        "m": "minor",
+        "dor": "dorian",
+        "mix": "mixolydian",
+        "phr": "phrygian",
+        "lyd": "lydian",
+    }[key.lstrip("ABCDEFGb#")]
     tonic = key[: 2 if key[1:2] in ("b", "#") else 1]
     theirs = music21.key.Key(tonic.replace("b", "-"), mode).sharps
     signature = music._signature(key)
@@ -154,7 +179,10 @@ def test_sound_has_the_pitch_and_length_written():
     file = io.BytesIO()
     music.write_wav(music.parse("M:4/4\nK:C\nA8|"), file)
     with wave.open(io.BytesIO(file.getvalue())) as sound:
-        rate, samples = sound.getframerate(), np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+        rate, samples = (
+            sound.getframerate(),
+            np.frombuffer(sound.readframes(sound.getnframes()), "<i2"),
+        )
     spectrum = np.abs(np.fft.rfft(samples[: 2 * rate]))
     assert spectrum.argmax() * rate / (2 * rate) == pytest.approx(440, abs=1)
     assert len(samples) / rate == pytest.approx(8 / 4 + 0.5, abs=0.01)

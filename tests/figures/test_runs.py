@@ -1,7 +1,7 @@
 """Pictures: their words come from their numbers, and the same numbers give the same bytes."""
 
+from hpkit import figures
 from hpkit.corpus import music
-from hpkit.figures import base as figures
 
 HISTORY = [
     {"step": 0, "eval_loss": 2.0},
@@ -30,5 +30,8 @@ def test_loss_picture_draws_nan_as_a_gap():
 def test_piano_roll():
     tune = music.parse("M:2/4\nK:G\nG|ABcd|efgab|c4|")
     picture = figures.piano_roll(tune, "a tune")
-    assert "11 notes in 4 bars of 2/4 in G, from MIDI pitch 67 to 83; bars that do not add up: 1" in picture.alt
+    assert (
+        "11 notes in 4 bars of 2/4 in G, from MIDI pitch 67 to 83; bars that do not add up: 1"
+        in picture.alt
+    )
     assert picture.png.startswith(b"\x89PNG")

@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 
 import hpkit
 from hpkit.errors import BadInput
-from hpkit.finetune import Run, finetune
-from hpkit.finetune import training as module
+from hpkit.finetune import Run, checkpoints, finetune
 from hpkit.recipe import Recipe
 
 #: 204 blocks of 32 tokens: of an epoch's last update, with 4 blocks to a process, the second process has repeats alone.
@@ -42,7 +41,11 @@ pytestmark = pytest.mark.slow
 
 
 def as_flags(recipe: Recipe) -> list[str]:
-    return [f"--{name}={json.dumps(value).strip(chr(34))}" for name, value in dataclasses.asdict(recipe).items() if value is not None]
+    return [
+        f"--{name}={json.dumps(value).strip(chr(34))}"
+        for name, value in dataclasses.asdict(recipe).items()
+        if value is not None
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +54,19 @@ def torchrun():
     agents = []
 
     def run(*arguments, wait=True, cwd=None):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *map(str, arguments)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(hpkit.__file__).parents[1])}
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            *map(str, arguments),
+        ]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(hpkit.__file__).parents[1]),
+        }
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         agent = subprocess.Popen(command, cwd=cwd, env=environment, **pipes)
         agents.append(agent)
@@ -75,7 +89,11 @@ def finish(agent) -> subprocess.CompletedProcess:
 
 
 def rank_of(agent, rank: int) -> psutil.Process:
-    return next(process for process in psutil.Process(agent.pid).children() if process.environ().get("RANK") == str(rank))
+    return next(
+        process
+        for process in psutil.Process(agent.pid).children()
+        if process.environ().get("RANK") == str(rank)
+    )
 
 
 def wait_for(path: Path, agent) -> None:
@@ -111,18 +129,32 @@ def same(one: dict, other: dict) -> bool:
 
 def test_one_process_speaks_and_writes(two):
     out, done = two
-    for part in ("device: CPU", "204 examples of 32 tokens, 8 to an update: 26 updates an epoch, 52 in all", "evaluation loss before"):
+    for part in (
+        "device: CPU",
+        "204 examples of 32 tokens, 8 to an update: 26 updates an epoch, 52 in all",
+        "evaluation loss before",
+    ):
         assert done.stdout.count(part) == 1
     assert "[rank" not in done.stderr and "Warning" not in done.stderr
     assert done.stderr.count("  0%|") == 1  # one bar
-    assert {"run.json", "started.json", "loss.png", "model", "before.abc", "after.abc", "checkpoint-52"} <= {f.name for f in out.iterdir()}
+    assert {
+        "run.json",
+        "started.json",
+        "loss.png",
+        "model",
+        "before.abc",
+        "after.abc",
+        "checkpoint-52",
+    } <= {f.name for f in out.iterdir()}
     assert not [file for file in out.rglob("*") if file.name.endswith(".part")]
     assert {file.suffix for file in (out / "model").iterdir()} == {".json", ".safetensors"}
     assert Run.load(out).processes == 2
 
 
 @pytest.mark.parametrize("recipe, rounding", [(EXACT, 2e-5), (EPOCHS, 2e-3)])
-def test_two_processes_follow_one(recipe, rounding, two, torchrun, finetune_flags, tiny_model, few_tunes, tmp_path):
+def test_two_processes_follow_one(
+    recipe, rounding, two, torchrun, finetune_flags, tiny_model, few_tunes, tmp_path
+):
     """The same examples to an update, in the same order: by two processes, by one, and by one that accumulates."""
     together = two[0]
     if recipe is EXACT:
@@ -130,16 +162,30 @@ def test_two_processes_follow_one(recipe, rounding, two, torchrun, finetune_flag
         assert torchrun(*finetune_flags, *as_flags(recipe), "--out", together).returncode == 0
     runs = [Run.load(together)]
     for changes in (dict(per_device_train_batch_size=8), dict(gradient_accumulation_steps=2)):
-        runs.append(finetune(recipe.replace(**changes), tiny_model, few_tunes, tmp_path / str(len(runs)), log=None))
+        runs.append(
+            finetune(
+                recipe.replace(**changes),
+                tiny_model,
+                few_tunes,
+                tmp_path / str(len(runs)),
+                log=None,
+            )
+        )
     for other in runs[1:]:
-        assert (other.updates, other.tokens, other.processes) == (runs[0].updates, runs[0].tokens, 1) == (52, 2 * 204 * 32, 1)
+        assert (
+            (other.updates, other.tokens, other.processes)
+            == (runs[0].updates, runs[0].tokens, 1)
+            == (52, 2 * 204 * 32, 1)
+        )
         assert other.weights_norm == pytest.approx(runs[0].weights_norm, rel=rounding)
         assert other.optimizer_state_dtypes == runs[0].optimizer_state_dtypes
         assert len(other.history) == len(runs[0].history) == 1 + 52 + 8
         for here, there in zip(runs[0].history, other.history):
             assert here["step"] == there["step"]
             for name in here.keys() & {"loss", "grad_norm", "learning_rate"}:
-                assert here[name] == pytest.approx(there[name], abs=rounding * 10 if name == "grad_norm" else rounding)
+                assert here[name] == pytest.approx(
+                    there[name], abs=rounding * 10 if name == "grad_norm" else rounding
+                )
     # Evaluated in the same groups, the losses are the same; blocks differ by a label, so groups of 4 weigh them otherwise.
     for here, there in zip(runs[0].history, runs[1].history):
         if "eval_loss" in here:
@@ -169,17 +215,23 @@ def test_weights_and_8bit_states_are_the_same_on_both(torchrun, tiny_model, few_
     recipe = json.dumps(dataclasses.asdict(EPOCHS.replace(max_steps=8)))
     done = torchrun(tmp_path / "states.py", recipe, tiny_model, few_tunes, tmp_path / "rank")
     assert done.returncode == 0, done.stderr
-    (one, count), (other, _) = (json.loads((tmp_path / f"rank{rank}").read_text()) for rank in (0, 1))
+    (one, count), (other, _) = (
+        json.loads((tmp_path / f"rank{rank}").read_text()) for rank in (0, 1)
+    )
     assert one == other and count > 10
 
 
-def test_a_killed_rank_and_resume_end_in_the_same_bits(two, torchrun, finetune_flags, tiny_model, few_tunes, tmp_path):
+def test_a_killed_rank_and_resume_end_in_the_same_bits(
+    two, torchrun, finetune_flags, tiny_model, few_tunes, tmp_path
+):
     out = tmp_path / "killed"
     agent = torchrun(*finetune_flags, *as_flags(EPOCHS), "--out", out, wait=False)
     wait_for(out / "checkpoint-20" / "trainer_state.json", agent)
     rank_of(agent, 1).kill()
     assert finish(agent).returncode != 0 and not (out / "run.json").exists()
-    with pytest.raises(BadInput, match="another number of processes: the run in .* has 2, now there are 1"):
+    with pytest.raises(
+        BadInput, match="another number of processes: the run in .* has 2, now there are 1"
+    ):
         finetune(EPOCHS, tiny_model, few_tunes, out, resume=True, log=None)
     done = torchrun("-m", "hpkit", "finetune", "--resume", "--out", out)
     assert done.returncode == 0, done.stderr
@@ -191,9 +243,9 @@ def test_a_killed_rank_and_resume_end_in_the_same_bits(two, torchrun, finetune_f
 
 def test_a_checkpoint_has_the_random_state_of_every_process(two, tmp_path):
     folder = two[0] / "checkpoint-52"
-    assert module._checkpoint_fault(folder, 2) is None
-    assert module._checkpoint_fault(folder, 3) == "rng_state_2.pth"
-    assert module._checkpoint_fault(folder) == "rng_state.pth"
+    assert checkpoints.checkpoint_fault(folder, 2) is None
+    assert checkpoints.checkpoint_fault(folder, 3) == "rng_state_2.pth"
+    assert checkpoints.checkpoint_fault(folder) == "rng_state.pth"
 
 
 @pytest.mark.parametrize("signum, to", [(signal.SIGINT, "torchrun"), (signal.SIGTERM, "rank 1")])
@@ -210,9 +262,13 @@ def test_all_stop_after_the_same_update(signum, to, torchrun, finetune_flags, tm
     assert done.stderr.count(line) == 1 and "[rank" not in done.stderr
     if to == "rank 1":
         assert done.stderr.count(f"exitcode  : {128 + signum}") >= 1
-    last = max(out.glob("checkpoint-*"), key=module._update_of)
-    assert module._checkpoint_fault(last, 2) is None
-    assert json.loads((last / "trainer_state.json").read_text())["global_step"] == module._update_of(last) < 2000
+    last = max(out.glob("checkpoint-*"), key=checkpoints.update_of)
+    assert checkpoints.checkpoint_fault(last, 2) is None
+    assert (
+        json.loads((last / "trainer_state.json").read_text())["global_step"]
+        == checkpoints.update_of(last)
+        < 2000
+    )
     assert not (out / "run.json").exists()
 
 
@@ -242,7 +298,9 @@ def test_a_mistake_that_one_rank_alone_meets_ends_all(torchrun, tiny_model, few_
     assert [(tmp_path / f"joined{rank}").read_text() for rank in (0, 1)] == ["False", "False"]
 
 
-def test_fsdp_is_refused_where_it_would_not_be_done(torchrun, finetune_flags, tmp_path, monkeypatch):
+def test_fsdp_is_refused_where_it_would_not_be_done(
+    torchrun, finetune_flags, tmp_path, monkeypatch
+):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     done = torchrun(*finetune_flags, "--out", tmp_path / "out")
     assert done.stderr.count("hpkit: FSDP was asked for") == 1 and not (tmp_path / "out").exists()
@@ -257,4 +315,6 @@ def test_a_mistake_is_one_line(torchrun, two, tmp_path):
         done = torchrun("-m", "hpkit", *arguments)
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("hpkit: ")]
         assert message in line and done.stdout == "" and "[rank" not in done.stderr
-        assert "exitcode  : 2" in done.stderr  # torchrun's own summary; its status is 1 whatever the ranks' is
+        assert (
+            "exitcode  : 2" in done.stderr
+        )  # torchrun's own summary; its status is 1 whatever the ranks' is

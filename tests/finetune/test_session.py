@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from hpkit.corpus.music import judge, parse
 from hpkit.errors import BadInput
-from hpkit.finetune import WHOLE, Run, Yardstick, finetune, train
+from hpkit.finetune import WHOLE, Run, Yardstick, checkpoints, finetune, train
 from hpkit.finetune import training as module
 from hpkit.finetune.training import SHORT
 from hpkit.recipe import NOTES, Recipe
@@ -66,9 +66,21 @@ def finished(tiny_model, few_tunes, tmp_path_factory):
 def test_what_a_run_leaves(finished):
     out, run, _ = finished
     names = {file.name for file in out.iterdir()}
-    assert {"run.json", "started.json", "loss.png", "model", "before.abc", "after.abc", "checkpoint-6", "checkpoint-12"} <= names
+    assert {
+        "run.json",
+        "started.json",
+        "loss.png",
+        "model",
+        "before.abc",
+        "after.abc",
+        "checkpoint-6",
+        "checkpoint-12",
+    } <= names
     assert not [file for file in out.rglob("*") if file.name.endswith(".part")]
-    assert {file.suffix for file in (out / "model").iterdir()} == {".json", ".safetensors"}  # no pickle
+    assert {file.suffix for file in (out / "model").iterdir()} == {
+        ".json",
+        ".safetensors",
+    }  # no pickle
     written = json.loads((out / "run.json").read_text())
     promised = """recipe capability versions parameters updates history eval_loss_before eval_loss_after optimizer_state_bytes
     optimizer_state_dtypes tokens_per_second peak_memory_bytes bars_valid_before bars_valid_after""".split()
@@ -79,7 +91,11 @@ def test_what_a_run_leaves(finished):
     steps = [(entry["step"], entry["loss"]) for entry in written["history"] if "loss" in entry]
     assert [step for step, _ in steps] == [3, 6, 9, 12]
     assert [entry["step"] for entry in written["history"] if "eval_loss" in entry] == [0, 6, 12]
-    assert all("learning_rate" in entry and "grad_norm" in entry for entry in written["history"] if "loss" in entry)
+    assert all(
+        "learning_rate" in entry and "grad_norm" in entry
+        for entry in written["history"]
+        if "loss" in entry
+    )
     assert written["eval_loss_after"] < written["eval_loss_before"]
     assert written["capability"]["bf16"] is True
 
@@ -96,7 +112,10 @@ def test_the_model_left_loads_and_has_the_loss_written(finished, few_tunes):
     losses = []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for start in range(0, len(blocks), 2):
-            batch = {name: torch.tensor([block[name] for block in blocks[start : start + 2]]) for name in blocks[0]}
+            batch = {
+                name: torch.tensor([block[name] for block in blocks[start : start + 2]])
+                for name in blocks[0]
+            }
             losses += [model(**batch).loss.item()] * len(batch["labels"])
     assert sum(losses) / len(losses) == pytest.approx(run.eval_loss_after, abs=2e-3)
 
@@ -105,11 +124,23 @@ def test_the_optimizer_state_is_uint8_because_bitsandbytes_made_it_so(finished):
     out, run, _ = finished
     state = torch.load(out / "checkpoint-12" / "optimizer.pt", weights_only=True)["state"]
     # bitsandbytes packs what is quantized into a dict of its own when it saves.
-    packed = [tensor for entry in state.values() for tensor in entry.get("__bnb_optimizer_quant_state__", {}).values()]
+    packed = [
+        tensor
+        for entry in state.values()
+        for tensor in entry.get("__bnb_optimizer_quant_state__", {}).values()
+    ]
     counted = sum(tensor.numel() for tensor in packed if tensor.dtype == torch.uint8)
-    large = sum(tensor.numel() for name, tensor in weights(out).items() if tensor.numel() >= 4096 and "embed" not in name)
-    assert run.optimizer_state_dtypes["uint8"]["bytes"] == counted == 2 * large  # two averages of one byte each
-    assert run.optimizer_state_bytes == sum(entry["bytes"] for entry in run.optimizer_state_dtypes.values())
+    large = sum(
+        tensor.numel()
+        for name, tensor in weights(out).items()
+        if tensor.numel() >= 4096 and "embed" not in name
+    )
+    assert (
+        run.optimizer_state_dtypes["uint8"]["bytes"] == counted == 2 * large
+    )  # two averages of one byte each
+    assert run.optimizer_state_bytes == sum(
+        entry["bytes"] for entry in run.optimizer_state_dtypes.values()
+    )
 
 
 def test_the_samples_carry_their_verdicts(finished):
@@ -123,9 +154,19 @@ def test_the_samples_carry_their_verdicts(finished):
 def test_a_run_says_what_it_does(finished):
     _, _, lines = finished
     text = "\n".join(lines)
-    for part in ("precision: bf16 -> bf16", "optimizer: adamw_8bit -> adamw_8bit", "warmup ends at update 2 of 12", "12 in all"):
+    for part in (
+        "precision: bf16 -> bf16",
+        "optimizer: adamw_8bit -> adamw_8bit",
+        "warmup ends at update 2 of 12",
+        "12 in all",
+    ):
         assert part in text
-    for part in ("evaluation at update 6, 12", "evaluation loss before", "evaluation loss after", "bars add up"):
+    for part in (
+        "evaluation at update 6, 12",
+        "evaluation loss before",
+        "evaluation loss after",
+        "bars add up",
+    ):
         assert part in text
 
 
@@ -140,7 +181,9 @@ def test_sound_and_roll_of_the_first_sample_that_parses(tmp_path):
 
 
 def test_the_notes_recipe_logs_no_training_loss(tiny_model, few_tunes, tmp_path):
-    run = finetune(NOTES.replace(max_seq_length=32), tiny_model, few_tunes, tmp_path / "out", log=None)
+    run = finetune(
+        NOTES.replace(max_seq_length=32), tiny_model, few_tunes, tmp_path / "out", log=None
+    )
     assert not [entry for entry in run.history if "loss" in entry]
     assert (tmp_path / "out" / "loss.png").exists()
 
@@ -148,7 +191,10 @@ def test_the_notes_recipe_logs_no_training_loss(tiny_model, few_tunes, tmp_path)
 def test_bf16_weights_where_the_recipe_says_so(tiny_model, few_tunes, tmp_path):
     recipe = SMALL.replace(dtype="bfloat16", optim="adamw_torch", max_steps=2)
     run = finetune(recipe, tiny_model, few_tunes, tmp_path / "out", log=None)
-    assert run.optimizer_state_dtypes.keys() == {"bfloat16", "float32"}  # the averages; the step counters
+    assert run.optimizer_state_dtypes.keys() == {
+        "bfloat16",
+        "float32",
+    }  # the averages; the step counters
     assert {tensor.dtype for tensor in weights(tmp_path / "out").values()} == {torch.bfloat16}
 
 
@@ -158,35 +204,71 @@ def test_the_same_recipe_twice_gives_the_same_weights(tiny_model, few_tunes, tmp
     other = finetune(recipe.replace(seed=7), tiny_model, few_tunes, tmp_path / "c", log=None)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     assert runs[0].history == runs[1].history
-    assert (tmp_path / "a" / "after.abc").read_bytes() == (tmp_path / "b" / "after.abc").read_bytes()
+    assert (tmp_path / "a" / "after.abc").read_bytes() == (
+        tmp_path / "b" / "after.abc"
+    ).read_bytes()
     assert (tmp_path / "a" / "loss.png").read_bytes() == (tmp_path / "b" / "loss.png").read_bytes()
-    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c")) and other.history != runs[0].history
+    assert (
+        not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+        and other.history != runs[0].history
+    )
 
 
-def test_the_documented_switch_cuts_a_training_and_nothing_else(tiny_model, few_tunes, monkeypatch, one_thread):
-    recipe = SMALL.replace(max_steps=SHORT + 5, lr_scheduler_type="constant", warmup_steps=0, eval_strategy="no", logging_steps=100)
+def test_the_documented_switch_cuts_a_training_and_nothing_else(
+    tiny_model, few_tunes, monkeypatch, one_thread
+):
+    recipe = SMALL.replace(
+        max_steps=SHORT + 5,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        eval_strategy="no",
+        logging_steps=100,
+    )
     whole = train(recipe, tiny_model, few_tunes)
     monkeypatch.setenv("HPKIT_SHORT", "1")
-    cut, shorter = train(recipe, tiny_model, few_tunes), train(recipe.replace(max_steps=SHORT), tiny_model, few_tunes)
+    cut, shorter = (
+        train(recipe, tiny_model, few_tunes),
+        train(recipe.replace(max_steps=SHORT), tiny_model, few_tunes),
+    )
     assert (whole.updates, cut.updates) == (SHORT + 5, SHORT) and cut.history[-1]["step"] == SHORT
-    assert "loss" in cut.history[-1] and cut.weights_norm == shorter.weights_norm != whole.weights_norm
+    assert (
+        "loss" in cut.history[-1] and cut.weights_norm == shorter.weights_norm != whole.weights_norm
+    )
 
 
 def test_training_alone_is_the_same_training(tiny_model, few_tunes, tmp_path, one_thread):
     seen = []
     recipe = SMALL.replace(max_steps=6)
-    alone = train(recipe, tiny_model, few_tunes, WHOLE, watch=lambda update, updates, logged: seen.append((update, updates, logged)))
+    alone = train(
+        recipe,
+        tiny_model,
+        few_tunes,
+        WHOLE,
+        watch=lambda update, updates, logged: seen.append((update, updates, logged)),
+    )
     kept = finetune(recipe, tiny_model, few_tunes, tmp_path / "out", log=None)
     for name in "history updates tokens eval_loss_after bars_valid_after weights_norm evaluation_fingerprint".split():
         assert getattr(alone, name) == getattr(kept, name), name
-    assert kept.weights_norm == pytest.approx(sum(w.float().norm() ** 2 for w in weights(tmp_path / "out").values()).item() ** 0.5)
-    assert [(update, updates) for update, updates, logged in seen if not logged] == [(update, 6) for update in range(1, 7)]
+    assert kept.weights_norm == pytest.approx(
+        sum(w.float().norm() ** 2 for w in weights(tmp_path / "out").values()).item() ** 0.5
+    )
+    assert [(update, updates) for update, updates, logged in seen if not logged] == [
+        (update, 6) for update in range(1, 7)
+    ]
     assert [update for update, _, logged in seen if "eval_loss" in logged] == [0, 6]
     assert not alone.diverged and alone.bars_valid_before is None
 
 
 def test_the_same_yardstick_for_every_length(tiny_model, few_tunes):
-    runs = [train(SMALL.replace(max_steps=2, max_seq_length=length), tiny_model, few_tunes, Yardstick(4, 48, 20)) for length in (16, 64)]
+    runs = [
+        train(
+            SMALL.replace(max_steps=2, max_seq_length=length),
+            tiny_model,
+            few_tunes,
+            Yardstick(4, 48, 20),
+        )
+        for length in (16, 64)
+    ]
     assert runs[0].evaluation_fingerprint == runs[1].evaluation_fingerprint
     assert runs[0].eval_loss_before == runs[1].eval_loss_before
 
@@ -204,18 +286,25 @@ def test_any_causal_model_takes_the_same_path(tmp_path):
     from tokenizers import ByteLevelBPETokenizer
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    text = "\n\n".join(f"Line {number} of a small text about nothing but itself and the number {number}." for number in range(60))
+    text = "\n\n".join(
+        f"Line {number} of a small text about nothing but itself and the number {number}."
+        for number in range(60)
+    )
     (tmp_path / "text.txt").write_text(text)
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator([text], vocab_size=300, special_tokens=["<|endoftext|>"])
     end = "<|endoftext|>"
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, bos_token=end, eos_token=end)
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=64, n_layer=2, n_head=2, n_positions=64)).save_pretrained(
-        tmp_path / "gpt2"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer, bos_token=end, eos_token=end
     )
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(tokenizer), n_embd=64, n_layer=2, n_head=2, n_positions=64)
+    ).save_pretrained(tmp_path / "gpt2")
     tokenizer.save_pretrained(tmp_path / "gpt2")
     recipe = SMALL.replace(max_seq_length=None, max_steps=30, learning_rate=3e-3)
-    run = finetune(recipe, str(tmp_path / "gpt2"), str(tmp_path / "text.txt"), tmp_path / "out", log=None)
+    run = finetune(
+        recipe, str(tmp_path / "gpt2"), str(tmp_path / "text.txt"), tmp_path / "out", log=None
+    )
     assert run.eval_loss_after < run.eval_loss_before - 1
     assert run.bars_valid_after is None and (tmp_path / "out" / "after.txt").read_text().strip()
     assert not (tmp_path / "out" / "after.wav").exists()
@@ -234,11 +323,17 @@ def wait_for(path: Path, process) -> None:
 
 
 def as_flags(recipe: Recipe) -> list[str]:
-    return [f"--{name}={json.dumps(value).strip(chr(34))}" for name, value in dataclasses.asdict(recipe).items() if value is not None]
+    return [
+        f"--{name}={json.dumps(value).strip(chr(34))}"
+        for name, value in dataclasses.asdict(recipe).items()
+        if value is not None
+    ]
 
 
 @pytest.mark.parametrize("optim", ["adamw_8bit", "adamw_torch"])
-def test_kill_9_and_resume_end_in_the_same_bits(optim, tiny_model, few_tunes, tmp_path, hpkit_command):
+def test_kill_9_and_resume_end_in_the_same_bits(
+    optim, tiny_model, few_tunes, tmp_path, hpkit_command
+):
     recipe = SMALL.replace(optim=optim, max_steps=60, save_steps=5, eval_steps=20)
     command = ["finetune", *as_flags(recipe), "--model", tiny_model, "--corpus", few_tunes]
     whole = hpkit_command(*command, "--out", tmp_path / "whole", threads=1)
@@ -255,7 +350,9 @@ def test_kill_9_and_resume_end_in_the_same_bits(optim, tiny_model, few_tunes, tm
     assert "resuming from checkpoint-" in last.stderr
     assert json.loads(last.stdout)["resumed_from"] >= 35
     assert same(weights(tmp_path / "whole"), weights(out))
-    before, after = (json.loads((folder / "run.json").read_text()) for folder in (tmp_path / "whole", out))
+    before, after = (
+        json.loads((folder / "run.json").read_text()) for folder in (tmp_path / "whole", out)
+    )
     for name in (
         "eval_loss_before",
         "eval_loss_after",
@@ -266,14 +363,28 @@ def test_kill_9_and_resume_end_in_the_same_bits(optim, tiny_model, few_tunes, tm
         "optimizer_state_bytes",
     ):
         assert before[name] == after[name], name
-    assert [entry["step"] for entry in before["history"]] == [entry["step"] for entry in after["history"]]
+    assert [entry["step"] for entry in before["history"]] == [
+        entry["step"] for entry in after["history"]
+    ]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(signum, tiny_model, few_tunes, tmp_path, hpkit_command):
+def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(
+    signum, tiny_model, few_tunes, tmp_path, hpkit_command
+):
     recipe = SMALL.replace(max_steps=2000, save_steps=1000, eval_strategy="no", logging_steps=1)
     out = tmp_path / "out"
-    process = hpkit_command("finetune", *as_flags(recipe), "--model", tiny_model, "--corpus", few_tunes, "--out", out, wait=False)
+    process = hpkit_command(
+        "finetune",
+        *as_flags(recipe),
+        "--model",
+        tiny_model,
+        "--corpus",
+        few_tunes,
+        "--out",
+        out,
+        wait=False,
+    )
     seen = ""
     while "0/2000" not in seen:  # the bar that is drawn when the training loop begins
         character = process.stderr.read(1)
@@ -286,7 +397,7 @@ def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(signum, tiny_mo
     assert f"continue with: hpkit finetune --resume --out {out}" in stderr
     assert "Traceback" not in stderr
     (checkpoint,) = out.glob("checkpoint-*")
-    assert module._checkpoint_fault(checkpoint) is None
+    assert checkpoints.checkpoint_fault(checkpoint) is None
     assert not (out / "run.json").exists()
 
 
@@ -299,7 +410,10 @@ def unfinished(finished, tiny_model, few_tunes, tmp_path):
     return out
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"],
+)
 @pytest.mark.parametrize("cut", [True, False])
 def test_a_checkpoint_cut_short_is_passed_over(name, cut, unfinished):
     file = unfinished / "checkpoint-12" / name
@@ -308,11 +422,13 @@ def test_a_checkpoint_cut_short_is_passed_over(name, cut, unfinished):
     else:
         file.unlink()
     lines = []
-    assert module._last_whole_checkpoint(unfinished, lines.append).name == "checkpoint-6"
+    assert checkpoints.last_whole_checkpoint(unfinished, lines.append).name == "checkpoint-6"
     assert len(lines) == 1 and lines[0].startswith(f"checkpoint-12 was cut short ({name})")
 
 
-def test_resuming_after_a_cut_checkpoint_and_after_the_last_update(unfinished, finished, tiny_model, few_tunes, tmp_path):
+def test_resuming_after_a_cut_checkpoint_and_after_the_last_update(
+    unfinished, finished, tiny_model, few_tunes, tmp_path
+):
     copy = shutil.copytree(unfinished, tmp_path / "copy")
     (copy / "checkpoint-12" / "optimizer.pt").write_bytes(b"PK")
     lines = []
@@ -360,7 +476,12 @@ def test_a_folder_in_use(finished, tiny_model, few_tunes, tmp_path):
 
 def test_resuming_something_else(unfinished, tiny_model, few_tunes, tmp_path):
     refused(
-        "another recipe: .*learning_rate 0.001, now it is 0.01", SMALL.replace(learning_rate=0.01), tiny_model, few_tunes, unfinished, True
+        "another recipe: .*learning_rate 0.001, now it is 0.01",
+        SMALL.replace(learning_rate=0.01),
+        tiny_model,
+        few_tunes,
+        unfinished,
+        True,
     )
     refused("another model", SMALL, "starter", few_tunes, unfinished, True)
     refused("another corpus", SMALL, tiny_model, "aksak", unfinished, True)
@@ -376,7 +497,13 @@ def test_resuming_something_else(unfinished, tiny_model, few_tunes, tmp_path):
 
 def test_what_does_not_fit(tiny_model, few_tunes, tmp_path):
     out = tmp_path / "out"
-    refused("at most 64 tokens, the model's context, got 65", SMALL.replace(max_seq_length=65), tiny_model, few_tunes, out)
+    refused(
+        "at most 64 tokens, the model's context, got 65",
+        SMALL.replace(max_seq_length=65),
+        tiny_model,
+        few_tunes,
+        out,
+    )
     (tmp_path / "one.abc").write_text("X:1\nM:6/8\nK:G\nABc|\n")
     refused("too small", SMALL, tiny_model, str(tmp_path / "one.abc"), out)
     refused("fp16 on a CPU", SMALL.replace(bf16=False, fp16=True), tiny_model, few_tunes, out)
@@ -406,7 +533,9 @@ def test_a_folder_that_cannot_be_made(tiny_model, few_tunes, tmp_path):
 
 
 def test_no_room_at_the_start(tiny_model, few_tunes, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    monkeypatch.setattr(
+        module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000)
+    )
     refused("no space left on the device", SMALL, tiny_model, few_tunes, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -417,7 +546,13 @@ def test_no_room_on_the_way(tiny_model, few_tunes, tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        refused("no space left on the device while writing", SMALL, tiny_model, few_tunes, tmp_path / "out")
+        refused(
+            "no space left on the device while writing",
+            SMALL,
+            tiny_model,
+            few_tunes,
+            tmp_path / "out",
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
@@ -427,17 +562,30 @@ def test_no_room_on_the_way(tiny_model, few_tunes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("PytorchStreamWriter failed"), OSError(errno.EDQUOT, "x")]
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left"),
+        RuntimeError("PytorchStreamWriter failed"),
+        OSError(errno.EDQUOT, "x"),
+    ],
 )
 def test_each_way_of_saying_the_disk_is_full(error, tmp_path):
-    with pytest.raises(BadInput, match="no space left"), module.disk_errors_are_bad_input(tmp_path, "go on"):
+    with (
+        pytest.raises(BadInput, match="no space left"),
+        checkpoints.disk_errors_are_bad_input(tmp_path, "go on"),
+    ):
         raise error
-    with pytest.raises(RuntimeError, match="something else"), module.disk_errors_are_bad_input(tmp_path, "go on"):
+    with (
+        pytest.raises(RuntimeError, match="something else"),
+        checkpoints.disk_errors_are_bad_input(tmp_path, "go on"),
+    ):
         raise RuntimeError("something else")
 
 
 def test_a_loss_that_is_no_number_is_null_in_json(finished):
-    spoilt = dataclasses.replace(finished[1], history=[{"step": 1, "loss": float("nan"), "grad_norm": float("inf")}])
+    spoilt = dataclasses.replace(
+        finished[1], history=[{"step": 1, "loss": float("nan"), "grad_norm": float("inf")}]
+    )
     text = spoilt.to_json()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert json.loads(text)["history"] == [{"step": 1, "loss": None, "grad_norm": None}]
@@ -448,8 +596,13 @@ def test_random_weights_end_far_above_the_starter(tmp_path):
     from hpkit.recipe import STARTER
 
     short = STARTER.replace(max_steps=60, eval_strategy="no", save_strategy="no")
-    starter, fresh = (finetune(short, model, "airdsAirs", tmp_path / model, log=None) for model in ("starter", "fresh"))
+    starter, fresh = (
+        finetune(short, model, "airdsAirs", tmp_path / model, log=None)
+        for model in ("starter", "fresh")
+    )
     assert fresh.eval_loss_after > starter.eval_loss_after + 0.4
     assert starter.eval_loss_after < starter.eval_loss_before
     assert starter.bars_valid_after > fresh.bars_valid_after
-    assert (tmp_path / "starter" / "after.wav").exists() and (tmp_path / "starter" / "after.png").exists()
+    assert (tmp_path / "starter" / "after.wav").exists() and (
+        tmp_path / "starter" / "after.png"
+    ).exists()

@@ -17,15 +17,33 @@ from hpkit.finetune.throughput import COMPILE_PAYS_AFTER, choose
 from hpkit.model import load_model
 from hpkit.recipe import STARTER, Recipe
 
-SMALL = Recipe(per_device_train_batch_size=2, max_seq_length=32, max_steps=6, learning_rate=1e-3, logging_steps=1, save_strategy="no")
+SMALL = Recipe(
+    per_device_train_batch_size=2,
+    max_seq_length=32,
+    max_steps=6,
+    learning_rate=1e-3,
+    logging_steps=1,
+    save_strategy="no",
+)
 
 
-def chosen(monkeypatch, device: str, asked=AUTO, installed=(), recipe=STARTER, updates=100, short=False, model=None):
+def chosen(
+    monkeypatch,
+    device: str,
+    asked=AUTO,
+    installed=(),
+    recipe=STARTER,
+    updates=100,
+    short=False,
+    model=None,
+):
     """({name: value}, {name: why}) on a machine of that name with those packages."""
     real = importlib.util.find_spec
 
     def find(name, *rest):
-        return (name in installed or None) if name in ("flash_attn", "triton") else real(name, *rest)
+        return (
+            (name in installed or None) if name in ("flash_attn", "triton") else real(name, *rest)
+        )
 
     monkeypatch.setattr(module.importlib.util, "find_spec", find)
     model = model or load_model("starter")[0]
@@ -54,7 +72,9 @@ def test_on_a_cpu_nothing_that_a_cpu_lacks(monkeypatch):
         ("a100", ("flash_attn",), STARTER.replace(bf16=False), "sdpa", "16-bit"),
     ],
 )
-def test_flash_attention_where_it_is_present_and_the_run_is_in_16_bits(monkeypatch, device, installed, recipe, attention, reason):
+def test_flash_attention_where_it_is_present_and_the_run_is_in_16_bits(
+    monkeypatch, device, installed, recipe, attention, reason
+):
     values, why = chosen(monkeypatch, device, installed=installed, recipe=recipe)
     assert values["attn_implementation"] == attention and reason in why["attn_implementation"]
     assert values["dataloader_num_workers"] == 1
@@ -63,7 +83,10 @@ def test_flash_attention_where_it_is_present_and_the_run_is_in_16_bits(monkeypat
 def test_a_model_without_flash_attention(monkeypatch):
     model = BloomForCausalLM(BloomConfig(vocab_size=16, hidden_size=8, n_layer=1, n_head=2))
     values, why = chosen(monkeypatch, "a100", installed=("flash_attn",), model=model)
-    assert values["attn_implementation"] == model.config._attn_implementation and "bloom" in why["attn_implementation"]
+    assert (
+        values["attn_implementation"] == model.config._attn_implementation
+        and "bloom" in why["attn_implementation"]
+    )
 
 
 def test_compiling_is_for_long_runs_where_there_is_a_compiler(monkeypatch):
@@ -71,30 +94,56 @@ def test_compiling_is_for_long_runs_where_there_is_a_compiler(monkeypatch):
     assert not chosen(monkeypatch, "cpu", updates=COMPILE_PAYS_AFTER - 1)[0]["torch_compile"]
     assert chosen(monkeypatch, "cpu", updates=COMPILE_PAYS_AFTER)[0]["torch_compile"]
     assert not chosen(monkeypatch, "a100", updates=COMPILE_PAYS_AFTER)[0]["torch_compile"]
-    assert chosen(monkeypatch, "a100", updates=COMPILE_PAYS_AFTER, installed=("triton",))[0]["torch_compile"]
+    assert chosen(monkeypatch, "a100", updates=COMPILE_PAYS_AFTER, installed=("triton",))[0][
+        "torch_compile"
+    ]
     monkeypatch.setattr(module.shutil, "which", lambda name: None)
-    values, why = chosen(monkeypatch, "cpu", updates=COMPILE_PAYS_AFTER, asked=Throughput(torch_compile=True))
+    values, why = chosen(
+        monkeypatch, "cpu", updates=COMPILE_PAYS_AFTER, asked=Throughput(torch_compile=True)
+    )
     assert not values["torch_compile"] and "compiler" in why["torch_compile"]
 
 
 def test_each_can_be_turned_off_and_a_request_is_taken_where_it_works(monkeypatch):
     off = Throughput("eager", False, False, False, 0)
-    values, _ = chosen(monkeypatch, "a100", asked=off, installed=("flash_attn", "triton"), updates=10**6, short=True)
+    values, _ = chosen(
+        monkeypatch,
+        "a100",
+        asked=off,
+        installed=("flash_attn", "triton"),
+        updates=10**6,
+        short=True,
+    )
     assert values == vars(off)
-    values, why = chosen(monkeypatch, "cpu", asked=Throughput("flash_attention_2", True, None, True, 2))
+    values, why = chosen(
+        monkeypatch, "cpu", asked=Throughput("flash_attention_2", True, None, True, 2)
+    )
     assert values["attn_implementation"] == "sdpa" and not values["use_liger_kernel"]
     assert values["activation_checkpointing"] and values["dataloader_num_workers"] == 2
     assert why["dataloader_num_workers"] == "as asked"
 
 
 def losses(run) -> list[float]:
-    return [run.eval_loss_before, *[entry["loss"] for entry in run.history if "loss" in entry], run.eval_loss_after]
+    return [
+        run.eval_loss_before,
+        *[entry["loss"] for entry in run.history if "loss" in entry],
+        run.eval_loss_after,
+    ]
 
 
 @pytest.fixture(scope="module")
 def plain(tiny_model, few_tunes, tmp_path_factory):
     out = tmp_path_factory.mktemp("plain") / "run"
-    return losses(finetune(SMALL, tiny_model, few_tunes, out, log=None, throughput=Throughput("sdpa", False, False, False, 0)))
+    return losses(
+        finetune(
+            SMALL,
+            tiny_model,
+            few_tunes,
+            out,
+            log=None,
+            throughput=Throughput("sdpa", False, False, False, 0),
+        )
+    )
 
 
 @pytest.mark.slow
@@ -109,9 +158,13 @@ def plain(tiny_model, few_tunes, tmp_path_factory):
     ],
     ids=["eager", "activation_checkpointing", "dataloader_num_workers", "torch_compile", "auto"],
 )
-def test_the_loss_is_the_same_within_rounding(asked, plain, tiny_model, few_tunes, tmp_path, monkeypatch):
+def test_the_loss_is_the_same_within_rounding(
+    asked, plain, tiny_model, few_tunes, tmp_path, monkeypatch
+):
     seen, make = [], finetune.__globals__["_make_trainer"]
-    monkeypatch.setitem(finetune.__globals__, "_make_trainer", lambda *given: seen.append(make(*given)) or seen[0])
+    monkeypatch.setitem(
+        finetune.__globals__, "_make_trainer", lambda *given: seen.append(make(*given)) or seen[0]
+    )
     torch._dynamo.utils.counters.clear()
     run = finetune(SMALL, tiny_model, few_tunes, tmp_path / "run", log=None, throughput=asked)
     assert losses(run) == pytest.approx(plain, rel=1e-5)
@@ -120,7 +173,12 @@ def test_the_loss_is_the_same_within_rounding(asked, plain, tiny_model, few_tune
     assert trainer.model.is_activation_checkpointing == bool(asked.activation_checkpointing)
     assert trainer.get_train_dataloader().num_workers == (asked.dataloader_num_workers or 0)
     assert bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]) == bool(asked.torch_compile)
-    said = {choice["what"]: choice for choice in json.loads((tmp_path / "run" / "run.json").read_text())["capability"]["choices"]}
+    said = {
+        choice["what"]: choice
+        for choice in json.loads((tmp_path / "run" / "run.json").read_text())["capability"][
+            "choices"
+        ]
+    }
     assert said.keys() >= vars(asked).keys()
 
 
@@ -128,7 +186,9 @@ def test_the_loss_is_the_same_within_rounding(asked, plain, tiny_model, few_tune
 def test_a_shortage_of_memory_turns_checkpointing_on(tiny_model, few_tunes, tmp_path, monkeypatch):
     real, lines = finetune.__globals__["probe"], []
     # Weights, gradients and states of this model take 1.4 MB, the activations of 2 x 32 tokens another 0.7.
-    monkeypatch.setitem(finetune.__globals__, "probe", lambda: dataclasses.replace(real(), memory_free=1_600_000))
+    monkeypatch.setitem(
+        finetune.__globals__, "probe", lambda: dataclasses.replace(real(), memory_free=1_600_000)
+    )
     finetune(SMALL, tiny_model, few_tunes, tmp_path / "run", log=lines.append)
     text = "\n".join(lines)
     assert "activation_checkpointing: auto -> true: the run would hold more than is free" in text
@@ -136,7 +196,11 @@ def test_a_shortage_of_memory_turns_checkpointing_on(tiny_model, few_tunes, tmp_
 
 
 def test_a_bad_value_is_one_line(tmp_path, capsys):
-    for flags in (["--torch_compile", "perhaps"], ["--attn_implementation", "magic"], ["--dataloader_num_workers", "-1"]):
+    for flags in (
+        ["--torch_compile", "perhaps"],
+        ["--attn_implementation", "magic"],
+        ["--dataloader_num_workers", "-1"],
+    ):
         assert main(["finetune", *flags, "--out", str(tmp_path / "out")]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
@@ -144,8 +208,15 @@ def test_a_bad_value_is_one_line(tmp_path, capsys):
 def test_a_resumed_run_keeps_what_was_asked_of_it(tmp_path, monkeypatch):
     out, seen = tmp_path / "out", []
     out.mkdir()
-    request = {"recipe": dataclasses.asdict(STARTER), "model": "starter", "corpus": "aksak", "corpus_fingerprint": "889"}
-    (out / "started.json").write_text(json.dumps(request | {"throughput": vars(Throughput("eager", torch_compile=False))}))
+    request = {
+        "recipe": dataclasses.asdict(STARTER),
+        "model": "starter",
+        "corpus": "aksak",
+        "corpus_fingerprint": "889",
+    }
+    (out / "started.json").write_text(
+        json.dumps(request | {"throughput": vars(Throughput("eager", torch_compile=False))})
+    )
 
     def stop(*given, throughput, **rest):
         seen.append(throughput)
@@ -153,5 +224,11 @@ def test_a_resumed_run_keeps_what_was_asked_of_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr("hpkit.finetune.finetune", stop)
     resume = ["finetune", "--resume", "--out", str(out)]
-    assert main(resume) == 2 and main([*resume, "--attn_implementation", "sdpa", "--use_liger_kernel", "false"]) == 2
-    assert seen == [Throughput("eager", torch_compile=False), Throughput("sdpa", use_liger_kernel=False, torch_compile=False)]
+    assert (
+        main(resume) == 2
+        and main([*resume, "--attn_implementation", "sdpa", "--use_liger_kernel", "false"]) == 2
+    )
+    assert seen == [
+        Throughput("eager", torch_compile=False),
+        Throughput("sdpa", use_liger_kernel=False, torch_compile=False),
+    ]

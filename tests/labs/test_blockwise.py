@@ -11,7 +11,16 @@ from transformers import GPT2Config
 from hpkit.capability import forget_32bit_overrides
 from hpkit.errors import BadInput
 from hpkit.finetune import trained
-from hpkit.labs.blockwise import BLOCK_SIZES, averages, code_book, harm, quantize, saving, state_table, with_outlier
+from hpkit.labs.blockwise import (
+    BLOCK_SIZES,
+    averages,
+    code_book,
+    harm,
+    quantize,
+    saving,
+    state_table,
+    with_outlier,
+)
 from hpkit.memory import optimizer_state_bytes
 from hpkit.recipe import STARTER
 
@@ -44,7 +53,9 @@ def second_implementation(values, book, block_size: int):
         block = values[start : start + block_size]
         scale = abs(block).max()
         scaled[start : start + block_size] = block / scale
-        back[start : start + block_size] = points[abs(block[:, None] / scale - points).argmin(1)] * scale
+        back[start : start + block_size] = (
+            points[abs(block[:, None] / scale - points).argmin(1)] * scale
+        )
     return back, abs(scaled[:, None] - points).min(1)
 
 
@@ -59,10 +70,14 @@ def test_nearest_is_the_nearest_code_point(kind, signed, block_size):
     # Half-way between two points fp32 may take the other one: then both are as near.
     agree = numpy.isclose(quantized.after, back, rtol=1e-6, atol=0)
     assert agree.mean() > 0.999
-    assert abs(quantized.after - values.numpy())[~agree] == pytest.approx(abs(back - values.numpy())[~agree], rel=1e-4)
+    assert abs(quantized.after - values.numpy())[~agree] == pytest.approx(
+        abs(back - values.numpy())[~agree], rel=1e-4
+    )
     error = abs(back - values.numpy())[values != 0] / abs(values.numpy())[values != 0]
     assert quantized.mean_relative_error == pytest.approx(error.mean(), rel=1e-3)
-    assert quantized.mean_absolute_error == pytest.approx(abs(back - values.numpy()).mean(), rel=1e-3)
+    assert quantized.mean_absolute_error == pytest.approx(
+        abs(back - values.numpy()).mean(), rel=1e-3
+    )
     assert quantized.became_zero == pytest.approx((back == 0)[values != 0].mean(), abs=1e-3)
     assert quantized.half_wrong == pytest.approx((error >= 0.5).mean(), abs=1e-3)
 
@@ -86,7 +101,12 @@ def test_on_a_cpu_a_table_of_65536_steps_names_the_code(kind, signed):
 def test_dynamic_points_reach_seven_powers_of_ten_and_linear_ones_have_equal_steps():
     for signed, smallest in ((True, 5.5e-7), (False, 3.25e-7)):
         dynamic, linear = code_book("dynamic", signed), code_book("linear", signed)
-        assert len(dynamic) == len(linear) == 256 and dynamic.max() == linear.max() == 1 and 0 in dynamic and 0 in linear
+        assert (
+            len(dynamic) == len(linear) == 256
+            and dynamic.max() == linear.max() == 1
+            and 0 in dynamic
+            and 0 in linear
+        )
         assert dynamic[dynamic > 0].min().item() == pytest.approx(smallest, rel=1e-3)
         steps = linear[linear.abs() > 1e-6].diff()  # without the zeros
         assert steps[steps < 1.5 * steps.median()].std() < 1e-6
@@ -122,8 +142,13 @@ def test_an_outlier_harms_its_block_alone(full, rounding):
     whole = [quantize(one, None, rounding=rounding) for one in (tensor, spoilt)]
     in_block, in_whole = harm(*small, place), harm(*whole, place)
     assert in_block.changed <= 255 and in_block.error_after > 5 * in_block.error_before
-    assert in_whole.changed > 0.99 * tensor.numel() and in_whole.error_after > 5 * in_whole.error_before
-    assert small[1].mean_relative_error < 1.2 * small[0].mean_relative_error + in_block.error_after / len(small[0].scales)
+    assert (
+        in_whole.changed > 0.99 * tensor.numel()
+        and in_whole.error_after > 5 * in_whole.error_before
+    )
+    assert small[1].mean_relative_error < 1.2 * small[
+        0
+    ].mean_relative_error + in_block.error_after / len(small[0].scales)
     assert whole[1].mean_relative_error > 3 * small[1].mean_relative_error
 
 
@@ -135,9 +160,14 @@ def test_dynamic_errs_less_than_linear_on_real_averages_and_small_blocks_less_th
         for key, signed in (("exp_avg", True), ("exp_avg_sq", False)):
             for kind in ("dynamic", "linear"):
                 for size in (64, 256, None):
-                    errors.setdefault((key, kind, size), []).append(quantize(own[key], size, kind, signed).mean_relative_error)
+                    errors.setdefault((key, kind, size), []).append(
+                        quantize(own[key], size, kind, signed).mean_relative_error
+                    )
     means = {case: numpy.mean(values) for case, values in errors.items()}
-    assert all(means["exp_avg", "dynamic", size] < 0.7 * means["exp_avg", "linear", size] for size in (64, 256, None)), means
+    assert all(
+        means["exp_avg", "dynamic", size] < 0.7 * means["exp_avg", "linear", size]
+        for size in (64, 256, None)
+    ), means
     assert means["exp_avg_sq", "dynamic", None] < 0.5 * means["exp_avg_sq", "linear", None], means
     for key in ("exp_avg", "exp_avg_sq"):
         for kind in ("dynamic", "linear"):
@@ -166,7 +196,9 @@ def test_adamw_8bit_holds_what_quantize_says():
 def test_state_table_is_what_the_live_optimizer_holds(optim, train, full):
     trainer = full if optim == "adamw_torch" else train(optim)
     rows, state = state_table(trainer), trainer.optimizer.state
-    assert sum(row.bytes for row in rows) == sum(entry["bytes"] for entry in optimizer_state_bytes(state).values())
+    assert sum(row.bytes for row in rows) == sum(
+        entry["bytes"] for entry in optimizer_state_bytes(state).values()
+    )
     named = dict(trainer.model.named_parameters())
     assert [row.name for row in rows if row.name != "code books"] == list(named)
     for row in rows[: len(named)]:
@@ -179,7 +211,13 @@ def test_state_table_is_what_the_live_optimizer_holds(optim, train, full):
             for number, weight in enumerate(group["params"]):
                 config = inner.get_config(group_number, number, group)
                 row = next(row for row in rows if named.get(row.name) is weight)
-                why = "embedding" if config["optim_bits"] == 32 else "under 4,096" if weight.numel() < config["min_8bit_size"] else "8-bit"
+                why = (
+                    "embedding"
+                    if config["optim_bits"] == 32
+                    else "under 4,096"
+                    if weight.numel() < config["min_8bit_size"]
+                    else "8-bit"
+                )
                 assert row.reason.startswith(why), row
         assert {row.reason.split()[0] for row in rows} == {"embedding:", "8-bit:", "under", "what"}
 
@@ -200,14 +238,19 @@ def test_saving_of_known_shapes(full):
     # In each of 12 layers two norms, the biases of three projections and of one to 3,072; the last norm.
     assert gpt2.in_small_tensors == 12 * (4 * 768 + 2 * 768 + 3 * 768 + 3072) + 2 * 768
     live = saving(full.model)
-    assert live.bytes_32_bit == sum(entry["bytes"] for entry in optimizer_state_bytes(full.optimizer.state).values())
+    assert live.bytes_32_bit == sum(
+        entry["bytes"] for entry in optimizer_state_bytes(full.optimizer.state).values()
+    )
 
 
 def test_nonsense_is_bad_input(full):
     values = torch.tensor([1.0, -2.0])
     for wrong, message in (
         (lambda: quantize(torch.empty(0)), "expected finite values, got none"),
-        (lambda: quantize(torch.tensor([1.0, float("nan")])), "expected finite values, got some that are not"),
+        (
+            lambda: quantize(torch.tensor([1.0, float("nan")])),
+            "expected finite values, got some that are not",
+        ),
         (lambda: quantize(values, signed=False), "no negative values .* got -2"),
         (lambda: quantize(values, 0), "block_size: expected a whole number"),
         (lambda: quantize(values, book="dynamical"), "did you mean dynamic"),

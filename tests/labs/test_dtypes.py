@@ -10,13 +10,19 @@ from hpkit.model import load_model
 
 pytestmark = pytest.mark.slow
 
-RECIPE = usual_point().recipe.replace(max_seq_length=32, per_device_train_batch_size=2, optim="adamw_torch_fused")
+RECIPE = usual_point().recipe.replace(
+    max_seq_length=32, per_device_train_batch_size=2, optim="adamw_torch_fused"
+)
 SIZES = {"fp32": 4, "bf16": 2, "uint8": 1}
 
 
 @pytest.fixture(scope="module")
 def live():
-    recipes = {"fp32": RECIPE.replace(bf16=False), "autocast": RECIPE, "weights": RECIPE.replace(dtype="bfloat16")}
+    recipes = {
+        "fp32": RECIPE.replace(bf16=False),
+        "autocast": RECIPE,
+        "weights": RECIPE.replace(dtype="bfloat16"),
+    }
     return {name: live_types(recipe) for name, recipe in recipes.items()}
 
 
@@ -48,7 +54,9 @@ def test_the_trainers_autocast_is_torchs():
         assert torch.nn.functional.layer_norm(torch.ones(1, 4), (4,)).dtype == torch.float32
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("fp32", "float32"), ("autocast", "float32"), ("weights", "bfloat16")])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp32", "float32"), ("autocast", "float32"), ("weights", "bfloat16")]
+)
 def test_saved_tensors_are_those_that_memory_predicts(live, name, dtype):
     predicted = activation_bytes(load_model("starter")[0], 2, 32, bf16=name != "fp32", dtype=dtype)
     held = sum(SIZES[kind] * elements for kind, elements in live[name].saved.items())
@@ -63,5 +71,11 @@ def test_eight_bit_states_show_as_such(count):
 def test_the_table_has_a_column_for_each_set_up(live):
     lines = types_table(live).splitlines()
     assert lines[0].split() == list(live)
-    assert next(line for line in lines if line.startswith("out of Linear")).split()[3:] == ["fp32", "bf16", "bf16"]
-    assert "bf16" in next(line for line in lines if line.startswith("saved")) and "%" in types_table(live)
+    assert next(line for line in lines if line.startswith("out of Linear")).split()[3:] == [
+        "fp32",
+        "bf16",
+        "bf16",
+    ]
+    assert "bf16" in next(
+        line for line in lines if line.startswith("saved")
+    ) and "%" in types_table(live)

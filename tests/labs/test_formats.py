@@ -42,7 +42,9 @@ def same(one, other) -> bool:
     """Equal, with the sign of zero; NaN equals NaN."""
     one, other = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
     numbers = ~np.isnan(one)
-    return np.array_equal(one, other, equal_nan=True) and np.array_equal(np.signbit(one[numbers]), np.signbit(other[numbers]))
+    return np.array_equal(one, other, equal_nan=True) and np.array_equal(
+        np.signbit(one[numbers]), np.signbit(other[numbers])
+    )
 
 
 def nearest(value: float, format) -> Fraction | float:
@@ -50,7 +52,9 @@ def nearest(value: float, format) -> Fraction | float:
     lowest = 2 - 2 ** (format.exponent_bits - 1)
     power = max(lowest, math.frexp(value)[1] - 1) - format.mantissa_bits
     rounded = round(Fraction(value) / Fraction(2) ** power) * Fraction(2) ** power
-    most = (Fraction(2) - Fraction(1, 2**format.mantissa_bits)) * Fraction(2) ** (2 ** (format.exponent_bits - 1) - 1)
+    most = (Fraction(2) - Fraction(1, 2**format.mantissa_bits)) * Fraction(2) ** (
+        2 ** (format.exponent_bits - 1) - 1
+    )
     return rounded if abs(rounded) <= most or not format.has_inf else math.copysign(math.inf, value)
 
 
@@ -66,7 +70,9 @@ def test_every_pattern_is_what_torch_and_ml_dtypes_say(format):
     torchs = patterns.to(torch_whole).view(getattr(torch, format.dtype)).double()
     fields = format.decode(patterns)
     assert same(fields.value, theirs) and same(fields.value, torchs)
-    again = fields.sign << format.bits - 1 | fields.exponent << format.mantissa_bits | fields.mantissa
+    again = (
+        fields.sign << format.bits - 1 | fields.exponent << format.mantissa_bits | fields.mantissa
+    )
     assert torch.equal(again, patterns)
     real = ~fields.value.isnan()
     assert torch.equal(format.pattern(fields.value)[real], patterns[real])
@@ -74,7 +80,10 @@ def test_every_pattern_is_what_torch_and_ml_dtypes_say(format):
     assert same(format.round(fields.value), fields.value)
     with np.errstate(all="ignore"):
         numbers = patterns.numpy().astype(numpy_whole).view(NUMPY[format.name])
-        up, down = (np.nextafter(numbers, numbers.dtype.type(end)).astype(np.float64) for end in (format.largest, -format.largest))
+        up, down = (
+            np.nextafter(numbers, numbers.dtype.type(end)).astype(np.float64)
+            for end in (format.largest, -format.largest)
+        )
         step = np.abs(np.spacing(np.abs(numbers)).astype(np.float64))
     below, above = format.neighbours(fields.value)
     inside = fields.value.abs() < format.largest
@@ -98,11 +107,18 @@ def test_fp32_and_tf32_patterns():
 @pytest.mark.parametrize("format", FORMATS.values(), ids=list(FORMATS))
 def test_the_range_is_what_the_libraries_say(format):
     if format is TF32:  # NVIDIA's description: the exponent of fp32, the mantissa of fp16
-        assert (format.smallest_normal, format.epsilon, format.bits) == (FP32.smallest_normal, FP16.epsilon, 19)
+        assert (format.smallest_normal, format.epsilon, format.bits) == (
+            FP32.smallest_normal,
+            FP16.epsilon,
+            19,
+        )
         assert format.largest == float(nearest(FP32.largest - 2.0**117, format))
         return
     torchs, theirs = torch.finfo(getattr(torch, format.dtype)), ml_dtypes.finfo(NUMPY[format.name])
-    assert format.largest == torchs.max == float(theirs.max) and format.bits == torchs.bits == theirs.bits
+    assert (
+        format.largest == torchs.max == float(theirs.max)
+        and format.bits == torchs.bits == theirs.bits
+    )
     assert format.smallest_normal == torchs.smallest_normal == float(theirs.smallest_normal)
     assert format.epsilon == torchs.eps == float(theirs.eps)
     assert format.smallest_subnormal == float(theirs.smallest_subnormal)
@@ -117,14 +133,28 @@ def test_neighbours_where_the_range_ends():
     inf, nan = math.inf, math.nan
     for format in (FP32, FP16, BF16):
         dtype = getattr(torch, format.dtype)
-        for value in (0.0, -0.0, format.largest, -format.largest, inf, format.smallest_normal, -format.smallest_subnormal):
+        for value in (
+            0.0,
+            -0.0,
+            format.largest,
+            -format.largest,
+            inf,
+            format.smallest_normal,
+            -format.smallest_subnormal,
+        ):
             there = torch.tensor(value, dtype=dtype)
-            ends = [torch.nextafter(there, torch.tensor(end, dtype=dtype)).item() for end in (-inf, inf)]
+            ends = [
+                torch.nextafter(there, torch.tensor(end, dtype=dtype)).item() for end in (-inf, inf)
+            ]
             assert [number.item() for number in format.neighbours(value)] == ends
-    assert [number.item() for number in E4M3.neighbours(1e9)] == pytest.approx([448, nan], nan_ok=True)
+    assert [number.item() for number in E4M3.neighbours(1e9)] == pytest.approx(
+        [448, nan], nan_ok=True
+    )
     assert all(number.isnan() for number in BF16.neighbours(nan))
     below, above = BF16.neighbours([0.1, 257.0, -257.0])  # between two numbers
-    assert (above - below).tolist() == [2.0**-11, 2, 2] and (below < torch.tensor([0.1, 257, -257])).all()
+    assert (above - below).tolist() == [2.0**-11, 2, 2] and (
+        below < torch.tensor([0.1, 257, -257])
+    ).all()
 
 
 # Rounding.
@@ -153,17 +183,37 @@ def test_rounding_is_to_nearest_even_in_exact_fractions(format):
     # Half-way between neighbours all over the range, where fp32 can say it; the ends of the range.
     places = torch.linspace(0, int(format.place(format.largest)) - 1, 1000).long()
     ends = torch.tensor(
-        [format.largest, format.largest + format.spacing(format.largest) / 2, format.smallest_subnormal / 2], dtype=torch.float64
+        [
+            format.largest,
+            format.largest + format.spacing(format.largest) / 2,
+            format.smallest_subnormal / 2,
+        ],
+        dtype=torch.float64,
     )
-    values = torch.cat([values[values.isfinite()].double(), (format.at(places) + format.at(places + 1)) / 2, ends]).float().double()
+    values = (
+        torch.cat(
+            [
+                values[values.isfinite()].double(),
+                (format.at(places) + format.at(places + 1)) / 2,
+                ends,
+            ]
+        )
+        .float()
+        .double()
+    )
     values = values[values.isfinite() & (values.abs() <= (math.inf if format.has_inf else 448))]
     ours = format.round(torch.cat([values, -values])).tolist()
-    assert len(ours) > 5000 and ours == [float(nearest(value, format)) for value in (*values.tolist(), *(-values).tolist())]
+    assert len(ours) > 5000 and ours == [
+        float(nearest(value, format)) for value in (*values.tolist(), *(-values).tolist())
+    ]
 
 
 def test_fp64_goes_through_fp32_as_in_torch_and_ml_dtypes():
     value = 1 + 2**-8 + 2**-40  # just above the middle, which is what fp32 makes of it
-    assert BF16.round(value).item() == 1 == float(np.float64(value).astype(ml_dtypes.bfloat16)) and nearest(value, BF16) > 1
+    assert (
+        BF16.round(value).item() == 1 == float(np.float64(value).astype(ml_dtypes.bfloat16))
+        and nearest(value, BF16) > 1
+    )
     assert torch.tensor(value, dtype=torch.float64).bfloat16().item() == 1
 
 
@@ -189,10 +239,17 @@ def test_one_number_in_words(name, value, words):
 
 def test_relative_error_is_at_most_half_a_step_and_eight_times_larger_in_bf16():
     """The notes say that bf16 loses less precision than fp16."""
-    values = torch.exp2(torch.rand(1_000_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 29 - 14)
+    values = torch.exp2(
+        torch.rand(1_000_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 29
+        - 14
+    )
     errors = {format.name: format.relative_error(values) for format in (FP32, FP16, BF16)}
     for name, error in errors.items():
-        assert 0.9 * FORMATS[name].epsilon / 2 < error.max() <= FORMATS[name].epsilon / 2 * (1 + 2**-20)
+        assert (
+            0.9 * FORMATS[name].epsilon / 2
+            < error.max()
+            <= FORMATS[name].epsilon / 2 * (1 + 2**-20)
+        )
     assert errors["bf16"].mean() / errors["fp16"].mean() == pytest.approx(8, rel=0.01)
     special = FP16.relative_error([0.0, 1e-8, 1e6, math.inf, math.nan, 0.5])
     assert special.tolist() == pytest.approx([0, 1, math.inf, 0, math.nan, 0], nan_ok=True)
@@ -232,27 +289,39 @@ def test_bf16_products_are_exact_in_fp32():
     """Every pair of significands, and with it every pair of numbers whose product neither overflows nor underflows."""
     significands = BF16.decode(torch.arange(127 << 7, 128 << 7)).value  # from 1 to below 2
     products = significands[:, None] * significands[None, :]  # 16 bits: exact in float64
-    assert torch.equal(products, FP32.round(products)) and not torch.equal(products, BF16.round(products))
+    assert torch.equal(products, FP32.round(products)) and not torch.equal(
+        products, BF16.round(products)
+    )
     small = BF16.round([2.0**-75 * (1 + 1 / 128)])[0]
     assert FP32.round(small * small) != small * small  # and where it underflows, not
 
 
 def test_three_bf16_parts_are_the_fp32_value():
-    values = torch.cat([torch.randn(100_000, generator=torch.Generator().manual_seed(3)), a_million("any")])
+    values = torch.cat(
+        [torch.randn(100_000, generator=torch.Generator().manual_seed(3)), a_million("any")]
+    )
     values = values[(values.abs() > 1e-30) & (values.abs() < 1e38)]
     first, second, third = (part.double() for part in split(values, 3))
     assert torch.equal(first + second + third, values.double())
     # What one or two parts leave is below half a step of 8 and of 16 bits.
     assert ((values - first).abs() <= 2.0**-8 * values.abs()).all() and (values - first).any()
-    assert ((values - first - second).abs() <= 2.0**-16 * values.abs()).all() and (values - first - second).any()
+    assert ((values - first - second).abs() <= 2.0**-16 * values.abs()).all() and (
+        values - first - second
+    ).any()
     assert all(part.dtype == torch.bfloat16 for part in split(values, 2))
 
 
 def test_products_of_parts_come_near_fp32(monkeypatch):
     generator = torch.Generator().manual_seed(4)
-    left, right = torch.randn(96, 160, generator=generator), torch.randn(160, 80, generator=generator)
+    left, right = (
+        torch.randn(96, 160, generator=generator),
+        torch.randn(160, 80, generator=generator),
+    )
     true = left.double() @ right.double()
-    error = {parts: float((matmul_in_parts(left, right, parts) - true).norm() / true.norm()) for parts in (1, 2, 3)}
+    error = {
+        parts: float((matmul_in_parts(left, right, parts) - true).norm() / true.norm())
+        for parts in (1, 2, 3)
+    }
     fp32 = float((left @ right - true).norm() / true.norm())
     one = float((left.bfloat16().double() @ right.bfloat16().double() - true).norm() / true.norm())
     assert error[1] == pytest.approx(one, rel=1e-3)

@@ -17,7 +17,9 @@ def test_stochastic_rounding_takes_one_of_the_two_neighbours_and_is_right_on_ave
         step = 1 if (float(near) < value) else -1
         other = np.nextafter(near, np.array(step * np.inf, dtype=ml_dtypes.bfloat16))
         assert set(found.tolist()) == {float(near), float(other)}
-        assert found.mean().item() == pytest.approx(value, abs=0.02 * abs(float(near) - float(other)))
+        assert found.mean().item() == pytest.approx(
+            value, abs=0.02 * abs(float(near) - float(other))
+        )
 
 
 def test_stochastic_rounding_leaves_what_bf16_has():
@@ -31,7 +33,9 @@ def test_a_small_update_is_lost_in_bf16_alone():
         for _ in range(200):
             weights.add(torch.full((2000,), -1e-4))
         moved = 1 - weights.values.double().mean().item()
-        assert moved == (0 if rule == "bf16" else pytest.approx(0.02, rel=0.11)), rule  # bf16 has steps of 0.004 there
+        assert moved == (0 if rule == "bf16" else pytest.approx(0.02, rel=0.11)), (
+            rule
+        )  # bf16 has steps of 0.004 there
 
 
 def test_all_rules_but_bf16_arrive():

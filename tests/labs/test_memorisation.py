@@ -7,7 +7,11 @@ from hpkit.errors import BadInput
 from hpkit.labs.memorisation import recite
 from hpkit.model import load_model
 
-TUNES = ["M:4/4\nK:G\nG2B2d2B2|c2A2B2G2|A2F2G2E2|D8|\n", "M:6/8\nK:D\nd3f3|a3f3|g3e3|d6|\n", "M:4/4\nK:C\n"]
+TUNES = [
+    "M:4/4\nK:G\nG2B2d2B2|c2A2B2G2|A2F2G2E2|D8|\n",
+    "M:6/8\nK:D\nd3f3|a3f3|g3e3|d6|\n",
+    "M:4/4\nK:C\n",
+]
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +22,15 @@ def starter():
 def test_each_token_is_the_most_likely_after_those_before(starter):
     model, tokenizer = starter
     recitals = recite(model, tokenizer, TUNES, given=12, count=10)
-    assert [recital.given + recital.real for recital in recitals] == [tune[:22] for tune in TUNES[:2]]
+    assert [recital.given + recital.real for recital in recitals] == [
+        tune[:22] for tune in TUNES[:2]
+    ]
     for recital in recitals:
         ids = tokenizer(recital.given + recital.said, add_special_tokens=False)["input_ids"]
         with torch.no_grad():
-            likely = model(torch.tensor([[tokenizer.bos_token_id, *ids]])).logits.argmax(-1)[0].tolist()
+            likely = (
+                model(torch.tensor([[tokenizer.bos_token_id, *ids]])).logits.argmax(-1)[0].tolist()
+            )
         assert likely[12:-1] == ids[12:]
         assert recital.said[: recital.right] == recital.real[: recital.right]
         assert recital.right == 10 or recital.said[recital.right] != recital.real[recital.right]
@@ -32,7 +40,9 @@ def test_each_token_is_the_most_likely_after_those_before(starter):
 def test_a_text_learned_by_heart_is_recited_and_the_mode_is_kept():
     torch.manual_seed(1)
     model, tokenizer = load_model("starter")
-    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(TUNES[1], add_special_tokens=False)["input_ids"]]])
+    ids = torch.tensor(
+        [[tokenizer.bos_token_id, *tokenizer(TUNES[1], add_special_tokens=False)["input_ids"]]]
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model.train()
     for _ in range(40):
@@ -40,7 +50,9 @@ def test_a_text_learned_by_heart_is_recited_and_the_mode_is_kept():
         optimizer.step()
         optimizer.zero_grad()
     (recital,) = recite(model, tokenizer, TUNES[1:2], given=10, count=18)
-    assert recital.right == 18 and recital.said == recital.real == TUNES[1][10:28] and model.training
+    assert (
+        recital.right == 18 and recital.said == recital.real == TUNES[1][10:28] and model.training
+    )
 
 
 def test_texts_that_are_too_short_are_named(starter):

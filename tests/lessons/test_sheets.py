@@ -18,12 +18,20 @@ def test_every_card_is_in_the_glossary_and_every_symptom_on_the_sheet():
             assert f"| {symptom} | `{card.name}` | {change} |" in sheet
         if card.practice:
             assert sheet.count(f"| {card.practice} |") == 1
-    assert all(len(re.findall(r"(?<!\\)\|", line)) in (4, 5) for line in (sheet + words).splitlines() if line.startswith("|"))
+    assert all(
+        len(re.findall(r"(?<!\\)\|", line)) in (4, 5)
+        for line in (sheet + words).splitlines()
+        if line.startswith("|")
+    )
     assert len(sheet.splitlines()) <= 65  # a page
 
 
 def test_lines_of_one_symptom_stand_together():
-    symptoms = [line.split(" | ")[0] for line in cheat_sheet().split("## ")[2].splitlines() if line.startswith("| ")][1:]
+    symptoms = [
+        line.split(" | ")[0]
+        for line in cheat_sheet().split("## ")[2].splitlines()
+        if line.startswith("| ")
+    ][1:]
     assert len(symptoms) == sum(len(card.symptoms) for card in CARDS.values())
     assert [symptom for symptom, _ in itertools.groupby(symptoms)] == list(dict.fromkeys(symptoms))
 
@@ -35,7 +43,9 @@ def test_the_starters_rates_are_the_best_of_the_recorded_runs():
         found = runs.at(usual.recipe.replace(learning_rate=rate), seeds=(1, 2, 3))
         losses[rate] = statistics.median(run.eval_loss_after for run in found)
     best = sorted(losses, key=losses.get)[:2]
-    low, high = map(float, re.search(r"The starter: (\S+) to (\S+)\.", CARDS["learning_rate"].practice).groups())
+    low, high = map(
+        float, re.search(r"The starter: (\S+) to (\S+)\.", CARDS["learning_rate"].practice).groups()
+    )
     assert sorted(best) == [low, high]
 
 

@@ -29,7 +29,13 @@ def fork(tmp_path):
 
     def python(*arguments):
         environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-        return subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
 
     return tmp_path, python
 
@@ -38,12 +44,26 @@ def fork(tmp_path):
 def test_a_badge_of_another_repository_is_seen_and_mended(fork):
     folder, python = fork
     files = sorted((folder / "notebooks").glob("*.ipynb"))
-    kept = [[cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells] for file in files]
+    kept = [
+        [cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells] for file in files
+    ]
 
-    guard = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", GUARD, "tests/notebooks/test_notebooks.py")
+    guard = (
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        GUARD,
+        "tests/notebooks/test_notebooks.py",
+    )
     seen = python(*guard).stdout
     for file in files:
-        assert f"{file.name}, badge: not that of [project.urls] in pyproject.toml: run `make stamp`" in seen
+        assert (
+            f"{file.name}, badge: not that of [project.urls] in pyproject.toml: run `make stamp`"
+            in seen
+        )
 
     stamped = python("notebooks/build.py", "--stamp")
     assert (stamped.returncode, stamped.stdout, stamped.stderr) == (0, "", "")
@@ -51,16 +71,26 @@ def test_a_badge_of_another_repository_is_seen_and_mended(fork):
     assert mended.returncode == 0, mended.stdout
     for file in [*files, folder / "README.md"]:
         text = file.read_text(encoding="utf-8")
-        assert f"/github/a-fork/kit/blob/{build.address()[1]}/notebooks/" in text and HERE.removeprefix("https://") not in text
-    assert [[cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells] for file in files] == kept
+        assert (
+            f"/github/a-fork/kit/blob/{build.address()[1]}/notebooks/" in text
+            and HERE.removeprefix("https://") not in text
+        )
+    assert [
+        [cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells] for file in files
+    ] == kept
 
 
 @pytest.mark.slow
 def test_half_a_change_is_one_line(fork):
     folder, python = fork
     project = folder / "pyproject.toml"
-    project.write_text(project.read_text(encoding="utf-8").replace(f'Ref = "{THERE}', f'Ref = "{HERE}'), encoding="utf-8")
+    project.write_text(
+        project.read_text(encoding="utf-8").replace(f'Ref = "{THERE}', f'Ref = "{HERE}'),
+        encoding="utf-8",
+    )
     stamped = python("notebooks/build.py", "--stamp")
     assert stamped.returncode == 2 and stamped.stderr.count("\n") == 1
-    assert stamped.stderr.startswith("[project.urls] of pyproject.toml: expected Repository = https://github.com/OWNER/REPO")
+    assert stamped.stderr.startswith(
+        "[project.urls] of pyproject.toml: expected Repository = https://github.com/OWNER/REPO"
+    )
     assert stamped.stderr.endswith(f"got {THERE} and {HERE}/tree/{build.address()[1]}\n")

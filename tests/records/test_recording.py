@@ -17,9 +17,22 @@ from hpkit.__main__ import main
 from hpkit.errors import BadInput
 from hpkit.files import data_folder
 from hpkit.recipe import STARTER
-from hpkit.records import Point, band, compare, load_grids, load_runs, merge, plan, record, record_point, recorded_keys
-from hpkit.records import table as records
-from hpkit.records.table import from_table, to_table, which_part
+from hpkit.records import (
+    Grid,
+    Point,
+    band,
+    compare,
+    load_grids,
+    load_runs,
+    merge,
+    plan,
+    record,
+    record_point,
+    recorded_keys,
+    recording,
+)
+from hpkit.records.recording import which_part
+from hpkit.records.table import from_table, to_table
 
 pytestmark = pytest.mark.slow
 
@@ -57,13 +70,19 @@ def recorded(grids_file, tmp_path_factory):
     """(grid, table, parts, lines) of a whole recording of four runs."""
     folder = tmp_path_factory.mktemp("recorded")
     grid, lines = load_grids(grids_file)["rates"], []
-    assert record([grid], folder / "runs.parquet", folder / "parts", log=lines.append, progress=False) == 4
+    assert (
+        record([grid], folder / "runs.parquet", folder / "parts", log=lines.append, progress=False)
+        == 4
+    )
     return grid, folder / "runs.parquet", folder / "parts", lines
 
 
 def settled(runs) -> list[dict]:
     """What two recordings of the same runs must share."""
-    return [{name: value for name, value in vars(run).items() if name not in MEASURED_ANEW} for run in runs]
+    return [
+        {name: value for name, value in vars(run).items() if name not in MEASURED_ANEW}
+        for run in runs
+    ]
 
 
 def test_what_is_recorded(recorded, tiny_model, few_tunes):
@@ -75,27 +94,53 @@ def test_what_is_recorded(recorded, tiny_model, few_tunes):
         found = runs.at(*point)
         assert [run.recipe.seed for run in found] == [1, 2]
         for run in found:
-            assert run.recipe == point.with_seed(run.recipe.seed).recipe and (run.model, run.corpus) == (tiny_model, few_tunes)
+            assert run.recipe == point.with_seed(run.recipe.seed).recipe and (
+                run.model,
+                run.corpus,
+            ) == (tiny_model, few_tunes)
             assert [entry["step"] for entry in run.history if "loss" in entry] == [1, 2, 3, 4]
             assert [entry["step"] for entry in run.history if "eval_loss" in entry] == [0, 2, 4]
-            assert run.history[-1]["eval_loss"] == run.eval_loss_after and run.weights_norm > 0 and 0 <= run.bars_valid_after <= 1
-            assert run.model_fingerprint and run.corpus_fingerprint and run.versions["torch"] and run.capability["threads"] == 1
+            assert (
+                run.history[-1]["eval_loss"] == run.eval_loss_after
+                and run.weights_norm > 0
+                and 0 <= run.bars_valid_after <= 1
+            )
+            assert (
+                run.model_fingerprint
+                and run.corpus_fingerprint
+                and run.versions["torch"]
+                and run.capability["threads"] == 1
+            )
         assert runs.at(*point, seeds=[2, 3]) == found[1:]
-    assert runs.at(STARTER) == [] and runs.at(grid.points[0].recipe) == []  # another model: not recorded, never guessed
+    assert (
+        runs.at(STARTER) == [] and runs.at(grid.points[0].recipe) == []
+    )  # another model: not recorded, never guessed
 
 
 def test_what_was_written_reads_back_the_same(recorded, tiny_model, few_tunes):
     grid = recorded[0]
     point = grid.points[0]
-    recipe = point.recipe.replace(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 2}, warmup_steps=200)
+    recipe = point.recipe.replace(
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": 2},
+        warmup_steps=200,
+    )
     seen = []
-    run = record_point(point._replace(recipe=recipe), watch=lambda update, updates, logged: seen.append(update))
-    wild = record_point(point._replace(recipe=recipe.replace(learning_rate=1e30, warmup_steps=0, optim="adamw_torch")))
+    run = record_point(
+        point._replace(recipe=recipe), watch=lambda update, updates, logged: seen.append(update)
+    )
+    wild = record_point(
+        point._replace(
+            recipe=recipe.replace(learning_rate=1e30, warmup_steps=0, optim="adamw_torch")
+        )
+    )
     assert wild.diverged and not run.diverged and max(seen) == 4
     (again, wild_again) = from_table(to_table([("a", run), ("b", wild)]))
     assert again == run and type(again.recipe.warmup_steps) is int
     assert wild_again.recipe == wild.recipe
-    assert repr(dataclasses.replace(wild_again, recipe=wild.recipe)) == repr(wild)  # NaN, which equals nothing, stays NaN
+    assert repr(dataclasses.replace(wild_again, recipe=wild.recipe)) == repr(
+        wild
+    )  # NaN, which equals nothing, stays NaN
 
 
 def test_two_parts_merged_are_one_whole(recorded, grids_file, tmp_path, monkeypatch, hpkit_command):
@@ -104,13 +149,27 @@ def test_two_parts_merged_are_one_whole(recorded, grids_file, tmp_path, monkeypa
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5")
     for name, value in dict(COUNT=2, MIN=5, MAX=6).items():
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
-    done = hpkit_command("record", "--grids", grids_file, "--table", table, "--parts", tmp_path / "a")
+    done = hpkit_command(
+        "record", "--grids", grids_file, "--table", table, "--parts", tmp_path / "a"
+    )
     assert done.returncode == 0 and "part 1 of 2: 2 runs" in done.stdout and not table.exists()
     assert f"hpkit record --merge {tmp_path / 'a'}" in done.stdout
     record([grid], table, tmp_path / "b", part=(2, 2), log=None, progress=False)
     assert not table.exists()
     for _ in range(2):  # merging again changes nothing
-        assert main(["record", "--table", str(table), "--merge", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+        assert (
+            main(
+                [
+                    "record",
+                    "--table",
+                    str(table),
+                    "--merge",
+                    str(tmp_path / "a"),
+                    str(tmp_path / "b"),
+                ]
+            )
+            == 0
+        )
         assert settled(load_runs(table)) == settled(load_runs(whole))
 
 
@@ -134,18 +193,27 @@ def test_killed_and_continued_without_repeating(tiny_model, few_tunes, tmp_path,
     before = {file.name: file.stat().st_mtime_ns for file in parts.glob("*.parquet")}
     assert 2 <= len(before) < 8 and not table.exists()
     listed = hpkit_command(*command, "--list")
-    assert f"8 runs, {len(before):4} recorded, {8 - len(before):4} left  Which rate?" in listed.stdout
+    assert (
+        f"8 runs, {len(before):4} recorded, {8 - len(before):4} left  Which rate?" in listed.stdout
+    )
     process = hpkit_command(*command, wait=False)
     wait_for_parts(parts, len(before) + 1, process)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert "the same command goes on" in stderr and "Traceback" not in stderr and "leaked" not in stderr
+    assert (
+        "the same command goes on" in stderr
+        and "Traceback" not in stderr
+        and "leaked" not in stderr
+    )
     kept = len(load_runs(table))  # what was finished is merged
     assert len(before) < kept < 8 and f"8 runs, {len(before)} recorded" in stdout
     last = hpkit_command(*command)
     assert last.returncode == 0, last.stderr
-    assert f"8 runs, {kept} recorded, {8 - kept} to train" in last.stdout and "8 of 8" not in last.stderr
+    assert (
+        f"8 runs, {kept} recorded, {8 - kept} to train" in last.stdout
+        and "8 of 8" not in last.stderr
+    )
     assert len(load_runs(table)) == 8
     after = {file.name: file.stat().st_mtime_ns for file in parts.glob("*.parquet")}
     assert len(after) == 8 and before.items() <= after.items()
@@ -162,7 +230,9 @@ def spoil(file: Path, how: str) -> None:
         file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     else:
         other = b"not a recorded run"
-        file.with_name(f"0123456789abcdef-{hashlib.sha256(other).hexdigest()[:16]}.parquet").write_bytes(other)
+        file.with_name(
+            f"0123456789abcdef-{hashlib.sha256(other).hexdigest()[:16]}.parquet"
+        ).write_bytes(other)
         file.unlink()
 
 
@@ -176,7 +246,11 @@ def test_a_spoilt_part_is_named_and_passed_over(how, recorded, tmp_path):
     spoil(sorted(copies.iterdir())[1], how)
     lines = []
     assert merge(tmp_path / "runs.parquet", [copies], lines.append) == 3
-    assert "is not a whole recorded run: passed over" in lines[0] and ".parquet" in lines[0] and "\n" not in lines[0]
+    assert (
+        "is not a whole recorded run: passed over" in lines[0]
+        and ".parquet" in lines[0]
+        and "\n" not in lines[0]
+    )
     if how == "empty":  # its run is trained again, and the new part takes the spoilt one's place
         assert record([grid], tmp_path / "runs.parquet", copies, log=None, progress=False) == 1
         assert settled(load_runs(tmp_path / "runs.parquet")) == settled(load_runs(whole))
@@ -212,11 +286,20 @@ def test_the_band_is_lowest_median_highest_at_each_step(recorded):
 
 def test_a_difference_counts_when_it_exceeds_the_spread(recorded):
     run = load_runs(recorded[1])[0]
-    near, far, lost = ([like(run, [loss]) for loss in losses] for losses in ([1.0, 1.2, 1.1], [1.15, 1.25], [math.nan, math.inf]))
+    near, far, lost = (
+        [like(run, [loss]) for loss in losses]
+        for losses in ([1.0, 1.2, 1.1], [1.15, 1.25], [math.nan, math.inf])
+    )
     assert not compare(near, far).larger and compare(near, far).spread == pytest.approx(0.2)
-    assert "1.1 and 1.2; their difference, 0.1, is not larger than the seeds' spread, 0.2" in str(compare(near, far))
+    assert "1.1 and 1.2; their difference, 0.1, is not larger than the seeds' spread, 0.2" in str(
+        compare(near, far)
+    )
     assert compare(near, [like(run, [1.5]), like(run, [1.5])]).larger
-    assert compare(near, lost).larger and not compare(lost, lost).larger and "inf and inf" in str(compare(lost, lost))
+    assert (
+        compare(near, lost).larger
+        and not compare(lost, lost).larger
+        and "inf and inf" in str(compare(lost, lost))
+    )
     with pytest.raises(BadInput, match="two seeds or more of each setting, got 3 and 1"):
         compare(near, far[:1])
     with pytest.raises(BadInput, match="evaluated on different text"):
@@ -232,26 +315,43 @@ def test_the_grids_hold_what_they_promise():
     axes = grids["learning_rate"].axes
     rates = axes["learning_rate"]
     assert set(axes) == {"learning_rate", "warmup_steps", "lr_scheduler_type"}
-    (point,) = grids["learning_rate"].find(learning_rate=1e-3, warmup_steps=0.1, lr_scheduler_type="linear")
+    (point,) = grids["learning_rate"].find(
+        learning_rate=1e-3, warmup_steps=0.1, lr_scheduler_type="linear"
+    )
     assert point == grids["seeds"].points[0] and not grids["learning_rate"].find(learning_rate=2e-3)
     assert len(rates) == 8 and math.log10(rates[-1] / rates[0]) > 3.5
-    assert len(axes["warmup_steps"]) == 5 and axes["warmup_steps"][-1] > grids["learning_rate"].points[0].recipe.max_steps
+    assert (
+        len(axes["warmup_steps"]) == 5
+        and axes["warmup_steps"][-1] > grids["learning_rate"].points[0].recipe.max_steps
+    )
     assert len(axes["lr_scheduler_type"]) == 4 and len(grids["learning_rate"].runs()) == 480
     assert len(grids["seeds"].runs()) == 20 and "lr_scheduler_type" not in grids["precision"].axes
     assert grids["pretrained"].axes["model"] == ["starter", "fresh"]
     tokens = grids["batch_equal_tokens"].points
-    counts = {p.recipe.per_device_train_batch_size * p.recipe.gradient_accumulation_steps * p.recipe.max_steps for p in tokens}
+    counts = {
+        p.recipe.per_device_train_batch_size
+        * p.recipe.gradient_accumulation_steps
+        * p.recipe.max_steps
+        for p in tokens
+    }
     assert max(counts) <= 800 and min(counts) >= 768  # 128 does not divide 800
-    jobs = records.plan(grids.values(), Path("parts"))
+    jobs = recording.plan(grids.values(), Path("parts"))
     assert len(jobs) == 702 and all(job.cost > 0 for job in jobs.values())
-    halves = [records.plan(grids.values(), Path("parts"), (part, 2)) for part in (1, 2)]
-    assert halves[0].keys() | halves[1].keys() == jobs.keys() and not halves[0].keys() & halves[1].keys()
+    halves = [recording.plan(grids.values(), Path("parts"), (part, 2)) for part in (1, 2)]
+    assert (
+        halves[0].keys() | halves[1].keys() == jobs.keys()
+        and not halves[0].keys() & halves[1].keys()
+    )
 
 
 def test_a_key_is_of_values_not_of_how_they_are_written():
-    key = records.run_key(STARTER.replace(warmup_steps=20), "a", "b")
-    assert key == records.run_key(STARTER.replace(warmup_steps=20.0), "a", "b")
-    others = [records.run_key(STARTER.replace(seed=1), "a", "b"), records.run_key(STARTER, "c", "b"), records.run_key(STARTER, "a", "c")]
+    key = recording.run_key(STARTER.replace(warmup_steps=20), "a", "b")
+    assert key == recording.run_key(STARTER.replace(warmup_steps=20.0), "a", "b")
+    others = [
+        recording.run_key(STARTER.replace(seed=1), "a", "b"),
+        recording.run_key(STARTER, "c", "b"),
+        recording.run_key(STARTER, "a", "c"),
+    ]
     assert len({key, *others}) == 4
 
 
@@ -260,9 +360,22 @@ def test_a_key_is_of_values_not_of_how_they_are_written():
     [
         ({}, None, (1, 1)),
         ({}, "2/4", (2, 4)),
-        ({"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "8"}, None, (1, 8)),
         (
-            {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_STEP": "2", "SLURM_ARRAY_TASK_COUNT": "3"},
+            {
+                "SLURM_ARRAY_TASK_ID": "0",
+                "SLURM_ARRAY_TASK_MIN": "0",
+                "SLURM_ARRAY_TASK_COUNT": "8",
+            },
+            None,
+            (1, 8),
+        ),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "7",
+                "SLURM_ARRAY_TASK_MIN": "3",
+                "SLURM_ARRAY_TASK_STEP": "2",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+            },
             None,
             (3, 3),
         ),
@@ -323,7 +436,10 @@ def test_mistakes_on_the_command_line(flags, message, capsys, tmp_path, monkeypa
         ("[a]\nseeds = [1]\naxis.learning_rate = [1e-3]", "did you mean axes?"),
         ("[a]\nseeds = [1]\naxes.learning_rat = [1e-3]", "did you mean learning_rate?"),
         ("[a]\nseeds = ['one']", "seed: expected a whole number"),
-        ("[a]\nseeds = [1]\naxes.learning_rate = [-1]", "learning_rate: expected a number above 0, got -1"),
+        (
+            "[a]\nseeds = [1]\naxes.learning_rate = [-1]",
+            "learning_rate: expected a number above 0, got -1",
+        ),
     ],
 )
 def test_mistakes_in_a_file_of_grids(text, message, tmp_path):
@@ -338,10 +454,16 @@ def test_what_cannot_be_recorded_is_found_before_training(tmp_path, few_tunes):
     for point, message in (
         (Point(STARTER, model="org/name"), "expected starter, fresh or a folder"),
         (Point(STARTER, corpus="nowhere"), "not found"),
-        (Point(STARTER.replace(lr_scheduler_type="warmup_stable_decay", warmup_steps=0), corpus=few_tunes), "'num_decay_steps' is missing"),
+        (
+            Point(
+                STARTER.replace(lr_scheduler_type="warmup_stable_decay", warmup_steps=0),
+                corpus=few_tunes,
+            ),
+            "'num_decay_steps' is missing",
+        ),
     ):
         with pytest.raises(BadInput, match=message):
-            record([records.Grid("a", "", (point,), (1,))], table, parts, log=None, progress=False)
+            record([Grid("a", "", (point,), (1,))], table, parts, log=None, progress=False)
     with pytest.raises(BadInput, match="no recorded runs in"):
         load_runs(table)
     assert not parts.exists()
@@ -365,10 +487,16 @@ def test_the_projects_table_has_every_run_of_every_grid_and_no_other():
     assert len({run.evaluation_fingerprint for run in runs}) == 1
     for run in runs:
         assert run.history[0]["step"] == 0 and run.history[-1]["step"] == run.updates
-        assert run.capability["threads"] == 1 and run.versions["torch"] and (run.bars_valid_after is not None or run.diverged)
+        assert (
+            run.capability["threads"] == 1
+            and run.versions["torch"]
+            and (run.bars_valid_after is not None or run.diverged)
+        )
     for grid in load_grids().values():
         for point in grid.points:
-            assert [run.recipe.seed for run in runs.at(*point, seeds=grid.seeds)] == sorted(grid.seeds)
+            assert [run.recipe.seed for run in runs.at(*point, seeds=grid.seeds)] == sorted(
+                grid.seeds
+            )
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -379,17 +507,27 @@ def test_a_recorded_row_trained_anew_lands_in_its_band(number):
     row = random.SystemRandom().choice([run for run in runs if run.tokens <= 150_000])
     drawn = f"{row.model} on {row.corpus} by {row.recipe}"
     again = record_point(Point(row.recipe, row.model, row.corpus))
-    assert (again.updates, again.tokens, again.evaluation_fingerprint) == (row.updates, row.tokens, row.evaluation_fingerprint), drawn
+    assert (again.updates, again.tokens, again.evaluation_fingerprint) == (
+        row.updates,
+        row.tokens,
+        row.evaluation_fingerprint,
+    ), drawn
     seeds = [run.eval_loss_after for run in runs.at(row.recipe, row.model, row.corpus)]
     if not all(map(math.isfinite, seeds)):
         assert again.diverged == row.diverged, drawn
         return
     width = max(max(seeds) - min(seeds), 0.02)
-    assert min(seeds) - width <= again.eval_loss_after <= max(seeds) + width, f"{drawn}: {seeds}, now {again.eval_loss_after}"
+    assert min(seeds) - width <= again.eval_loss_after <= max(seeds) + width, (
+        f"{drawn}: {seeds}, now {again.eval_loss_after}"
+    )
 
 
 def test_reading_the_table_never_aborts_the_process_that_read_it():
     """Once one time in ten: pyarrow's threads ended a finished process with status -6."""
     for _ in range(30):
-        done = subprocess.run([sys.executable, "-c", "from hpkit.records import load_runs; load_runs()"], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", "from hpkit.records import load_runs; load_runs()"],
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr

@@ -6,10 +6,11 @@ from transformers import GPT2Config
 
 from hpkit.accounting import account
 from hpkit.finetune import trained
-from hpkit.preflight.rules import shown_bytes
+from hpkit.formatting import shown_bytes
+from hpkit.memory import checkpoint_bytes
 from hpkit.recipe import NOTES, STARTER
 from hpkit.widgets import CadenceExplorer, Interactive
-from hpkit.widgets.cadence import ROWS, checkpoint_bytes
+from hpkit.widgets.cadence import ROWS
 
 
 @pytest.fixture(autouse=True)
@@ -19,29 +20,55 @@ def errors_are_raised(monkeypatch):
 
 def check(explorer) -> None:
     at = {name: control.value for name, control in explorer.controls.items()}
-    own = {name: at[name] or None for name in ("logging_steps", "eval_steps", "save_steps", "save_total_limit")}
+    own = {
+        name: at[name] or None
+        for name in ("logging_steps", "eval_steps", "save_steps", "save_total_limit")
+    }
     counts = account(NOTES.replace(**own), at["examples"])
     for row, field in ROWS.items():
         drawn = list(explorer._figure.rows[row].get_xdata())
         expected = getattr(counts, field)
         assert drawn == list(expected[:: len(expected) // 1500 + 1])
         assert f"{row}: {len(expected):,}" in explorer.picture.alt
-    left = len(counts.save_at) if not at["save_total_limit"] else min(len(counts.save_at), at["save_total_limit"])
-    assert f"{left} checkpoint{'s' * (left != 1)} of" in explorer.summary and shown_bytes(explorer.disk) in explorer.summary
+    left = (
+        len(counts.save_at)
+        if not at["save_total_limit"]
+        else min(len(counts.save_at), at["save_total_limit"])
+    )
+    assert (
+        f"{left} checkpoint{'s' * (left != 1)} of" in explorer.summary
+        and shown_bytes(explorer.disk) in explorer.summary
+    )
     rules = {finding.rule for finding in explorer.findings}
     assert ("no-training-loss" in rules) == (at["logging_steps"] > counts.updates)
     follows = at["eval_steps"] or at["logging_steps"]
-    assert ("best-model-mismatch" in rules) == (at["load_best_model_at_end"] and at["save_steps"] % follows != 0)
+    assert ("best-model-mismatch" in rules) == (
+        at["load_best_model_at_end"] and at["save_steps"] % follows != 0
+    )
     assert ("preflight: nothing found" in explorer.summary) == (not rules) and explorer.error == ""
 
 
-@pytest.mark.parametrize("name", ["examples", "logging_steps", "eval_steps", "save_steps", "save_total_limit", "load_best_model_at_end"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "examples",
+        "logging_steps",
+        "eval_steps",
+        "save_steps",
+        "save_total_limit",
+        "load_best_model_at_end",
+    ],
+)
 def test_it_follows_every_control(name):
     explorer = CadenceExplorer()
     explorer.save_steps = 50
     check(explorer)
     control, seen = explorer.controls[name], set()
-    values = [value for _, value in control.options][::7] if hasattr(control, "options") else [True, False]
+    values = (
+        [value for _, value in control.options][::7]
+        if hasattr(control, "options")
+        else [True, False]
+    )
     for value in values:
         explorer.set(**{name: value, "model": "135M"})
         check(explorer)

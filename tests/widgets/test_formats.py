@@ -50,13 +50,20 @@ def converted(value: float, name: str):
         return np.float32(float(torch.tensor(value / step, dtype=torch.float64).round()) * step)
     result = np.float32(value).astype(NUMPY[name][0])
     # E4M3 has no inf: ml_dtypes makes NaN of what is too large, torch 2.13 the largest number.
-    return np.clip(np.float32(value), -448, 448).astype(result.dtype) if name == "fp8 E4M3" else result
+    return (
+        np.clip(np.float32(value), -448, 448).astype(result.dtype) if name == "fp8 E4M3" else result
+    )
 
 
 @np.errstate(all="ignore")
 def there(name: str, low: float, high: float, most: int) -> list[float]:
     """The first `most` numbers of a format from `low` to `high`, by stepping from one to the next."""
-    number, result = np.clip(converted(low, name), -FORMATS[name].largest, FORMATS[name].largest).astype(NUMPY[name][0]), []
+    number, result = (
+        np.clip(converted(low, name), -FORMATS[name].largest, FORMATS[name].largest).astype(
+            NUMPY[name][0]
+        ),
+        [],
+    )
     while number <= high and len(result) < most:
         result += [float(number)] * bool(number >= low)
         if number == FORMATS[name].largest:
@@ -70,21 +77,32 @@ def check(explorer) -> None:
     value, picture = float(explorer.controls["value"].value), explorer._figure
     names = list(dict.fromkeys(["fp32", "fp16", "bf16", explorer.controls["format"].value]))
     results = [float(converted(value, name)) for name in names]
-    assert [found.result for found in explorer.roundings] == pytest.approx(results, rel=0, abs=0, nan_ok=True)
+    assert [found.result for found in explorer.roundings] == pytest.approx(
+        results, rel=0, abs=0, nan_ok=True
+    )
     assert digits(explorer) == explorer.bits and explorer.error == ""
     if explorer.format in NUMPY and not math.isnan(value):
         _, whole, bits = NUMPY[explorer.format]
-        assert explorer.bits.replace(" ", "") == f"{int(converted(value, explorer.format).view(whole)):0{bits}b}"
+        assert (
+            explorer.bits.replace(" ", "")
+            == f"{int(converted(value, explorer.format).view(whole)):0{bits}b}"
+        )
     low, high = picture.rulers.get_xlim()
     for name, result, row in zip(names, results, picture.rows):
-        assert row["name"].get_text() == name and row["words"].get_text() == f"becomes {rounding(value, FORMATS[name])}"
+        assert (
+            row["name"].get_text() == name
+            and row["words"].get_text() == f"becomes {rounding(value, FORMATS[name])}"
+        )
         assert all(artist.get_visible() for key, artist in row.items() if key != "band")
         drawn = [float(segment[0][0]) for segment in row["marks"].get_segments()]
         known = abs(value) < 1e39
         if not known:
             assert not drawn and not row["band"].get_visible()
         elif row["band"].get_visible():
-            assert not drawn and (name == "tf32" or len(there(name, low, high, picture.most_marks)) > picture.most_marks - 3)
+            assert not drawn and (
+                name == "tf32"
+                or len(there(name, low, high, picture.most_marks)) > picture.most_marks - 3
+            )
         else:
             assert name == "tf32" or drawn == there(name, low, high, picture.most_marks + 3)
         place = row["place"].get_xdata()
@@ -92,13 +110,17 @@ def check(explorer) -> None:
             assert len(place) == 0
         elif result and math.isfinite(result):
             assert 10 ** place[0] == pytest.approx(abs(result))
-            assert list(row["result"].get_xdata()) == [result] * bool(known and low <= result <= high)
+            assert list(row["result"].get_xdata()) == [result] * bool(
+                known and low <= result <= high
+            )
         else:
             ends = picture.ranges.get_xlim()
             assert place[0] == (ends[1] - 2 if result else ends[0] + 2)
         assert f"{name} {rounding(value, FORMATS[name])}" in explorer.picture.alt
         assert f"{name}: {rounding(value, FORMATS[name])}" in explorer.summary
-    assert [row["words"].get_visible() for row in picture.rows] == [number < len(names) for number in range(4)]
+    assert [row["words"].get_visible() for row in picture.rows] == [
+        number < len(names) for number in range(4)
+    ]
     assert explorer.summary.startswith(f"{explorer.format} {explorer.bits}: ")
 
 
@@ -113,7 +135,10 @@ def test_every_preset_in_every_format(format):
     assert len(seen) == len(explorer.presets) >= 6
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, -0.3, 1e-30, 1e-45, 1e300, 464, 500, -math.inf, math.nan, 1.0, 3e-8, 2.0**-133])
+@pytest.mark.parametrize(
+    "value",
+    [0.0, -0.0, -0.3, 1e-30, 1e-45, 1e300, 464, 500, -math.inf, math.nan, 1.0, 3e-8, 2.0**-133],
+)
 def test_numbers_at_the_corners(value):
     explorer = FormatExplorer(value, "fp16")
     for format in ("bf16", "tf32", "fp8 E4M3"):
@@ -141,11 +166,19 @@ def test_every_bit_can_be_clicked(format):
 def test_bits_are_set_and_of_nan_they_stay():
     explorer = FormatExplorer()
     explorer.set(bits="0 00000 00000000 01", format="fp16")
-    assert explorer.value == 2.0**-24 and explorer.bits == "0 00000 0000000001" and explorer.preset == "a number of your own"
+    assert (
+        explorer.value == 2.0**-24
+        and explorer.bits == "0 00000 0000000001"
+        and explorer.preset == "a number of your own"
+    )
     check(explorer)
     explorer.bits = "0111110000000101"
     first = explorer.summary
-    assert math.isnan(explorer.value) and explorer.bits == "0 11111 0000000101" and "NaN" in explorer.picture.alt
+    assert (
+        math.isnan(explorer.value)
+        and explorer.bits == "0 11111 0000000101"
+        and "NaN" in explorer.picture.alt
+    )
     explorer._buttons[8].value = True
     assert explorer.bits == "0 11111 0010000101" and explorer.summary != first
     for wrong in ("0", "0 11111 00000000002", "0" * 32, 7):
@@ -217,7 +250,12 @@ def test_a_text_that_is_no_number_is_said(monkeypatch):
 def test_same_state_same_bytes():
     explorer = FormatExplorer()
     first = explorer.picture
-    for value, format in ((1e-8, "fp8 E4M3"), (math.nan, "fp32"), (65520, "tf32"), (3.4e38, "fp16")):
+    for value, format in (
+        (1e-8, "fp8 E4M3"),
+        (math.nan, "fp32"),
+        (65520, "tf32"),
+        (3.4e38, "fp16"),
+    ):
         explorer.set(value=value, format=format)
     explorer.set(value="0.1", format="bf16")
     assert explorer.picture == first == FormatExplorer().picture
@@ -229,8 +267,15 @@ def test_every_control_is_core_named_and_fits():
     for control in (*explorer.controls.values(), *explorer._buttons):
         assert control._model_module == "@jupyter-widgets/controls" and control.description
     assert [len(box.children) for box in explorer._fields] == [1, 8, 23]
-    for button, tip in ((0, "sign: 1 is minus"), (1, "exponent, worth 128"), (8, "exponent, worth 1"), (9, "mantissa, worth 1/2")):
-        assert explorer._buttons[button].tooltip == tip and isinstance(explorer._buttons[button], ipywidgets.ToggleButton)
+    for button, tip in (
+        (0, "sign: 1 is minus"),
+        (1, "exponent, worth 128"),
+        (8, "exponent, worth 1"),
+        (9, "mantissa, worth 1/2"),
+    ):
+        assert explorer._buttons[button].tooltip == tip and isinstance(
+            explorer._buttons[button], ipywidgets.ToggleButton
+        )
 
 
 @pytest.mark.slow
@@ -242,10 +287,22 @@ def test_no_text_of_the_picture_lies_on_another_or_outside():
             explorer.set(value=value, format=format)
             picture, whole = explorer._figure, explorer._figure.figure.bbox
             for scale in picture.scales:
-                boxes = sorted((text.get_window_extent().extents for text in scale[1:] if text.get_text()), key=lambda box: box[0])
-                assert boxes and all(left[2] < right[0] for left, right in itertools.pairwise(boxes))
-                assert whole.x0 <= boxes[0][0] and boxes[-1][2] <= whole.x1 and boxes[0][1] >= whole.y0
-            words = [row[key] for row in picture.rows for key in ("names", "name", "words") if row[key].get_visible()]
+                boxes = sorted(
+                    (text.get_window_extent().extents for text in scale[1:] if text.get_text()),
+                    key=lambda box: box[0],
+                )
+                assert boxes and all(
+                    left[2] < right[0] for left, right in itertools.pairwise(boxes)
+                )
+                assert (
+                    whole.x0 <= boxes[0][0] and boxes[-1][2] <= whole.x1 and boxes[0][1] >= whole.y0
+                )
+            words = [
+                row[key]
+                for row in picture.rows
+                for key in ("names", "name", "words")
+                if row[key].get_visible()
+            ]
             for text in (*words, *picture.titles):
                 box = text.get_window_extent()
                 assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1

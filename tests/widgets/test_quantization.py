@@ -37,25 +37,40 @@ def check(explorer) -> None:
     figure, error = explorer._figure, expected.relative_error
     heights = figure.kept.get_data().values
     assert heights.sum() == pytest.approx(100)
-    assert figure.zero.get_data().values.sum() == pytest.approx(100 * (expected.after == 0)[expected.before != 0].mean())
+    assert figure.zero.get_data().values.sum() == pytest.approx(
+        100 * (expected.after == 0)[expected.before != 0].mean()
+    )
     # Each drawn block's error, in powers of ten, is that of its values.
     starts, drawn = figure.by_place.get_data()
     for number in (0, (len(starts) - 2) // 2, len(starts) - 2):
         block = error[int(starts[number]) : int(starts[number + 1])]
         assert 10 ** drawn[number] == pytest.approx(numpy.nanmean(block.astype(float)), rel=1e-4)
     assert len(starts) == len(expected.scales) + 1 and starts[-1] == tensor.numel()
-    assert (len(figure.outlier.get_xdata()) == 1) == bool(at["outlier"]) == (explorer.harm is not None)
+    assert (
+        (len(figure.outlier.get_xdata()) == 1) == bool(at["outlier"]) == (explorer.harm is not None)
+    )
     assert f"{expected.mean_relative_error:.2%}" in explorer.summary
     assert f"{expected.became_zero:.2%} of the values come back as zero" in explorer.summary
-    assert f"{expected.codes.nbytes:,} bytes of codes and {expected.scales.nbytes:,} of scales" in explorer.summary
+    assert (
+        f"{expected.codes.nbytes:,} bytes of codes and {expected.scales.nbytes:,} of scales"
+        in explorer.summary
+    )
     assert ("was put there by this widget" in explorer.summary) == bool(at["outlier"])
     alt = explorer.picture.alt
-    assert alt.startswith(f"{at['parameter']}, {at['average']}: values, in {len(expected.scales):,} block")
-    assert (f"outlier put at {place:,}: {tensor.flatten()[place]:.3g}" if place is not None else "no outlier") in alt
+    assert alt.startswith(
+        f"{at['parameter']}, {at['average']}: values, in {len(expected.scales):,} block"
+    )
+    assert (
+        f"outlier put at {place:,}: {tensor.flatten()[place]:.3g}"
+        if place is not None
+        else "no outlier"
+    ) in alt
     assert explorer.error == ""
 
 
-@pytest.mark.parametrize("name", ["parameter", "average", "block_size", "code_book", "rounding", "outlier"])
+@pytest.mark.parametrize(
+    "name", ["parameter", "average", "block_size", "code_book", "rounding", "outlier"]
+)
 def test_it_follows_every_control(explorer, name):
     control, seen = explorer.controls[name], set()
     explorer.set(parameter="first", outlier=100)
@@ -69,7 +84,12 @@ def test_it_follows_every_control(explorer, name):
 
 def test_it_starts_with_the_largest_tensor_in_the_optimizers_blocks(explorer):
     check(explorer)
-    assert (explorer.parameter, explorer.block_size, explorer.code_book, explorer.outlier) == ("first", "256", "dynamic", 0)
+    assert (explorer.parameter, explorer.block_size, explorer.code_book, explorer.outlier) == (
+        "first",
+        "256",
+        "dynamic",
+        0,
+    )
     explorer.block_size = 64
     assert explorer.block_size == "64" and len(explorer.quantized.scales) == 73
     check(explorer)
@@ -77,9 +97,13 @@ def test_it_starts_with_the_largest_tensor_in_the_optimizers_blocks(explorer):
 
 def test_the_same_setting_gives_the_same_picture(explorer):
     before = explorer.picture.png
-    explorer.set(average="exp_avg_sq", block_size=WHOLE, outlier=1000, code_book="linear", rounding="cpu")
+    explorer.set(
+        average="exp_avg_sq", block_size=WHOLE, outlier=1000, code_book="linear", rounding="cpu"
+    )
     assert explorer.picture.png != before
-    explorer.set(average="exp_avg", block_size=256, outlier=0, code_book="dynamic", rounding="nearest")
+    explorer.set(
+        average="exp_avg", block_size=256, outlier=0, code_book="dynamic", rounding="nearest"
+    )
     assert explorer.picture.png == before
 
 
@@ -103,7 +127,13 @@ def test_zeros_alone_can_be_drawn():
 
 
 def test_nonsense_is_bad_input(explorer):
-    for name, value in (("block_size", 100), ("block_size", "all"), ("parameter", "third"), ("code_book", "log"), ("outlier", -1)):
+    for name, value in (
+        ("block_size", 100),
+        ("block_size", "all"),
+        ("parameter", "third"),
+        ("code_book", "log"),
+        ("outlier", -1),
+    ):
         with pytest.raises(BadInput, match=f"{name}: expected"):
             setattr(explorer, name, value)
         check(explorer)

@@ -27,11 +27,23 @@ def errors_are_raised(monkeypatch):
 def rows_at(explorer, grid: Grid, **changes) -> list[dict]:
     """The table's rows of the setting that the controls say, by seed, found by plain comparison."""
     values = {name: explorer.controls[name].value for name in grid.axes} | changes
-    fixed = {name: value for name, value in grid.points[0].named().items() if name not in (*grid.axes, "seed", "lr_scheduler_kwargs")}
-    found = [row for row in ROWS if (values | fixed).items() <= {**row["recipe"], "model": row["model"], "corpus": row["corpus"]}.items()]
+    fixed = {
+        name: value
+        for name, value in grid.points[0].named().items()
+        if name not in (*grid.axes, "seed", "lr_scheduler_kwargs")
+    }
+    found = [
+        row
+        for row in ROWS
+        if (values | fixed).items()
+        <= {**row["recipe"], "model": row["model"], "corpus": row["corpus"]}.items()
+    ]
     # One schedule of the grids has kwargs, and always the same ones.
     assert len({row["recipe"]["lr_scheduler_kwargs"] for row in found}) < 2
-    return sorted((row for row in found if row["recipe"]["seed"] in grid.seeds), key=lambda row: row["recipe"]["seed"])
+    return sorted(
+        (row for row in found if row["recipe"]["seed"] in grid.seeds),
+        key=lambda row: row["recipe"]["seed"],
+    )
 
 
 def curves(rows: list[dict], series: str) -> dict[int, list[float]]:
@@ -55,9 +67,14 @@ def check_curves(explorer, grid: Grid, series: str) -> None:
     assert list(line.get_xdata()) == steps
     assert list(line.get_ydata()) == [statistics.median(measured[step]) for step in steps]
     corners = {tuple(corner) for corner in area.get_paths()[0].vertices}
-    assert corners == {(step, end) for step in steps for end in (min(measured[step]), max(measured[step]))}
+    assert corners == {
+        (step, end) for step in steps for end in (min(measured[step]), max(measured[step]))
+    }
     last = measured[steps[-1]]
-    assert f"{statistics.median(last):.5g} at update {steps[-1]:,} ({min(last):.5g} to {max(last):.5g})" in explorer.picture.alt
+    assert (
+        f"{statistics.median(last):.5g} at update {steps[-1]:,} ({min(last):.5g} to {max(last):.5g})"
+        in explorer.picture.alt
+    )
     low, high = picture.axes.get_ylim()
     assert low < min(map(min, measured.values())) <= max(map(max, measured.values())) < high
 
@@ -65,15 +82,25 @@ def check_curves(explorer, grid: Grid, series: str) -> None:
 def check_ends(explorer, grid: Grid, axis: str) -> None:
     drawn = set(zip(*explorer._ends.seeds.get_data()))
     labels = [label.get_text() for label in explorer._ends.axes.get_xticklabels()]
-    values = sorted({*grid.axes[axis], getattr(explorer, axis)}, key=lambda value: (isinstance(value, str), value))
+    values = sorted(
+        {*grid.axes[axis], getattr(explorer, axis)},
+        key=lambda value: (isinstance(value, str), value),
+    )
     if isinstance(values[0], (str, bool)):
         values = grid.axes[axis]
     assert len(labels) == len(values)
-    ends = [[row["eval_loss_after"] for row in rows_at(explorer, grid, **{axis: value})] for value in values]
+    ends = [
+        [row["eval_loss_after"] for row in rows_at(explorer, grid, **{axis: value})]
+        for value in values
+    ]
     assert drawn == {(place, end) for place, column in enumerate(ends) for end in column}
     assert explorer._ends.here.get_x() == values.index(getattr(explorer, axis)) - 0.5
     for label, column in zip(labels, ends):
-        words = f"{statistics.median(column):.5g} ({min(column):.5g} to {max(column):.5g})" if column else "not recorded"
+        words = (
+            f"{statistics.median(column):.5g} ({min(column):.5g} to {max(column):.5g})"
+            if column
+            else "not recorded"
+        )
         assert f"{label}: {words}" in explorer.picture.alt
 
 
@@ -89,7 +116,12 @@ def test_every_control_draws_the_rows(name):
             if explorer.show.startswith("evaluation loss at the end"):
                 check_ends(explorer, grid, explorer.show.split(" along ")[1])
             else:
-                series = dict(evaluation="eval_loss", training="loss", gradient="grad_norm", learning="learning_rate")
+                series = dict(
+                    evaluation="eval_loss",
+                    training="loss",
+                    gradient="grad_norm",
+                    learning="learning_rate",
+                )
                 check_curves(explorer, grid, series[explorer.show.split()[0]])
             seen.add(explorer.summary + explorer.picture.alt)
         control.value = start
@@ -99,29 +131,48 @@ def test_every_control_draws_the_rows(name):
 
 def test_nothing_lies_between_two_recorded_values():
     explorer = RunExplorer("learning_rate", RUNS, learning_rate=2e-3)
-    assert explorer.recorded == [] and explorer.comparison is None and not explorer._curves.medians[0].get_visible()
-    assert explorer.summary.startswith("learning_rate 2.0e-3, warmup_steps 0.1, lr_scheduler_type linear: not recorded")
+    assert (
+        explorer.recorded == []
+        and explorer.comparison is None
+        and not explorer._curves.medians[0].get_visible()
+    )
+    assert explorer.summary.startswith(
+        "learning_rate 2.0e-3, warmup_steps 0.1, lr_scheduler_type linear: not recorded"
+    )
     explorer.learning_rate = 1.7e-3  # no stop of the slider, and no recorded value either
     assert explorer.controls["learning_rate"].label == "0.0017 (new)" and explorer.recorded == []
-    recorded = [value for label, value in explorer.controls["learning_rate"].options if "(new)" not in label]
+    recorded = [
+        value for label, value in explorer.controls["learning_rate"].options if "(new)" not in label
+    ]
     assert recorded == sorted(GRIDS["learning_rate"].axes["learning_rate"])
 
 
 def test_a_difference_is_held_against_the_seeds():
-    explorer = RunExplorer("precision", RUNS, compare_with={"learning_rate": 3e-5, "dtype": "bfloat16"}, learning_rate=3e-5)
+    explorer = RunExplorer(
+        "precision",
+        RUNS,
+        compare_with={"learning_rate": 3e-5, "dtype": "bfloat16"},
+        learning_rate=3e-5,
+    )
     ours, theirs = (
-        [row["eval_loss_after"] for row in rows_at(explorer, GRIDS["precision"], dtype=kind)] for kind in ("float32", "bfloat16")
+        [row["eval_loss_after"] for row in rows_at(explorer, GRIDS["precision"], dtype=kind)]
+        for kind in ("float32", "bfloat16")
     )
     difference = abs(statistics.median(ours) - statistics.median(theirs))
     spread = max(max(ours) - min(ours), max(theirs) - min(theirs))
-    assert explorer.comparison.larger == (difference > spread) and f"{spread:.2g}" in explorer.summary
+    assert (
+        explorer.comparison.larger == (difference > spread) and f"{spread:.2g}" in explorer.summary
+    )
     assert difference > 3 * spread  # at this rate bf16 weights lose updates
     explorer.dtype = "bfloat16"
     assert explorer.comparison is None and "compared with" in explorer.summary
     explorer.compare_with_this()
     explorer.optim = "adamw_torch_fused"
     assert explorer.reference.recipe.optim == "adamw_8bit" and not explorer.comparison.larger
-    assert "against learning_rate 3.0e-5, optim adamw_8bit, bf16 true, dtype bfloat16" in explorer.summary
+    assert (
+        "against learning_rate 3.0e-5, optim adamw_8bit, bf16 true, dtype bfloat16"
+        in explorer.summary
+    )
 
 
 @pytest.mark.slow
@@ -131,20 +182,27 @@ def test_settings_that_are_no_product_are_listed():
     explorer._curves.draw = lambda *args: drawn.append(args) or draw(*args)
     words = "per_device_train_batch_size 2, gradient_accumulation_steps 16, max_steps 25"
     explorer.controls["setting"].value = words
-    assert (explorer.per_device_train_batch_size, explorer.gradient_accumulation_steps, explorer.max_steps) == (2, 16, 25)
+    assert (
+        explorer.per_device_train_batch_size,
+        explorer.gradient_accumulation_steps,
+        explorer.max_steps,
+    ) == (2, 16, 25)
     assert len(drawn) == 1 and len(explorer.recorded) == 3
     explorer.max_steps = 100  # 2 x 16 for 100 updates: nobody trained that
     assert explorer.setting is None and explorer.recorded == [] and len(drawn) == 2
     explorer.max_steps = 25
     assert explorer.setting == words and len(explorer.recorded) == 3
     assert list(explorer.controls["setting"].options) == [
-        ", ".join(f"{name} {getattr(point.recipe, name)}" for name in grid.axes) for point in grid.points
+        ", ".join(f"{name} {getattr(point.recipe, name)}" for name in grid.axes)
+        for point in grid.points
     ]
     assert "setting" not in RunExplorer("learning_rate", RUNS).controls
 
 
 def test_a_schedule_brings_its_kwargs():
-    explorer = RunExplorer("learning_rate", RUNS, lr_scheduler_type="warmup_stable_decay", learning_rate=2e-3)
+    explorer = RunExplorer(
+        "learning_rate", RUNS, lr_scheduler_type="warmup_stable_decay", learning_rate=2e-3
+    )
     assert explorer.point.recipe.lr_scheduler_kwargs == {"num_decay_steps": 20}
     explorer.lr_scheduler_type = "cosine"
     assert explorer.point.recipe.lr_scheduler_kwargs is None
@@ -168,8 +226,17 @@ def test_bad_input_is_named(monkeypatch):
 
 @pytest.fixture
 def small(tiny_model, few_tunes) -> Grid:
-    recipe = STARTER.replace(max_seq_length=32, max_steps=12, warmup_steps=2, logging_steps=0.25, eval_steps=0.25, save_strategy="no")
-    points = tuple(Point(recipe.replace(learning_rate=rate), tiny_model, few_tunes) for rate in (1e-3, 1e-2))
+    recipe = STARTER.replace(
+        max_seq_length=32,
+        max_steps=12,
+        warmup_steps=2,
+        logging_steps=0.25,
+        eval_steps=0.25,
+        save_strategy="no",
+    )
+    points = tuple(
+        Point(recipe.replace(learning_rate=rate), tiny_model, few_tunes) for rate in (1e-3, 1e-2)
+    )
     return Grid("small", "Which rate?", points, (1, 2))
 
 
@@ -177,7 +244,9 @@ def small(tiny_model, few_tunes) -> Grid:
 def test_a_run_of_now_lies_over_the_band(small):
     point = small.points[0]
     recorded = Runs(record_point(point.with_seed(seed)) for seed in small.seeds)
-    explorer = RunExplorer(small, recorded, compare_with={"learning_rate": 1e-3}, learning_rate=1e-3, seed=9)
+    explorer = RunExplorer(
+        small, recorded, compare_with={"learning_rate": 1e-3}, learning_rate=1e-3, seed=9
+    )
     train, stop = explorer._buttons[1:]
     train.click()
     assert explorer.training and train.disabled and not stop.disabled
@@ -190,14 +259,28 @@ def test_a_run_of_now_lies_over_the_band(small):
     explorer.learning_rate = 1e-3
     run = explorer.wait()
     assert not explorer.training and not train.disabled and stop.disabled
-    assert explorer._bar.value == explorer._bar.max == 12 and "trained seed 9" in explorer._status.value
+    assert (
+        explorer._bar.value == explorer._bar.max == 12
+        and "trained seed 9" in explorer._status.value
+    )
     alone = record_point(point.with_seed(9))
     assert run.history == alone.history and run.weights_norm == alone.weights_norm
-    assert list(zip(*explorer._curves.live[0].get_data())) == [(e["step"], e["eval_loss"]) for e in alone.history if "eval_loss" in e]
+    assert list(zip(*explorer._curves.live[0].get_data())) == [
+        (e["step"], e["eval_loss"]) for e in alone.history if "eval_loss" in e
+    ]
     assert f"trained now, seed 9: {alone.eval_loss_after:.5g} at update 12" in explorer.picture.alt
     ends = [run.eval_loss_after for run in recorded]
-    side = "within" if min(ends) <= alone.eval_loss_after <= max(ends) else "below" if alone.eval_loss_after < min(ends) else "above"
-    assert f"{alone.eval_loss_after:.5g}, {side} the recorded seeds ({min(ends):.5g} to {max(ends):.5g})" in explorer.summary
+    side = (
+        "within"
+        if min(ends) <= alone.eval_loss_after <= max(ends)
+        else "below"
+        if alone.eval_loss_after < min(ends)
+        else "above"
+    )
+    assert (
+        f"{alone.eval_loss_after:.5g}, {side} the recorded seeds ({min(ends):.5g} to {max(ends):.5g})"
+        in explorer.summary
+    )
     explorer.show = "evaluation loss at the end, along learning_rate"
     assert list(zip(*explorer._ends.live.get_data())) == [(0, alone.eval_loss_after)]
 
@@ -205,20 +288,34 @@ def test_a_run_of_now_lies_over_the_band(small):
 @pytest.mark.slow
 def test_two_runs_of_now_are_a_verdict(small):
     recorded = Runs(record_point(small.points[0].with_seed(seed)) for seed in small.seeds)
-    explorer = RunExplorer(small, recorded, compare_with={"learning_rate": 1e-3}, learning_rate=1e-2)
+    explorer = RunExplorer(
+        small, recorded, compare_with={"learning_rate": 1e-3}, learning_rate=1e-2
+    )
     for seed, verdict in ((1, None), (1, None), (2, True)):  # the same seed twice is one run
         explorer.seed = seed
         explorer.train()
         explorer.wait()
         assert bool(explorer.comparison) == bool(verdict)
     ends = [live.run.eval_loss_after for live in explorer.live]
-    assert explorer.comparison.one == statistics.median(ends) and "trained now, against learning_rate 1.0e-3" in explorer.summary
+    assert (
+        explorer.comparison.one == statistics.median(ends)
+        and "trained now, against learning_rate 1.0e-3" in explorer.summary
+    )
 
 
 @pytest.mark.slow
 def test_a_run_is_stopped_by_its_button(small):
     point = small.points[0]
-    long = Grid("long", "", (point._replace(recipe=point.recipe.replace(max_steps=100_000, eval_steps=0.5, logging_steps=2)),), (1,))
+    long = Grid(
+        "long",
+        "",
+        (
+            point._replace(
+                recipe=point.recipe.replace(max_steps=100_000, eval_steps=0.5, logging_steps=2)
+            ),
+        ),
+        (1,),
+    )
     explorer = RunExplorer(long, Runs([]))
     explorer.train()
     while explorer._bar.value < 5:
@@ -228,28 +325,48 @@ def test_a_run_is_stopped_by_its_button(small):
     done = explorer.live[0].done
     assert 5 <= done < 100_000 and f"stopped after update {done:,}" in explorer._status.value
     explorer.show = "training loss over the run"
-    assert len(explorer._curves.live[0].get_xdata()) == done // 2 and "seed 31 unfinished" in explorer.picture.alt
+    assert (
+        len(explorer._curves.live[0].get_xdata()) == done // 2
+        and "seed 31 unfinished" in explorer.picture.alt
+    )
     explorer.train()  # anew
     explorer.stop()
     assert explorer.wait() is None and len(explorer.live) == 1
 
 
 def test_a_run_that_cannot_be_says_why(small):
-    explorer = RunExplorer(Grid("none", "", (small.points[0]._replace(corpus="missing.abc"),), (1,)), Runs([]))
+    explorer = RunExplorer(
+        Grid("none", "", (small.points[0]._replace(corpus="missing.abc"),), (1,)), Runs([])
+    )
     explorer.train()
     with pytest.raises(BadInput, match="missing.abc"):
         explorer.wait()
-    assert "missing.abc" in explorer.error and "missing.abc" in explorer._error.value and not explorer.training
+    assert (
+        "missing.abc" in explorer.error
+        and "missing.abc" in explorer._error.value
+        and not explorer.training
+    )
 
 
 def test_a_loss_that_is_no_number_is_said():
     explorer = RunExplorer("seeds", RUNS)
-    picture = explorer._curves.draw("loss", [("this", ([0, 5, 9], [1, 2, 3], [1, 2, math.inf], [1, 2, math.inf]))], [])
-    assert list(explorer._curves.medians[0].get_xdata()) == [0, 5] and "after that no number" in picture.alt
-    picture = explorer._ends.draw("loss", "rate", [("1", [1.0, math.inf], []), ("2", [2.0, 3.0], [])], 0)
+    picture = explorer._curves.draw(
+        "loss", [("this", ([0, 5, 9], [1, 2, 3], [1, 2, math.inf], [1, 2, math.inf]))], []
+    )
+    assert (
+        list(explorer._curves.medians[0].get_xdata()) == [0, 5]
+        and "after that no number" in picture.alt
+    )
+    picture = explorer._ends.draw(
+        "loss", "rate", [("1", [1.0, math.inf], []), ("2", [2.0, 3.0], [])], 0
+    )
     assert "1: no number; 2: 2.5 (2 to 3)" in picture.alt
 
 
 def test_it_shows_without_a_kernel():
     explorer = RunExplorer("seeds", RUNS)
-    assert isinstance(explorer.box, ipywidgets.Box) and explorer.picture.png.startswith(b"\x89PNG") and len(explorer.recorded) == 20
+    assert (
+        isinstance(explorer.box, ipywidgets.Box)
+        and explorer.picture.png.startswith(b"\x89PNG")
+        and len(explorer.recorded) == 20
+    )

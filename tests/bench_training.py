@@ -464,7 +464,6 @@ def in_a_process(job: dict) -> dict:
     environment = os.environ | {
         "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     }
-    environment.pop("HPKIT_SHORT", None)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "measured.json"
         command = [

@@ -1,6 +1,7 @@
 """Shared fixtures. No test but those of Colab reaches the network, and none writes outside its temporary folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,16 @@ def few_tunes(tmp_path_factory) -> str:
     file = tmp_path_factory.mktemp("corpus") / "few.abc"
     file.write_text("\n\n".join(tunes) + "\n", encoding="utf-8")
     return str(file)
+
+
+@pytest.fixture(scope="session")
+def short_ipython(tmp_path_factory) -> Path:
+    """An IPYTHONDIR: in a kernel that starts with it every training ends after 12 updates."""
+    folder = tmp_path_factory.mktemp("short_ipython")
+    startup = folder / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("short_trainings.py"), startup)
+    return folder
 
 
 @pytest.fixture

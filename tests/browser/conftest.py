@@ -45,13 +45,8 @@ BADGE, BADGE_PICTURE = (
     "https://colab.research.google.com/assets/**",
     '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>',
 )
-#: A kernel in which every training ends after a few updates, see hpkit.finetune. To a reader it is the usual one.
-SHORT_KERNEL = {
-    "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-    "display_name": "Python 3 (ipykernel)",
-    "language": "python",
-    "env": {"HPKIT_SHORT": "1"},
-}
+#: The name of a kernel in which every training ends after a few updates.
+SHORT_KERNEL = "short"
 # "" while cells run; then "done"; or at once what the dialog says with which JupyterLab reports a dead kernel. Its parts
 # are drawn one after another: it is read once it has a title.
 HOW_FAR = """() => {
@@ -84,8 +79,21 @@ class Lab(NamedTuple):
             ).close()
 
 
+def add_short_kernel(kernels: Path, ipython: Path) -> None:
+    """To a reader of the page SHORT_KERNEL is the usual one; it differs by its IPYTHONDIR alone."""
+    specification = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "env": {"IPYTHONDIR": str(ipython)},
+    }
+    file = kernels / SHORT_KERNEL / "kernel.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(specification))
+
+
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory):
+def lab(tmp_path_factory, short_ipython):
     root = tmp_path_factory.mktemp("lab")
     own = {name: root / name.lower() for name in (*FOLDERS, "notebooks")}
     for folder in own.values():
@@ -101,9 +109,7 @@ def lab(tmp_path_factory):
     )
     for plugin, settings in SETTINGS.items():
         lab.set(plugin, **settings)
-    short = own["JUPYTER_DATA_DIR"] / "kernels" / "short" / "kernel.json"
-    short.parent.mkdir(parents=True)
-    short.write_text(json.dumps(SHORT_KERNEL))
+    add_short_kernel(own["JUPYTER_DATA_DIR"] / "kernels", short_ipython)
     options = [
         "--no-browser",
         "--ip=127.0.0.1",

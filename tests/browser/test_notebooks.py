@@ -18,7 +18,7 @@ import hpkit
 from hpkit.lessons import EXERCISES
 from hpkit.widgets import Interactive
 
-from .conftest import run_cell
+from .conftest import SHORT_KERNEL, run_cell
 
 FILES = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 #: By what a widget of each kind is known in the page: a label or a button that no other kind has.
@@ -78,7 +78,7 @@ def kind_of(call) -> str | None:
 def ran(request, page, run_notebook):
     stored = nbformat.read(request.param, as_version=4)
     copy = nbformat.from_dict(stored)
-    copy.metadata.kernelspec.name = "short"
+    copy.metadata.kernelspec.name = SHORT_KERNEL
     return Ran(page, stored, run_notebook(copy, request.param.name))
 
 

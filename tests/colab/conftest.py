@@ -51,10 +51,14 @@ def stamped(name: str):
 
 
 class Colab(NamedTuple):
-    """An environment with Colab's versions, `python`; and `folder`, where a test may write."""
+    """An environment with Colab's versions, `python`; and `folder`, where a test may write.
+
+    `ipython`: the IPYTHONDIR of its kernels, in which trainings end after a few updates.
+    """
 
     python: Path
     folder: Path
+    ipython: Path
 
     def freeze(self) -> dict[str, str]:
         """What pip says is installed: versions, or addresses, by name."""
@@ -71,9 +75,9 @@ class Colab(NamedTuple):
         git |= dict(GIT_CONFIG_GLOBAL=os.devnull, GIT_TERMINAL_PROMPT="0")
         own = {
             name: str(self.folder / name.lower())
-            for name in ("HPKIT_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", "HF_HOME")
+            for name in ("HPKIT_CACHE", "MPLCONFIGDIR", "HF_HOME")
         }
-        return plain() | git | own | dict(HPKIT_SHORT="1", HF_HUB_OFFLINE="1")
+        return plain() | git | own | dict(IPYTHONDIR=str(self.ipython), HF_HUB_OFFLINE="1")
 
     def execute(self, notebook, mirror: Path, folder: Path):
         """Run a notebook from top to bottom in `folder`; an error in a cell raises nbclient's CellExecutionError."""
@@ -89,7 +93,7 @@ class Colab(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def colab(tmp_path_factory):
+def colab(tmp_path_factory, short_ipython):
     """The environment, made once: some minutes, most of them for downloads. Two gigabytes, so it does not outlive the session."""
     folder = tmp_path_factory.mktemp("colab")
     run(sys.executable, "-m", "venv", folder / "venv")
@@ -108,7 +112,7 @@ def colab(tmp_path_factory):
     kernel.parent.mkdir(parents=True)
     command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     kernel.write_text(json.dumps({"argv": command, "display_name": "Colab", "language": "python"}))
-    yield Colab(python, folder)
+    yield Colab(python, folder, short_ipython)
     shutil.rmtree(folder / "venv")
 
 

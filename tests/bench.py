@@ -1,4 +1,5 @@
-"""Speed, as ratios from one run: `make bench`. Not a test: timings of a shared machine prove nothing alone.
+"""Speed, as ratios from one run: `make bench`. Not a test: timings of a shared machine prove
+nothing alone.
 
 Each comparison alternates its two sides and takes medians, so that a busy moment hits both.
 """
@@ -8,10 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 import torch
+from benchmark.loop import make_optimizer
+from benchmark.sides import quiet
 from transformers import TrainerCallback
-from transformers.utils import logging
 
 from hpkit.capability import decide, forget_32bit_overrides, probe
 from hpkit.corpus import encode, load_corpus, pack
@@ -22,36 +25,29 @@ from hpkit.records import load_runs
 from hpkit.widgets import FormatExplorer, MemoryExplorer, Prediction, RunExplorer, ScheduleExplorer
 
 UPDATES = 50
+WARM_UP = 3
+BATCH = 8
+LENGTH = STARTER.max_seq_length
+FUSED = STARTER.replace(optim="adamw_torch_fused")
 
 
-def make_optimizer(model, recipe):
-    """The optimizer of the recipe without the Trainer: the same groups of weights, the same states at 32 bits."""
-    import bitsandbytes
+class Seconds(NamedTuple):
+    """Of one update: all of it, and the optimizer's step alone."""
 
-    decayed = [p for name, p in model.named_parameters() if "norm" not in name]
-    rest = [p for name, p in model.named_parameters() if "norm" in name]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    forget_32bit_overrides()
-    if recipe.optim == "adamw_8bit":
-        manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
-        manager.register_module_override(model.model.embed_tokens, "weight", {"optim_bits": 32})
-        return bitsandbytes.optim.AdamW(groups, lr=1e-4, optim_bits=8)
-    return torch.optim.AdamW(groups, lr=1e-4, fused=True)
+    whole: float
+    step: float
 
 
 def bare_loop(recipe, blocks):
-    """A function that makes one update of the starter by plain PyTorch, the same arithmetic as the recipe's."""
+    """A function that makes one update of the starter by plain PyTorch, the same arithmetic as the
+    recipe's, and returns its Seconds."""
     model, _ = load_model("starter")
     model.config.use_cache = False
     model.train()
     optimizer = make_optimizer(model, recipe)
 
-    def update(number: int) -> tuple[float, float]:
-        """(seconds of the whole update, seconds of the optimizer alone)."""
-        rows = [blocks[(number * 8 + i) % len(blocks)] for i in range(8)]
+    def update(number: int) -> Seconds:
+        rows = [blocks[(number * BATCH + i) % len(blocks)] for i in range(BATCH)]
         batch = {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
         began = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
@@ -63,60 +59,120 @@ def bare_loop(recipe, blocks):
         stepped = time.perf_counter()
         optimizer.zero_grad()
         loss.item()
-        return time.perf_counter() - began, stepped - step
+        return Seconds(time.perf_counter() - began, stepped - step)
 
     return update
 
 
 def trainer_against_loop(recipe, blocks, folder) -> tuple[float, float]:
-    """Median seconds of an update as hpkit trains, and of one of the bare loop, taken in turns within one run."""
-    loop, ours, bare = bare_loop(recipe, blocks), [], []
+    """Median seconds of an update as hpkit trains, and of one of the bare loop, taken in turns
+    within one run."""
+    loop = bare_loop(recipe, blocks)
+    ours = []
+    bare = []
 
     class Clock(TrainerCallback):
         left = None
 
         def on_step_begin(self, args, state, control, **kwargs):
             entered = time.perf_counter()
-            if (
-                self.left is not None
-            ):  # since then the Trainer has made a whole update and fetched the next batch
+            # Since it left, the Trainer has made a whole update and fetched the next batch.
+            if self.left is not None:
                 ours.append(entered - self.left)
-            bare.append(loop(state.global_step)[0])
+            bare.append(loop(state.global_step).whole)
             self.left = time.perf_counter()
 
     model, tokenizer = load_model("starter")
     recipe = recipe.replace(
-        max_steps=UPDATES + 3, logging_steps=1000, eval_strategy="no", save_strategy="no"
+        max_steps=UPDATES + WARM_UP, logging_steps=1000, eval_strategy="no", save_strategy="no"
     )
     arguments = recipe.training_arguments(folder, **decide(recipe, probe()).settings)
     forget_32bit_overrides()
     _make_trainer(model, tokenizer, blocks, blocks[:8], arguments, Clock()).train()
-    return statistics.median(ours[2:]), statistics.median(bare[2:])
+    # The Trainer's last update ends where no other begins: it has one time less than updates.
+    first = WARM_UP - 1
+    return statistics.median(ours[first:]), statistics.median(bare[first:])
 
 
 def padded(documents, length: int, to_longest: bool):
-    """One tune an example, as without packing: padded to `length`, or to the longest of its batch of eight."""
+    """One tune an example, as without packing: padded to `length`, or to the longest of its batch
+    of eight."""
     rows = [document[:length] for document in documents]
-    groups = [rows[i : i + 8] for i in range(0, len(rows) - 7, 8)]
     blocks = []
-    for group in groups:
+    for start in range(0, len(rows) - BATCH + 1, BATCH):
+        group = rows[start : start + BATCH]
         width = max(map(len, group)) if to_longest else length
         for row in group:
             gap = width - len(row)
-            mask = [1] * len(row) + [0] * gap
-            blocks.append(
-                {"input_ids": row + [0] * gap, "labels": row + [-100] * gap, "attention_mask": mask}
-            )
+            block = {
+                "input_ids": row + [0] * gap,
+                "labels": row + [-100] * gap,
+                "attention_mask": [1] * len(row) + [0] * gap,
+            }
+            blocks.append(block)
     return blocks
 
 
 def compare(first, second) -> tuple[float, float]:
     """Median seconds of two update functions, taken in turns after a warm-up."""
     times = ([], [])
-    for number in range(UPDATES + 3):
-        for side, update in enumerate((first, second)):
-            times[side].append(update(number)[0])
-    return tuple(statistics.median(side[3:]) for side in times)
+    for number in range(UPDATES + WARM_UP):
+        for taken, update in zip(times, (first, second)):
+            taken.append(update(number).whole)
+    return statistics.median(times[0][WARM_UP:]), statistics.median(times[1][WARM_UP:])
+
+
+def share_of_the_optimizer(recipe, blocks) -> float:
+    """Of an update of the bare loop: the optimizer's step, 0 to 1."""
+    update = bare_loop(recipe, blocks)
+    updates = [update(number) for number in range(UPDATES)][WARM_UP:]
+    step = statistics.median(one.step for one in updates)
+    return step / statistics.median(one.whole for one in updates)
+
+
+def say_update(blocks) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ours, bare = trainer_against_loop(STARTER, blocks, folder)
+    print(
+        f"update, hpkit {ours * 1e3:.0f} ms against a bare loop {bare * 1e3:.0f} ms: "
+        f"{ours / bare:.3f} (at most 1.10)\n"
+    )
+
+
+def say_packing(documents, blocks) -> None:
+    for name, to_longest in (
+        ("padded to 256", False),
+        ("padded to the longest of its batch", True),
+    ):
+        rows = padded(documents, LENGTH, to_longest)[: BATCH * (UPDATES + WARM_UP)]
+        used = []  # tokens of text in each batch
+        for start in range(BATCH * WARM_UP, BATCH * (UPDATES + WARM_UP), BATCH):
+            used.append(sum(sum(row["attention_mask"]) for row in rows[start : start + BATCH]))
+        packed, other = compare(bare_loop(STARTER, blocks), bare_loop(STARTER, rows))
+        ratio = (BATCH * LENGTH / packed) / (statistics.mean(used) / other)
+        mean_width = sum(len(row["input_ids"]) for row in rows) / len(rows)
+        share = statistics.mean(used) / BATCH / mean_width
+        print(
+            f"tokens trained per second, packed against {name}: {ratio:.2f} times "
+            f"({share:.0%} of the padded block is text)"
+        )
+    print()
+
+
+def say_optimizer_and_precision(blocks) -> None:
+    share8 = share_of_the_optimizer(STARTER, blocks)
+    share = share_of_the_optimizer(FUSED, blocks)
+    eight, plain = compare(bare_loop(STARTER, blocks), bare_loop(FUSED, blocks))
+    print(f"adamw_8bit against fused AdamW: an update takes {eight / plain:.2f} times as long")
+    print(
+        f"  the optimizer's share of an update: {share8:.1%} with adamw_8bit, "
+        f"{share:.1%} with fused AdamW"
+    )
+    half, full = compare(bare_loop(FUSED, blocks), bare_loop(FUSED.replace(bf16=False), blocks))
+    print(
+        "bf16 against fp32, both with fused AdamW: "
+        f"an update takes {half / full:.2f} times as long\n"
+    )
 
 
 def start_up(*command) -> float:
@@ -129,6 +185,17 @@ def start_up(*command) -> float:
     return statistics.median(seconds)
 
 
+def say_start_up() -> None:
+    importing = start_up("-c", "import hpkit") - start_up("-c", "")
+    helping = start_up("-m", "hpkit", "--help")
+    recipe = start_up("-m", "hpkit", "check", "--recipe", "starter", "--examples", "700")
+    script = start_up("-m", "hpkit", "check", __file__)
+    print(f"import hpkit: {importing:.3f} s beyond Python's own start (at most 0.3)")
+    print(f"hpkit --help: {helping:.3f} s (at most 0.5)")
+    print(f"hpkit check of a recipe: {recipe:.3f} s (at most 0.5)")
+    print(f"hpkit check of a script: {script:.3f} s (at most 0.5)\n")
+
+
 def redraw(explorer, name: str, values) -> float:
     """Median seconds from a control's change to the new picture."""
     seconds = []
@@ -139,104 +206,52 @@ def redraw(explorer, name: str, values) -> float:
     return statistics.median(seconds)
 
 
-def widgets() -> None:
-    rates, batches = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2] * 8, [1, 2, 4, 8, 16, 32, 64, 128] * 5
-    memory, number = MemoryExplorer(), Prediction("bench", "How much?", tolerance=0.1)
-    walk = redraw(memory, "max_seq_length", [16, 32, 64, 128, 256])
+def say_widgets() -> None:
+    rates = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2] * 8
+    batches = [1, 2, 4, 8, 16, 32, 64, 128] * 5
+    memory = MemoryExplorer()
+    # Each length is computed once and then remembered, so these come first and but once.
+    new_lengths = redraw(memory, "max_seq_length", [16, 32, 64, 128, 256])
+    short = ScheduleExplorer()
+    long = ScheduleExplorer(NOTES.replace(gradient_accumulation_steps=1), 52_000)
+    bits = FormatExplorer(format="fp32")
+    number = Prediction("bench", "How much?", tolerance=0.1)
     cases = {
-        "ScheduleExplorer, 6 updates": redraw(ScheduleExplorer(), "learning_rate", rates),
-        "ScheduleExplorer, 13,000 updates": redraw(
-            ScheduleExplorer(NOTES.replace(gradient_accumulation_steps=1), 52_000),
-            "learning_rate",
-            rates,
-        ),
+        "ScheduleExplorer, 6 updates": redraw(short, "learning_rate", rates),
+        "ScheduleExplorer, 13,000 updates": redraw(long, "learning_rate", rates),
         "MemoryExplorer, batch": redraw(memory, "per_device_train_batch_size", batches),
-        "FormatExplorer, 32 bits": redraw(
-            FormatExplorer(format="fp32"), "value", [k / 7 for k in range(1, 41)]
-        ),
+        "FormatExplorer, 32 bits": redraw(bits, "value", [k / 7 for k in range(1, 41)]),
         "Prediction, a number": redraw(number, "number", [k / 40 for k in range(40)]),
     }
     began = time.perf_counter()
     runs = load_runs()
-    seconds = time.perf_counter() - began
+    loading = time.perf_counter() - began
     explorer = RunExplorer("learning_rate", runs)
-    cases["RunExplorer, curves"] = redraw(
-        explorer, "learning_rate", [3e-5, 3e-4, 1e-3, 3e-3, 1e-2] * 8
-    )
+    rates = [3e-5, 3e-4, 1e-3, 3e-3, 1e-2] * 8
+    cases["RunExplorer, curves"] = redraw(explorer, "learning_rate", rates)
     explorer.show = "evaluation loss at the end, along learning_rate"
-    cases["RunExplorer, ends"] = redraw(explorer, "warmup_steps", [0, 0.03, 0.1, 0.3, 200] * 8)
-    print(f"loading the table of {len(runs)} runs: {seconds:.2f} s (at most 0.3)")
+    warmups = [0, 0.03, 0.1, 0.3, 200] * 8
+    cases["RunExplorer, ends"] = redraw(explorer, "warmup_steps", warmups)
+    print(f"loading the table of {len(runs)} runs: {loading:.2f} s (at most 0.3)")
     for name, seconds in cases.items():
         print(f"redraw of {name}: {seconds * 1e3:.0f} ms (at most 50)")
-    print(f"redraw of MemoryExplorer, 1B, at a length not seen before: {walk * 1e3:.0f} ms")
+    print(f"redraw of MemoryExplorer, 1B, at a length not seen before: {new_lengths * 1e3:.0f} ms")
 
 
 def main() -> None:
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet()
     _, tokenizer = load_model("starter")
     documents = encode(load_corpus("airdsAirs"), tokenizer)[0]
-    blocks = pack(documents, STARTER.max_seq_length)
+    blocks = pack(documents, LENGTH)
     print(
-        f"starter on Aird's Airs, 8 x 256 tokens, {torch.get_num_threads()} threads, medians of {UPDATES} updates\n"
+        f"starter on Aird's Airs, 8 x 256 tokens, {torch.get_num_threads()} threads, "
+        f"medians of {UPDATES} updates\n"
     )
-
-    with tempfile.TemporaryDirectory() as folder:
-        ours, bare = trainer_against_loop(STARTER, blocks, folder)
-    print(
-        f"update, hpkit {ours * 1e3:.0f} ms against a bare loop {bare * 1e3:.0f} ms: {ours / bare:.3f} (at most 1.10)\n"
-    )
-
-    tokens = {"packed": 8 * STARTER.max_seq_length}
-    for name, to_longest in (
-        ("padded to 256", False),
-        ("padded to the longest of its batch", True),
-    ):
-        rows = padded(documents, STARTER.max_seq_length, to_longest)[: 8 * (UPDATES + 3)]
-        used = [
-            sum(sum(row["attention_mask"]) for row in rows[i * 8 : i * 8 + 8])
-            for i in range(3, UPDATES + 3)
-        ]
-        packed, other = compare(bare_loop(STARTER, blocks), bare_loop(STARTER, rows))
-        ratio = (tokens["packed"] / packed) / (statistics.mean(used) / other)
-        share = statistics.mean(used) / 8 / (sum(len(row["input_ids"]) for row in rows) / len(rows))
-        print(
-            f"tokens trained per second, packed against {name}: {ratio:.2f} times ({share:.0%} of the padded block is text)"
-        )
-
-    print()
-    update = bare_loop(STARTER, blocks)
-    pairs = [update(number) for number in range(UPDATES)][3:]
-    share8 = statistics.median(step for _, step in pairs) / statistics.median(
-        whole for whole, _ in pairs
-    )
-    fused = STARTER.replace(optim="adamw_torch_fused")
-    update = bare_loop(fused, blocks)
-    pairs = [update(number) for number in range(UPDATES)][3:]
-    share = statistics.median(step for _, step in pairs) / statistics.median(
-        whole for whole, _ in pairs
-    )
-    eight, plain = compare(bare_loop(STARTER, blocks), bare_loop(fused, blocks))
-    print(f"adamw_8bit against fused AdamW: an update takes {eight / plain:.2f} times as long")
-    print(
-        f"  the optimizer's share of an update: {share8:.1%} with adamw_8bit, {share:.1%} with fused AdamW"
-    )
-    half, full = compare(bare_loop(fused, blocks), bare_loop(fused.replace(bf16=False), blocks))
-    print(
-        f"bf16 against fp32, both with fused AdamW: an update takes {half / full:.2f} times as long\n"
-    )
-
-    print(
-        f"import hpkit: {start_up('-c', 'import hpkit') - start_up('-c', ''):.3f} s beyond Python's own start (at most 0.3)"
-    )
-    print(f"hpkit --help: {start_up('-m', 'hpkit', '--help'):.3f} s (at most 0.5)")
-    print(
-        f"hpkit check of a recipe: {start_up('-m', 'hpkit', 'check', '--recipe', 'starter', '--examples', '700'):.3f} s (at most 0.5)"
-    )
-    print(
-        f"hpkit check of a script: {start_up('-m', 'hpkit', 'check', __file__):.3f} s (at most 0.5)\n"
-    )
-    widgets()
+    say_update(blocks)
+    say_packing(documents, blocks)
+    say_optimizer_and_precision(blocks)
+    say_start_up()
+    say_widgets()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""What the kit takes from other libraries, read off its own source: each name and argument must be in the installed versions."""
+"""What the kit takes from other libraries, read off its own source: each name and argument must be
+in the installed versions."""
 
 import ast
 import importlib
 import inspect
+import pkgutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 import hpkit
 
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LIBRARIES = (
     "accelerate",
     "bitsandbytes",
@@ -21,89 +24,129 @@ LIBRARIES = (
     "pyarrow",
     "safetensors",
     "tokenizers",
+    "torch",
+    "transformers",
 )
-LIBRARIES += ("torch", "transformers")
 #: What is called on objects, which the source does not name: the same by hand.
 OF_OBJECTS = {
-    "transformers.Trainer": "evaluate get_batch_samples get_train_dataloader hyperparameter_search is_in_train prediction_step "
-    "remove_callback save_model train training_step",
-    "transformers.TrainerState": "global_step is_world_process_zero log_history num_input_tokens_seen",
+    "transformers.Trainer": "evaluate get_batch_samples get_train_dataloader hyperparameter_search "
+    "is_in_train prediction_step remove_callback save_model train training_step",
+    "transformers.TrainerState": "global_step is_world_process_zero log_history "
+    "num_input_tokens_seen",
     "transformers.TrainerControl": "should_log should_save should_training_stop",
     "transformers.TrainerCallback": "on_log on_step_end on_train_begin on_train_end",
-    "transformers.TrainingArguments": "get_warmup_steps n_gpu world_size disable_tqdm include_num_input_tokens_seen "
-    "ddp_find_unused_parameters",
+    "transformers.TrainingArguments": "get_warmup_steps n_gpu world_size disable_tqdm "
+    "include_num_input_tokens_seen ddp_find_unused_parameters",
     "accelerate.Accelerator": "gradient_state num_processes process_index reduce",
     "accelerate.PartialState": "destroy_process_group",
     "accelerate.state.GradientState": "end_of_dataloader",
-    "transformers.LlamaForCausalLM": "generate num_parameters save_pretrained set_attn_implementation",
+    "transformers.LlamaForCausalLM": "generate num_parameters save_pretrained "
+    "set_attn_implementation",
     "torch.optim.Optimizer": "state_dict step zero_grad",
     "torch.nn.Module": "named_modules named_parameters register_forward_hook",
     "ipywidgets.SelectionSlider": "disabled hold_sync index layout observe options value",
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def operators():
+    """bitsandbytes adds its operators to torch.ops when it is imported, and only then: without this
+    they would be there or not by what other tests have run before."""
+    importlib.import_module("bitsandbytes")
+
+
 def sources() -> dict[str, str]:
     """The Python of hpkit, and of the notebooks."""
     folder = Path(hpkit.__file__).parent
-    read = {
-        str(file.relative_to(folder)): file.read_text(encoding="utf-8")
-        for file in folder.rglob("*.py")
-    }
+    read = {}
+    for file in folder.rglob("*.py"):
+        read[str(file.relative_to(folder))] = file.read_text(encoding="utf-8")
+    # Were the package to move, a search that finds nothing would pass every test here.
+    modules = [module.name for module in pkgutil.walk_packages(hpkit.__path__, "hpkit.")]
+    assert len(read) == len(["hpkit", *modules]), f"{len(read)} files, {len(modules)} modules"
     assert len(read) > 50, f"of hpkit only {len(read)} files were read"
-    for file in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"):
+    for file in NOTEBOOKS.glob("*.ipynb"):
         cells = nbformat.read(file, as_version=4).cells
         read[file.name] = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     return read
 
 
-def used(source: str) -> dict[str, set[str]]:
-    """Dotted names of LIBRARIES in a source, as `torch.optim.AdamW`, each with the keyword arguments it is called with."""
-    names, found = {}, defaultdict(set)
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                names[alias.asname or alias.name.partition(".")[0]] = (
-                    alias.name if alias.asname else alias.name.partition(".")[0]
-                )
-                found[alias.name]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-                found[f"{node.module}.{alias.name}"]
+class Names:
+    """The dotted names that a source imports: `asked_for`, and what each of its own names means."""
 
-    def dotted(node) -> str | None:
+    def __init__(self, tree: ast.Module):
+        self.asked_for = set()
+        self.meaning = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    self.add_import(alias)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    name = f"{node.module}.{alias.name}"
+                    self.meaning[alias.asname or alias.name] = name
+                    self.asked_for.add(name)
+
+    def add_import(self, alias: ast.alias) -> None:
+        self.asked_for.add(alias.name)
+        if alias.asname:
+            self.meaning[alias.asname] = alias.name
+        else:  # `import torch.nn` makes the name `torch`
+            first = alias.name.partition(".")[0]
+            self.meaning[first] = first
+
+    def dotted(self, node: ast.AST) -> str | None:
+        """`torch.optim.AdamW` for the expression `optim.AdamW`; None for what is not imported."""
         if isinstance(node, ast.Name):
-            return names.get(node.id)
-        before = dotted(node.value) if isinstance(node, ast.Attribute) else None
-        return before and f"{before}.{node.attr}"
+            return self.meaning.get(node.id)
+        if isinstance(node, ast.Attribute):
+            before = self.dotted(node.value)
+            return before and f"{before}.{node.attr}"
+        return None
 
+
+def used(source: str) -> dict[str, set[str]]:
+    """Dotted names of LIBRARIES in a source, as `torch.optim.AdamW`, each with the keyword
+    arguments it is called with."""
+    tree = ast.parse(source)
+    names = Names(tree)
+    found = {name: set() for name in names.asked_for}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and dotted(node):
-            found[dotted(node)]
-        if isinstance(node, ast.Call) and dotted(node.func):
-            found[dotted(node.func)] |= {keyword.arg for keyword in node.keywords if keyword.arg}
-    return {
-        name: arguments for name, arguments in found.items() if name.partition(".")[0] in LIBRARIES
-    }
+        if isinstance(node, ast.Attribute):
+            name = names.dotted(node)
+            if name:
+                found.setdefault(name, set())
+        elif isinstance(node, ast.Call):
+            name = names.dotted(node.func)
+            if name:
+                keywords = {keyword.arg for keyword in node.keywords}
+                found.setdefault(name, set()).update(keywords - {None})  # None: `**settings`
+    return {name: keywords for name, keywords in found.items() if is_of_a_library(name)}
+
+
+def is_of_a_library(name: str) -> bool:
+    return name.partition(".")[0] in LIBRARIES
 
 
 def resolve(name: str):
-    """The object of a dotted name. Raises AttributeError or ImportError, with the name, where there is none."""
-    module, thing = name.split("."), None
-    for cut in range(len(module), 0, -1):
+    """The object of a dotted name. Raises AttributeError or ImportError, with the name, where there
+    is none."""
+    parts = name.split(".")
+    # The longest part that is a module, and from there on attributes.
+    for cut in range(len(parts), 0, -1):
         try:
-            thing = importlib.import_module(".".join(module[:cut]))
+            thing = importlib.import_module(".".join(parts[:cut]))
         except ModuleNotFoundError:
             continue
-        for part in module[cut:]:
+        for part in parts[cut:]:
             thing = getattr(thing, part)
         return thing
     raise ImportError(name)
 
 
 def takes(thing, argument: str) -> bool:
-    """Whether a function or class names an argument: in its signature, among its traits, or, behind `**kwargs`, in its words."""
+    """Whether a function or class names an argument: in its signature, among its traits, or, behind
+    `**kwargs`, in its words."""
     if hasattr(thing, "class_trait_names"):  # a widget's arguments are its traits
         return argument in thing.class_trait_names()
     try:
@@ -112,11 +155,13 @@ def takes(thing, argument: str) -> bool:
         return argument in (thing.__doc__ or "")
     if argument in parameters:
         return True
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return False
     handed_on = [inspect.getmodule(thing)]
+    # The Auto classes hand everything on to the class that they find.
     if handed_on[0].__name__ == "transformers.models.auto.auto_factory":
         handed_on.append(inspect.getmodule(resolve("transformers.PreTrainedModel")))
-    return open_ended and any(argument in inspect.getsource(module) for module in handed_on)
+    return any(argument in inspect.getsource(module) for module in handed_on)
 
 
 EVERYWHERE = defaultdict(set)
@@ -135,9 +180,11 @@ def test_what_is_used_is_there(name):
 @pytest.mark.parametrize("name", OF_OBJECTS)
 def test_what_is_used_of_objects_is_there(name):
     thing = resolve(name)
-    traits = thing.class_trait_names() if hasattr(thing, "class_trait_names") else ()
-    there = {*dir(thing), *traits, *getattr(thing, "__dataclass_fields__", ())}
+    there = {*dir(thing), *getattr(thing, "__dataclass_fields__", ())}
+    if hasattr(thing, "class_trait_names"):
+        there.update(thing.class_trait_names())
     for attribute in OF_OBJECTS[name].split():
+        # What only __init__ sets is no attribute of the class.
         assert attribute in there or f"self.{attribute} = " in inspect.getsource(thing), (
             f"{name} of the installed version has no {attribute}"
         )
@@ -173,10 +220,7 @@ def test_an_argument_that_is_not_there_is_named(source, missing):
 
 
 def test_a_name_that_is_not_there_is_named():
-    (name,) = [
-        name
-        for name in used("import torch\ntorch.optim.AdamV()")
-        if name != "torch" and name != "torch.optim"
-    ]
+    names = used("import torch\ntorch.optim.AdamV()").keys() - {"torch", "torch.optim"}
+    (name,) = names
     with pytest.raises(AttributeError, match="AdamV"):
         resolve(name)

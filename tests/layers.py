@@ -1,7 +1,9 @@
-"""All tests, layer by layer: `make test`. `python tests/layers.py NAME ...` runs some; `fast` is for editing, under a minute.
+"""All tests, layer by layer: `make test`. `python tests/layers.py NAME ...` runs some; `fast` is
+for editing, under a minute.
 
-Every layer runs, whatever became of the one before, and the end is one line for each, with count and time. A test that
-was skipped fails its layer, and so does a layer without tests: nothing passes for not having run.
+Every layer runs, whatever became of the one before, and the end is one line for each, with count
+and time. A test that was skipped fails its layer, and so does a layer without tests: nothing passes
+for not having run.
 """
 
 import os
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -17,108 +20,108 @@ ROOT = Path(__file__).parents[1]
 PYTEST = (sys.executable, "-m", "pytest")
 # Two processes, each with one thread: two of both would wait for one another on two cores.
 PARALLEL = ("-n", "2", "--dist", "worksteal")
+WORKFLOW = ".github/workflows/test.yml"
+WITHOUT_BROWSER = ("--ignore=tests/browser", "--ignore=tests/colab")
 
 
 def tool(name: str, *arguments: str) -> tuple[str, ...]:
+    """The command of a tool that is installed beside this Python, whatever PATH says."""
     return (str(Path(sys.executable).with_name(name)), *arguments)
 
 
-#: The commands of each layer, in the order in which they are run. In `fast` is what takes no second.
+#: The commands of each layer, in the order in which they are run. In `fast` is what takes no
+#: second.
 LAYERS = {
     "style": (
         tool("ruff", "check", "."),
         tool("ruff", "format", "--check", "."),
+        tool("lint-imports"),
         tool("codespell"),
-        tool(
-            "check-jsonschema",
-            "--builtin-schema",
-            "vendor.github-workflows",
-            ".github/workflows/test.yml",
-        ),
+        tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW),
     ),
-    "modules": (
-        (
-            *PYTEST,
-            *PARALLEL,
-            "tests",
-            "--ignore=tests/widgets",
-            "--ignore=tests/browser",
-            "--ignore=tests/colab",
-        ),
-    ),
+    "modules": ((*PYTEST, *PARALLEL, "tests", "--ignore=tests/widgets", *WITHOUT_BROWSER),),
     "widgets": ((*PYTEST, *PARALLEL, "tests/widgets"),),
     "notebooks": (
         (*PYTEST, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "notebooks"),
     ),
     "browser": ((*PYTEST, "tests/browser"),),
     "colab": ((*PYTEST, "tests/colab"),),
-    "fast": (
-        (
-            *PYTEST,
-            *PARALLEL,
-            "-m",
-            "not slow",
-            "tests",
-            "--ignore=tests/browser",
-            "--ignore=tests/colab",
-        ),
-    ),
+    "fast": ((*PYTEST, *PARALLEL, "-m", "not slow", "tests", *WITHOUT_BROWSER),),
 }
 
 
 class Outcome(NamedTuple):
-    """Of one layer: whether it passed, how many tests or checks ran, how many of them failed or were skipped, and seconds."""
+    """Of one layer: how many tests or checks ran, how many of them failed or were skipped, and
+    seconds."""
 
-    passed: bool
     ran: int
     failed: int
     skipped: int
     seconds: float
 
+    @property
+    def passed(self) -> bool:
+        return self.ran > 0 and not self.failed and not self.skipped
+
     def line(self, name: str) -> str:
+        verdict = "passed" if self.passed else "FAILED"
         counts = f"{self.ran:5} run, {self.failed} failed, {self.skipped} skipped"
-        return f"{name:10} {'passed' if self.passed else 'FAILED'} {counts}, {self.seconds / 60:5.1f} min"
+        return f"{name:10} {verdict} {counts}, {self.seconds / 60:5.1f} min"
 
 
 def run_layer(name: str) -> Outcome:
     """Run a layer's commands; pytest's own report says how many tests there were."""
-    began, ran, failed, skipped = time.perf_counter(), 0, 0, 0
+    began = time.perf_counter()
+    ran = 0
+    failed = 0
+    skipped = 0
     for command in LAYERS[name]:
-        with tempfile.TemporaryDirectory() as folder:
-            environment = os.environ | {"HF_HUB_OFFLINE": "1", "HPKIT_CACHE": folder}
-            if "-n" in command:
-                environment["OMP_NUM_THREADS"] = "1"
-            report = Path(folder) / "report.xml"
-            of_pytest = command[: len(PYTEST)] == PYTEST
-            print(
-                f"\n== {name}: {' '.join(Path(part).name if part.startswith('/') else part for part in command)}",
-                flush=True,
-            )
-            status = subprocess.run(
-                [*command, *[f"--junitxml={report}"] * of_pytest], cwd=ROOT, env=environment
-            ).returncode
-            suites = ElementTree.parse(report).iter("testsuite") if report.is_file() else ()
-            counts = [
-                {kind: int(suite.get(kind)) for kind in ("tests", "failures", "errors", "skipped")}
-                for suite in suites
-            ]
-        ran += sum(count["tests"] for count in counts) if of_pytest else 1
-        bad = sum(count["failures"] + count["errors"] for count in counts)
+        words = [Path(part).name if part.startswith("/") else part for part in command]
+        print(f"\n== {name}: {' '.join(words)}", flush=True)
+        status, counts = run_command(command)
+        ran += counts["tests"]
+        bad = counts["failures"] + counts["errors"]
+        # pytest that finds no test counts none and fails all the same.
         failed += bad or bool(status)
-        skipped += sum(count["skipped"] for count in counts)
-    return Outcome(
-        ran > 0 and not failed and not skipped, ran, failed, skipped, time.perf_counter() - began
-    )
+        skipped += counts["skipped"]
+    return Outcome(ran, failed, skipped, time.perf_counter() - began)
+
+
+def run_command(command: tuple[str, ...]) -> tuple[int, Counter]:
+    """Its exit status, and by kind the tests that it ran; what is no pytest counts as one."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HPKIT_CACHE": folder}
+        if "-n" in command:
+            environment["OMP_NUM_THREADS"] = "1"
+        if command[: len(PYTEST)] != PYTEST:
+            return subprocess.run(command, cwd=ROOT, env=environment).returncode, Counter(tests=1)
+        report = Path(folder) / "report.xml"
+        command = (*command, f"--junitxml={report}")
+        status = subprocess.run(command, cwd=ROOT, env=environment).returncode
+        return status, counts_in(report)
+
+
+def counts_in(report: Path) -> Counter:
+    """The tests of pytest's report by kind; none where it ended before it could write one."""
+    counts = Counter()
+    if report.is_file():
+        for suite in ElementTree.parse(report).iter("testsuite"):
+            for kind in ("tests", "failures", "errors", "skipped"):
+                counts[kind] += int(suite.get(kind))
+    return counts
 
 
 def main(names: list[str]) -> int:
-    if unknown := [name for name in names if name not in LAYERS]:
-        print(f"expected some of {', '.join(LAYERS)}, got {unknown[0]}", file=sys.stderr)
-        return 2
-    outcomes = {
-        name: run_layer(name) for name in names or [name for name in LAYERS if name != "fast"]
-    }
-    print("\n" + "\n".join(outcome.line(name) for name, outcome in outcomes.items()))
+    for name in names:
+        if name not in LAYERS:
+            print(f"expected some of {', '.join(LAYERS)}, got {name}", file=sys.stderr)
+            return 2
+    # Every test of `fast` is in another layer already.
+    names = names or [name for name in LAYERS if name != "fast"]
+    outcomes = {name: run_layer(name) for name in names}
+    print()
+    for name, outcome in outcomes.items():
+        print(outcome.line(name))
     return 0 if all(outcome.passed for outcome in outcomes.values()) else 1
 
 

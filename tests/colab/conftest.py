@@ -1,4 +1,5 @@
-"""Colab's runtime, as near as a CPU with Python's venv comes to it, and a mirror from which hpkit is installed as if from GitHub."""
+"""Colab's runtime, as near as a CPU with Python's venv comes to it, and a mirror from which hpkit is
+installed as if from GitHub."""
 
 import json
 import os
@@ -22,15 +23,15 @@ import build  # noqa: E402, the project's own script, in no package
 
 def plain() -> dict[str, str]:
     """This process's environment, without what would show one Python's packages to another."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    }
+    environment = dict(os.environ)
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        environment.pop(name, None)
+    return environment
 
 
 def run(*command, hint: str = "") -> str:
-    """The output of a command. If it fails or is not there, the test ends with one line: what is missing, and its last words."""
+    """The output of a command. If it fails or is not there, the test ends with one line: what is
+    missing, and its last words."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=plain())
     except FileNotFoundError:
@@ -66,27 +67,30 @@ class Colab(NamedTuple):
         return dict(re.split(r"==| @ ", line, maxsplit=1) for line in lines)
 
     def environment(self, mirror: Path) -> dict[str, str]:
-        """As Colab's kernel sees it, but that github.com is the folder `mirror`; and trainings end after a few updates."""
-        git = dict(
-            GIT_CONFIG_COUNT="1",
-            GIT_CONFIG_KEY_0=f"url.file://{mirror}/.insteadOf",
-            GIT_CONFIG_VALUE_0="https://github.com/",
-        )
-        git |= dict(GIT_CONFIG_GLOBAL=os.devnull, GIT_TERMINAL_PROMPT="0")
-        own = {
-            name: str(self.folder / name.lower())
-            for name in ("HPKIT_CACHE", "MPLCONFIGDIR", "HF_HOME")
+        """As Colab's kernel sees it, but that github.com is the folder `mirror`; and trainings end
+        after a few updates."""
+        environment = plain() | {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"url.file://{mirror}/.insteadOf",
+            "GIT_CONFIG_VALUE_0": "https://github.com/",
+            "GIT_CONFIG_GLOBAL": os.devnull,  # somebody's own might send github.com elsewhere
+            "GIT_TERMINAL_PROMPT": "0",
+            "IPYTHONDIR": str(self.ipython),
+            "HF_HUB_OFFLINE": "1",
         }
-        return plain() | git | own | dict(IPYTHONDIR=str(self.ipython), HF_HUB_OFFLINE="1")
+        for name in ("HPKIT_CACHE", "MPLCONFIGDIR", "HF_HOME"):
+            environment[name] = str(self.folder / name.lower())
+        return environment
 
     def execute(self, notebook, mirror: Path, folder: Path):
-        """Run a notebook from top to bottom in `folder`; an error in a cell raises nbclient's CellExecutionError."""
-        manager = KernelManager(
-            kernel_name="colab",
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(self.folder / "kernels")]),
-        )
+        """Run a notebook from top to bottom in `folder`; an error in a cell raises nbclient's
+        CellExecutionError."""
+        kernels = KernelSpecManager(kernel_dirs=[str(self.folder / "kernels")])
         client = NotebookClient(
-            notebook, km=manager, timeout=300, resources={"metadata": {"path": str(folder)}}
+            notebook,
+            km=KernelManager(kernel_name="colab", kernel_spec_manager=kernels),
+            timeout=300,
+            resources={"metadata": {"path": str(folder)}},
         )
         client.execute(env=self.environment(mirror), cleanup_kc=True)
         return notebook
@@ -94,20 +98,14 @@ class Colab(NamedTuple):
 
 @pytest.fixture(scope="session")
 def colab(tmp_path_factory, short_ipython):
-    """The environment, made once: some minutes, most of them for downloads. Two gigabytes, so it does not outlive the session."""
+    """The environment, made once: some minutes, most of them for downloads. Two gigabytes, so it
+    does not outlive the session."""
     folder = tmp_path_factory.mktemp("colab")
     run(sys.executable, "-m", "venv", folder / "venv")
     python = folder / "venv" / "bin" / "python"
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    run(
-        *pip,
-        "install",
-        "-q",
-        "--no-compile",
-        "-r",
-        Path(__file__).with_name("requirements.txt"),
-        hint="PyPI must be in reach: ",
-    )
+    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
+    install += ["--no-compile", "-r", Path(__file__).with_name("requirements.txt")]
+    run(*install, hint="PyPI must be in reach: ")
     kernel = folder / "kernels" / "colab" / "kernel.json"
     kernel.parent.mkdir(parents=True)
     command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -118,7 +116,8 @@ def colab(tmp_path_factory, short_ipython):
 
 @pytest.fixture(scope="session")
 def make_mirror(tmp_path_factory):
-    """`make_mirror(change)`: a folder that has the project, with what is not yet committed, at OWNER/REPO under its ref.
+    """`make_mirror(change)`: a folder that has the project, with what is not yet committed, at
+    OWNER/REPO under its ref.
 
     `change(folder)` may alter the project's files first.
     """
@@ -127,37 +126,22 @@ def make_mirror(tmp_path_factory):
         repository, ref = build.address()
         mirror = tmp_path_factory.mktemp("mirror")
         target = mirror / repository.removeprefix("https://github.com/")
-        for name in run(
-            "git",
-            "-c",
-            "safe.directory=*",
-            "-C",
-            ROOT,
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ).split("\0"):
+        for name in names_of_files():
+            # What is deleted and not yet committed has a name there, and no file.
             if (ROOT / name).is_file():
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, target / name)
         change(target)
         run("git", "init", "-q", "-b", ref, target)
-        run("git", "-C", target, "add", "--all", "--force")
-        run(
-            "git",
-            "-C",
-            target,
-            "-c",
-            "user.name=test",
-            "-c",
-            "user.email=test@localhost",
-            "commit",
-            "-q",
-            "-m",
-            "mirror",
-        )
+        git = ["git", "-C", target, "-c", "user.name=test", "-c", "user.email=test@localhost"]
+        run(*git, "add", "--all", "--force")
+        run(*git, "commit", "-q", "-m", "mirror")
         return mirror
 
     return make
+
+
+def names_of_files() -> list[str]:
+    """Of the project: what git has, and what it would take."""
+    git = ["git", "-c", "safe.directory=*", "-C", ROOT]
+    return run(*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")

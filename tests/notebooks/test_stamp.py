@@ -1,4 +1,5 @@
-"""After a fork: the guard sees a badge of another repository, and one command mends badges, set-up cells and README."""
+"""After a fork: the guard sees a badge of another repository, and one command mends badges, set-up
+cells and README."""
 
 import os
 import shutil
@@ -13,52 +14,49 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "notebooks"))
 import build  # noqa: E402, the project's own script, in no package
 
-HERE, THERE = build.address()[0], "https://github.com/a-fork/kit"
-GUARD = "badge_and_set_up or outputs_belong or the_documents"
+HERE, REF = build.address()
+THERE = "https://github.com/a-fork/kit"
+#: The checks that a fork meets first.
+GUARD = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/notebooks/test_notebooks.py"]
+GUARD += ["-k", "badge_and_set_up or outputs_belong or the_documents"]
 
 
 @pytest.fixture
 def fork(tmp_path):
-    """A copy of the project, its [project.urls] those of another owner, and a way to run Python in it."""
+    """A copy of the project, its [project.urls] those of another owner, and a way to run Python in
+    it."""
     for name in ("hpkit", "data", "notebooks", "tests/notebooks", "tests/colab"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("README.md", "CHEATSHEET.md", "GLOSSARY.md", "pyproject.toml", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
-    project = tmp_path / "pyproject.toml"
-    project.write_text(project.read_text(encoding="utf-8").replace(HERE, THERE), encoding="utf-8")
+    change(tmp_path / "pyproject.toml", HERE, THERE)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
 
     def python(*arguments):
-        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, *arguments]
         return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
         )
 
     return tmp_path, python
+
+
+def change(file: Path, before: str, after: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def outputs_of(file: Path) -> list:
+    return [cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells]
 
 
 @pytest.mark.slow
 def test_a_badge_of_another_repository_is_seen_and_mended(fork):
     folder, python = fork
     files = sorted((folder / "notebooks").glob("*.ipynb"))
-    kept = [
-        [cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells] for file in files
-    ]
+    kept = list(map(outputs_of, files))
 
-    guard = (
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        GUARD,
-        "tests/notebooks/test_notebooks.py",
-    )
-    seen = python(*guard).stdout
+    seen = python(*GUARD).stdout
     for file in files:
         assert (
             f"{file.name}, badge: not that of [project.urls] in pyproject.toml: run `make stamp`"
@@ -67,30 +65,22 @@ def test_a_badge_of_another_repository_is_seen_and_mended(fork):
 
     stamped = python("notebooks/build.py", "--stamp")
     assert (stamped.returncode, stamped.stdout, stamped.stderr) == (0, "", "")
-    mended = python(*guard)
+    mended = python(*GUARD)
     assert mended.returncode == 0, mended.stdout
     for file in [*files, folder / "README.md"]:
         text = file.read_text(encoding="utf-8")
-        assert (
-            f"/github/a-fork/kit/blob/{build.address()[1]}/notebooks/" in text
-            and HERE.removeprefix("https://") not in text
-        )
-    assert [
-        [cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells] for file in files
-    ] == kept
+        assert f"/github/a-fork/kit/blob/{REF}/notebooks/" in text
+        assert HERE.removeprefix("https://") not in text
+    assert list(map(outputs_of, files)) == kept
 
 
 @pytest.mark.slow
 def test_half_a_change_is_one_line(fork):
     folder, python = fork
-    project = folder / "pyproject.toml"
-    project.write_text(
-        project.read_text(encoding="utf-8").replace(f'Ref = "{THERE}', f'Ref = "{HERE}'),
-        encoding="utf-8",
-    )
+    change(folder / "pyproject.toml", f'Ref = "{THERE}', f'Ref = "{HERE}')
     stamped = python("notebooks/build.py", "--stamp")
     assert stamped.returncode == 2 and stamped.stderr.count("\n") == 1
     assert stamped.stderr.startswith(
         "[project.urls] of pyproject.toml: expected Repository = https://github.com/OWNER/REPO"
     )
-    assert stamped.stderr.endswith(f"got {THERE} and {HERE}/tree/{build.address()[1]}\n")
+    assert stamped.stderr.endswith(f"got {THERE} and {HERE}/tree/{REF}\n")

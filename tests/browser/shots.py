@@ -1,5 +1,5 @@
-"""Pictures to be looked at: `pytest tests/browser/shots.py` fills shots/ with every widget, at two widths in both themes, and with
-the notebooks as they are stored."""
+"""Pictures to be looked at: `pytest tests/browser/shots.py` fills shots/ with every widget, at two
+widths in both themes, and with the notebooks as they are stored."""
 
 from pathlib import Path
 
@@ -18,7 +18,8 @@ def test_shots(page, lab, run_notebook, tiny_model, few_tunes, theme):
     lab.set("apputils-extension/themes", theme=f"JupyterLab {theme}")
     run_notebook(all_widgets(tiny_model, few_tunes))
     shown = {name: Shown(page, name) for name in CELLS}
-    order, runs = shown["order"], shown["runs"]
+    order = shown["order"]
+    runs = shown["runs"]
     if theme == "Light":  # in the dark they come back committed
         order.button("Commit").click()
     order.expect_alt("the answer: cosine")
@@ -37,7 +38,8 @@ def test_shots(page, lab, run_notebook, tiny_model, few_tunes, theme):
 
 @pytest.mark.parametrize("file", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda file: file.stem)
 def test_notebook_as_stored(page, open_notebook, file):
-    """A notebook as it reads before any cell has run, from its first cell to its last, in pieces of 2,000 pixels."""
+    """A notebook as it reads before any cell has run, from its first cell to its last, in pieces of
+    2,000 pixels."""
     SHOTS.mkdir(exist_ok=True)
     page.set_viewport_size({"width": 1000, "height": 2100})
     open_notebook(nbformat.read(file, as_version=4), file.name)
@@ -46,6 +48,7 @@ def test_notebook_as_stored(page, open_notebook, file):
     panel = page.locator(".jp-WindowedPanel-outer").first
     page.wait_for_timeout(1000)
     for number in range(30):
+        # Each piece begins with the last 50 pixels of the one before.
         panel.evaluate("(panel, top) => panel.scrollTo(0, top)", 1950 * number)
         page.wait_for_timeout(300)
         panel.screenshot(path=SHOTS / f"{file.stem}_{number:02}.png")

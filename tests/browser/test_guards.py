@@ -10,7 +10,8 @@ from .conftest import HOW_FAR, check_all_is_well, notebook_of
 BROKEN = """
 import ipywidgets
 from hpkit.figures.base import blank, rendered
-from hpkit.widgets import Interactive; from hpkit.widgets.base import slider
+from hpkit.widgets import Interactive
+from hpkit.widgets.base import slider
 
 class Broken(Interactive):
     def __init__(self):
@@ -18,7 +19,8 @@ class Broken(Interactive):
         super().__init__({"place": slider("place", range(5))})
 
     def _draw(self):
-        return rendered(blank(2), f"place {self.place}: {self.numbers[self.place]}"), ""
+        words = f"place {self.place}: {self.numbers[self.place]}"
+        return rendered(blank(2), words), ""
 
 Broken()"""
 BROKEN_BUTTON = """
@@ -28,7 +30,8 @@ button"""
 
 
 def noticed(page, words: str) -> str:
-    """What the check says when it notices this, within ten seconds; before, it may notice something else."""
+    """What the check says when it notices this, within ten seconds; before, it may notice something
+    else."""
     for _ in range(100):
         try:
             check_all_is_well(page)
@@ -41,9 +44,8 @@ def noticed(page, words: str) -> str:
 
 def test_a_kernel_that_dies_is_noticed_at_once(run_notebook, page):
     began = time.monotonic()
-    with pytest.raises(
-        AssertionError, match=r"while test\.ipynb ran, JupyterLab said: Kernel Restarting"
-    ) as caught:
+    said = r"while test\.ipynb ran, JupyterLab said: Kernel Restarting"
+    with pytest.raises(AssertionError, match=said) as caught:
         run_notebook(notebook_of("1 + 1", "import os\nos._exit(1)", "2 + 2"))
     print(f"{caught.value}, {time.monotonic() - began:.0f} s")
     assert time.monotonic() - began < 60
@@ -52,9 +54,11 @@ def test_a_kernel_that_dies_is_noticed_at_once(run_notebook, page):
 
 
 def test_a_dialog_is_read_once_it_has_its_title(page):
-    """JupyterLab may draw the body first; once a busy machine read it then, and the words that matter were missing."""
+    """JupyterLab may draw the body first; once a busy machine read it then, and the words that
+    matter were missing."""
     page.set_content(
-        '<div class="jp-Dialog"><div class="jp-Dialog-header"></div><div>it appears to have died</div></div>'
+        '<div class="jp-Dialog"><div class="jp-Dialog-header"></div>'
+        "<div>it appears to have died</div></div>"
     )
     assert page.evaluate(HOW_FAR) == ""
     page.evaluate("document.querySelector('.jp-Dialog-header').innerText = 'Kernel Restarting'")
@@ -81,9 +85,8 @@ def test_a_broken_callback_is_noticed(run_notebook, page):
     page.keyboard.press("ArrowRight")
     page.get_by_role("alert").wait_for()
     print(noticed(page, "in a callback:"))
-    print(
-        noticed(page, "a widget says: Not possible: IndexError: list index out of range")
-    )  # the reader is told, and it stays
+    # The reader is told, and it stays.
+    print(noticed(page, "a widget says: Not possible: IndexError: list index out of range"))
     page.keyboard.press("ArrowLeft")
     page.get_by_role("img", name="place 1: 20", exact=True).wait_for()
     check_all_is_well(page)

@@ -1,6 +1,8 @@
-"""Every notebook as a learner goes through it: opened, run from top to bottom, its widgets moved, its questions answered.
+"""Every notebook as a learner goes through it: opened, run from top to bottom, its widgets moved,
+its questions answered.
 
-Trainings end after a few updates here, see SHORT_KERNEL: what they find is the matter of the notebooks' own tests.
+Trainings end after a few updates here, see SHORT_KERNEL: what they find is the matter of the
+notebooks' own tests.
 """
 
 import ast
@@ -32,19 +34,20 @@ HALLMARKS = {
     "ScheduleExplorer": "lr_scheduler_kwargs",
 }
 ANSWER = re.compile("the answer: (?!not yet shown)")
+#: Of each code cell, the labels and buttons in its output.
 SEEN = """() => [...document.querySelectorAll(".jp-CodeCell")].map(cell =>
-    [...cell.querySelectorAll(".jp-OutputArea :is(.widget-label, button)")].map(one => one.textContent.trim()))"""
+    [...cell.querySelectorAll(".jp-OutputArea :is(.widget-label, button)")]
+        .map(one => one.textContent.trim()))"""
 
 
 class Ran:
-    """A notebook that has run in the page: as it is stored and as it was saved then, code cells alone."""
+    """A notebook that has run in the page: as it is stored and as it was saved then, code cells
+    alone."""
 
     def __init__(self, page, stored, saved):
         self.page = page
-        self.stored, self.saved = (
-            [cell for cell in notebook.cells if cell.cell_type == "code"]
-            for notebook in (stored, saved)
-        )
+        self.stored = code_of(stored)
+        self.saved = code_of(saved)
 
     def cell(self, number: int):
         return self.page.locator(".jp-CodeCell").nth(number)
@@ -53,25 +56,36 @@ class Ran:
         return self.cell(number).locator(".jp-OutputArea img:visible")
 
     def widgets(self) -> list[tuple[int, str]]:
-        """The number of the cell and the kind of every widget that the code shows, which is every widget that it makes."""
-        made, shown, kinds = 0, [], {}
+        """The number of the cell and the kind of every widget that the code shows, which is every
+        widget that it makes."""
+        made = 0
+        shown = []
+        kinds = {}  # of the names that stand for a widget
         for number, cell in enumerate(self.stored):
             tree = ast.parse(cell.source)
             for part in ast.walk(tree):
-                kind = kind_of(part)
-                made += bool(kind)
+                if kind_of(part):
+                    made += 1
                 if isinstance(part, ast.Assign) and kind_of(part.value):
                     kinds[part.targets[0].id] = kind_of(part.value)
-            last = tree.body[-1].value if isinstance(tree.body[-1], ast.Expr) else None
-            kind = kind_of(last) or kinds.get(getattr(last, "id", None))
-            shown += [(number, kind)] * bool(kind)
+            last = tree.body[-1]
+            if isinstance(last, ast.Expr):  # whose value the notebook shows
+                kind = kind_of(last.value) or kinds.get(getattr(last.value, "id", None))
+                if kind:
+                    shown.append((number, kind))
         assert made == len(shown), f"of {made} widgets that the code makes it shows {len(shown)}"
         return shown
 
 
+def code_of(notebook) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 def kind_of(call) -> str | None:
-    name = getattr(getattr(call, "func", None), "id", None)
-    return name if name in HALLMARKS else None
+    """`Prediction` for the expression `Prediction(...)`; None for what makes no widget."""
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in HALLMARKS:
+        return call.func.id
+    return None
 
 
 @pytest.fixture(scope="module", params=FILES, ids=lambda file: file.stem)
@@ -86,46 +100,41 @@ def test_every_kind_of_widget_is_known_here():
     for module in pkgutil.walk_packages(hpkit.__path__, "hpkit."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    kinds = {
-        kind.__name__
-        for kind in Interactive.__subclasses__()
-        if kind.__module__.startswith("hpkit.")
-    }
+    kinds = set()
+    for kind in Interactive.__subclasses__():
+        if kind.__module__.startswith("hpkit."):  # other tests make kinds of their own
+            kinds.add(kind.__name__)
     assert kinds == set(HALLMARKS)
-    used = {
-        kind for file in FILES for kind in kinds if f"{kind}(" in file.read_text(encoding="utf-8")
-    }
-    assert used == kinds, f"in no notebook: {kinds - used}"
+    sources = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
+    unused = [kind for kind in kinds if f"{kind}(" not in sources]
+    assert not unused, f"in no notebook: {unused}"
+
+
+def kinds_of_output(cell) -> Counter:
+    kinds = Counter()
+    for output in cell.outputs:
+        kinds.update(output.get("data", {}).keys())
+    return kinds
 
 
 def test_it_runs_and_shows_what_is_stored(ran):
     """The same kinds of output from every cell, and nothing on stderr."""
     for cell in ran.saved:
-        said = [
-            output.text
-            for output in cell.outputs
-            if output.output_type == "stream" and output.name == "stderr"
-        ]
-        assert said == [], cell.source[:60]
+        for output in cell.outputs:
+            assert output.get("name") != "stderr", (cell.source[:60], output.text)
     for stored, saved in zip(ran.stored, ran.saved, strict=True):
-        kinds = [
-            Counter(kind for output in cell.outputs for kind in output.get("data", {}))
-            for cell in (stored, saved)
-        ]
-        del kinds[1][
-            "application/vnd.jupyter.widget-view+json"
-        ]  # the live widget: what is stored has its words alone
-        assert kinds[0] == kinds[1], stored.source
+        kinds = kinds_of_output(saved)
+        # The live widget: what is stored has its words alone.
+        del kinds["application/vnd.jupyter.widget-view+json"]
+        assert kinds_of_output(stored) == kinds, stored.source
 
 
 def test_every_widget_is_there(ran):
     made = ran.widgets()
-    seen = [
-        (number, kind)
-        for number, labels in enumerate(ran.page.evaluate(SEEN))
-        for kind, mark in HALLMARKS.items()
-        for _ in range(labels.count(mark))
-    ]
+    seen = []
+    for number, labels in enumerate(ran.page.evaluate(SEEN)):
+        for kind, mark in HALLMARKS.items():
+            seen += [(number, kind)] * labels.count(mark)
     assert seen == made
     for number, kind in made:
         expect(ran.picture(number)).to_have_count(1)
@@ -133,32 +142,35 @@ def test_every_widget_is_there(ran):
         assert ran.picture(number).evaluate("picture => picture.naturalWidth") == 700, kind
 
 
+def press_a_key(page, cell) -> None:
+    """One that moves the widget of this cell: of a slider, of the bits of a number, of a menu."""
+    sliders = cell.locator(".widget-slider:visible")
+    sliders = sliders.filter(has_not_text="seed of a run now")  # that one draws nothing yet
+    handles = sliders.locator(".noUi-handle")
+    bits = cell.locator("button.widget-toggle-button:visible")
+    if handles.count():
+        handle = handles.first
+        at = handle.get_attribute("aria-valuenow")
+        at_the_end = at == handle.get_attribute("aria-valuemax")
+        handle.focus()
+        page.keyboard.press("ArrowLeft" if at_the_end else "ArrowRight")
+    elif bits.count():
+        bits.last.focus()
+        page.keyboard.press("Space")
+    else:
+        cell.locator("select").first.focus()
+        for pressed in ("Space", "ArrowDown", "Enter"):
+            page.keyboard.press(pressed)
+
+
 def test_every_widget_follows_a_key(ran, page):
     for number, _ in ran.widgets():
-        cell, picture = ran.cell(number), ran.picture(number)
-        before = [picture.get_attribute(name) for name in ("alt", "src")]
-        sliders = cell.locator(".widget-slider:visible").filter(
-            has_not_text="seed of a run now"
-        )  # that one draws nothing yet
-        handles, bits = (
-            sliders.locator(".noUi-handle"),
-            cell.locator("button.widget-toggle-button:visible"),
-        )
-        if handles.count():
-            at_the_end = handles.first.get_attribute(
-                "aria-valuenow"
-            ) == handles.first.get_attribute("aria-valuemax")
-            handles.first.focus()
-            page.keyboard.press("ArrowLeft" if at_the_end else "ArrowRight")
-        elif bits.count():
-            bits.last.focus()
-            page.keyboard.press("Space")
-        else:
-            cell.locator("select").first.focus()
-            for pressed in ("Space", "ArrowDown", "Enter"):
-                page.keyboard.press(pressed)
-        for name, was in zip(("alt", "src"), before):
-            expect(picture).not_to_have_attribute(name, was)
+        picture = ran.picture(number)
+        alt = picture.get_attribute("alt")
+        src = picture.get_attribute("src")
+        press_a_key(page, ran.cell(number))
+        expect(picture).not_to_have_attribute("alt", alt)
+        expect(picture).not_to_have_attribute("src", src)
 
 
 def test_every_prediction_is_committed_and_scored(ran, page):
@@ -174,19 +186,18 @@ def test_every_prediction_is_committed_and_scored(ran, page):
 
 
 def test_every_exercise_is_answered_wrongly_and_rightly(ran, page):
-    asked = [
-        (number, *found)
-        for number, cell in enumerate(ran.stored)
-        for found in re.findall(r'(check_answer\("([^"]+)", )\.\.\.\)', cell.source)
-    ]
+    asked = []
+    for number, cell in enumerate(ran.stored):
+        for call, name in re.findall(r'(check_answer\("([^"]+)", )\.\.\.\)', cell.source):
+            asked.append((number, call, name))
     assert asked
     for number, call, name in asked:
         exercise = EXERCISES[name]
         wrong, reveals = next(iter(exercise.wrong().items()))
-        for answer, reply in (
+        replies = [
             (wrong, f"✗ Not yet. {reveals}"),
             (exercise.answer(), f"✓ Right. {exercise.why}"),
-        ):
+        ]
+        for answer, reply in replies:
             source = ran.stored[number].source.replace(f"{call}...", f"{call}{answer!r}")
-            shown = run_cell(page, ran.cell(number), source)
-            assert shown == reply
+            assert run_cell(page, ran.cell(number), source) == reply

@@ -1,6 +1,6 @@
-"""Every kind of widget under a real hand: what is seen and read follows the slider, by key and by drag."""
+"""Every kind of widget under a real hand: what is seen and read follows the slider, by key and by
+drag."""
 
-import json
 import math
 import re
 import struct
@@ -16,15 +16,15 @@ from hpkit.recipe import NOTES
 from .conftest import notebook_of, run_cell
 
 UPDATES = 400  # of the notes' 4 x 32 = 128 examples each
-TRUTH, CURVE, ORDER = 1.17, (1.5, 1.3, 1.2), ("cosine", "linear", "constant")
+TRUTH = 1.17
+CURVE = (1.5, 1.3, 1.2)
+ORDER = ("linear", "cosine", "constant")
+#: The cells of the notebook by name, one widget each; MODEL and CORPUS are filled in.
 CELLS = {
     "imports": """
-from hpkit.widgets import CadenceExplorer
-from hpkit.widgets import FormatExplorer
-from hpkit.widgets import QuantizationExplorer
 from hpkit.recipe import NOTES
-from hpkit.widgets import RunExplorer
-from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer""",
+from hpkit.widgets import CadenceExplorer, FormatExplorer, MemoryExplorer, Prediction
+from hpkit.widgets import QuantizationExplorer, RunExplorer, ScheduleExplorer""",
     "schedule": "ScheduleExplorer()",
     "memory": "MemoryExplorer('starter')",
     "format": "FormatExplorer(0.1)",
@@ -32,17 +32,27 @@ from hpkit.widgets import MemoryExplorer, Prediction, ScheduleExplorer""",
 import torch
 average = torch.randn(9_000, generator=torch.Generator().manual_seed(0)) ** 3
 QuantizationExplorer({"weight": {"exp_avg": average, "exp_avg_sq": average**2}})""",
-    "cadence": "CadenceExplorer(NOTES.replace(save_steps=20, eval_steps=20), examples=UPDATES * 128)".replace(
-        "UPDATES", str(UPDATES)
-    ),
-    "number": "number = Prediction('number', 'Which evaluation loss?', low=1, high=3, tolerance=0.05, relative=True)\nnumber",
-    "curve": "curve = Prediction('curve', 'Which losses?', low=1, high=3, tolerance=0.1, along='update', steps=(0, 50, 100))\ncurve",
-    "order": "order = Prediction('order', 'Which is best?', order=('linear', 'cosine', 'constant'))\norder",
+    "cadence": f"""
+recipe = NOTES.replace(save_steps=20, eval_steps=20)
+CadenceExplorer(recipe, examples={UPDATES * 128})""",
+    "number": """
+number = Prediction(
+    'number', 'Which evaluation loss?', low=1, high=3, tolerance=0.05, relative=True)
+number""",
+    "curve": """
+curve = Prediction(
+    'curve', 'Which losses?', low=1, high=3, tolerance=0.1, along='update', steps=(0, 50, 100))
+curve""",
+    "order": """
+order = Prediction('order', 'Which is best?', order=('linear', 'cosine', 'constant'))
+order""",
     "answers": f"number.answer({TRUTH})\norder.answer({ORDER})",
     "record": """
 from hpkit.recipe import STARTER
 from hpkit.records import Grid, Point, Runs, record_point
-recipe = STARTER.replace(per_device_train_batch_size=2, max_seq_length=32, warmup_steps=0.1, logging_steps=0.1, eval_steps=0.5)
+recipe = STARTER.replace(
+    per_device_train_batch_size=2, max_seq_length=32, warmup_steps=0.1, logging_steps=0.1,
+    eval_steps=0.5)
 settings = dict(learning_rate=1e-3, max_steps=60), dict(learning_rate=1e-1, max_steps=6000)
 points = [Point(recipe.replace(**setting), "MODEL", "CORPUS") for setting in settings]
 grid = Grid("rates", "Which learning rate?", tuple(points), (1, 2))
@@ -50,13 +60,26 @@ recorded = Runs([record_point(points[0].with_seed(seed)) for seed in grid.seeds]
     "runs": "runs = RunExplorer(grid, recorded)\nruns",
     "scratch": "1 + 1",
 }
+#: Those with a picture.
+PICTURED = (
+    "schedule",
+    "memory",
+    "format",
+    "quantization",
+    "cadence",
+    "number",
+    "curve",
+    "order",
+    "runs",
+)
 
 
 class Shown:
     """A widget in the page: what a reader sees of it, and where a hand can take it."""
 
     def __init__(self, page, name: str):
-        self.page, self.cell = page, page.locator(".jp-CodeCell").nth(list(CELLS).index(name))
+        self.page = page
+        self.cell = page.locator(".jp-CodeCell").nth(list(CELLS).index(name))
         self.picture = self.cell.locator("img:visible")
 
     def slider(self, label: str):
@@ -85,9 +108,10 @@ class Shown:
 
 
 def all_widgets(model: str, corpus: str):
-    return notebook_of(
-        *(source.replace("MODEL", model).replace("CORPUS", corpus) for source in CELLS.values())
-    )
+    cells = []
+    for source in CELLS.values():
+        cells.append(source.replace("MODEL", model).replace("CORPUS", corpus))
+    return notebook_of(*cells)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -117,7 +141,8 @@ def key_again(page, handle) -> None:
 def drag(page, handle) -> None:
     handle.scroll_into_view_if_needed()
     box = handle.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    x = box["x"] + box["width"] / 2
+    y = box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x - 120, y, steps=8)
@@ -129,7 +154,8 @@ def asked_for(value: str) -> str:
 
 
 def needed(value: str) -> str:
-    return f"needed: {shown_bytes(predict_memory(read_config('starter'), NOTES, int(value), 512).total)} ("
+    memory = predict_memory(read_config("starter"), NOTES, int(value), 512)
+    return f"needed: {shown_bytes(memory.total)} ("
 
 
 def of_runs(value: str) -> str:
@@ -146,20 +172,9 @@ def checkpoints(value: str) -> str:
 
 
 def test_one_picture_of_each_is_seen(shown):
-    for name in (
-        "schedule",
-        "memory",
-        "format",
-        "quantization",
-        "cadence",
-        "number",
-        "curve",
-        "order",
-        "runs",
-    ):
-        expect(shown(name).picture).to_have_count(
-            1
-        )  # the still one, in the file, is hidden by the live one
+    for name in PICTURED:
+        # The still one, which is for readers of the file, is hidden by the live one.
+        expect(shown(name).picture).to_have_count(1)
         assert shown(name).picture.evaluate("image => image.naturalWidth") == 700
         assert shown(name).cell.locator("img").count() == 2
 
@@ -168,16 +183,15 @@ def test_the_tab_key_reaches_every_control(page):
     controls = page.locator(
         ".jp-OutputArea :is(.noUi-handle, :is(select, input, button):enabled):visible"
     )
+    # In the order of PICTURED; FormatExplorer has a button a bit.
     assert controls.count() >= 6 + 6 + (3 + 16) + 6 + 7 + 2 + 4 + 4 + 7
     page.locator(".jp-CodeCell").first.focus()
     for _ in range(2 * controls.count()):  # readouts too take the focus
         page.keyboard.press("Tab")
         page.evaluate("document.activeElement.dataset.reached = 'yes'")
-    assert [
-        control.evaluate("one => one.parentElement.innerText")
-        for control in controls.all()
-        if not control.get_attribute("data-reached")
-    ] == []
+    for control in controls.all():
+        where = control.evaluate("one => one.parentElement.innerText")
+        assert control.get_attribute("data-reached"), where
 
 
 @pytest.mark.parametrize(
@@ -195,12 +209,18 @@ def test_the_tab_key_reaches_every_control(page):
 def test_the_picture_and_the_words_follow_the_slider(page, shown, name, label, expected):
     widget = shown(name)
     for move in (key, key_again, drag):
-        before, value = widget.now(), widget.value(label)
+        before = widget.now()
+        value = widget.value(label)
         move(page, widget.handle(label))
         assert widget.value(label) != value
         widget.expect_alt(expected(widget.value(label)))
-        for was, now in zip(before, widget.now()):
-            assert was != now
+        assert_all_changed(before, widget.now())
+
+
+def assert_all_changed(before: tuple[str, str, str], now: tuple[str, str, str]) -> None:
+    """The picture, its alt text and the words."""
+    for was, has_become in zip(before, now):
+        assert was != has_become
 
 
 def as_bf16(digits: str) -> float:
@@ -209,22 +229,25 @@ def as_bf16(digits: str) -> float:
 
 
 def test_the_bits_the_number_and_the_preset_say_the_same(page, shown):
-    """A bit has no handle: it is taken by key, and by a click. The number follows, and what is typed and chosen is followed."""
+    """A bit has no handle: it is taken by key, and by a click. The number follows, and what is
+    typed and chosen is followed."""
     widget = shown("format")
-    bits, text = (
-        widget.cell.locator("button.widget-toggle-button"),
-        widget.cell.get_by_label("value", exact=True),
-    )
-    sign, last = bits.first, bits.last
+    bits = widget.cell.locator("button.widget-toggle-button")
+    text = widget.cell.get_by_label("value", exact=True)
+    sign = bits.first
+    last = bits.last
     for move in (lambda: last.press("Space"), lambda: page.keyboard.press("Space"), sign.click):
-        before, was, digits = widget.now(), text.input_value(), "".join(bits.all_inner_texts())
+        before = widget.now()
+        was = text.input_value()
+        digits = "".join(bits.all_inner_texts())
         move()
         expect(text).not_to_have_value(was)
         now = "".join(bits.all_inner_texts())
-        assert len(now) == 16 and sum(one != other for one, other in zip(now, digits)) == 1
+        assert len(now) == 16
+        assert sum(one != other for one, other in zip(now, digits)) == 1
         assert float(text.input_value()) == as_bf16(now)
         widget.expect_alt(f"{as_bf16(now):.9g} in 3 formats: ")
-        assert all(was != now for was, now in zip(before, widget.now()))
+        assert_all_changed(before, widget.now())
     text.fill("257")
     text.press("Enter")
     widget.expect_alt("257 in 3 formats: fp32 257, exact; fp16 257, exact; bf16 256,")
@@ -258,38 +281,30 @@ def test_an_order_follows_its_menus(page, shown):
     before = widget.now()
     menu = widget.cell.get_by_label("place_1")
     menu.focus()
-    for pressed in (
-        "Space",
-        "ArrowDown",
-        "Enter",
-    ):  # an arrow alone is JupyterLab's, which goes to the next cell
+    # An arrow alone is JupyterLab's, which goes to the next cell.
+    for pressed in ("Space", "ArrowDown", "Enter"):
         page.keyboard.press(pressed)
     widget.expect_alt("Your order: cosine, linear, constant;")
-    assert [one.input_value() for one in widget.cell.locator("select").all()] == [
-        "cosine",
-        "linear",
-        "constant",
-    ]
+    chosen = [one.input_value() for one in widget.cell.locator("select").all()]
+    assert chosen == ["cosine", "linear", "constant"]
     expect(menu).to_be_focused()
     menu.select_option("constant")
     widget.expect_alt("Your order: constant, linear, cosine;")
-    assert all(was != now for was, now in zip(before, widget.now()))
+    assert_all_changed(before, widget.now())
 
 
 def test_a_number_is_committed_and_scored(page, shown):
     widget = shown("number")
     value = float(widget.value("your guess"))
-    assert "The answer is known" in widget.words() and str(
-        TRUTH
-    ) not in widget.words() + widget.picture.get_attribute("alt")
+    assert "The answer is known" in widget.words()
+    assert str(TRUTH) not in widget.words() + widget.picture.get_attribute("alt")
     widget.button("Commit").focus()
     page.keyboard.press("Enter")
     widget.expect_alt(f"Your guess: {value:g}; the answer: {TRUTH}.")
     off = 100 * abs(value - TRUTH) / TRUTH
-    assert (
-        f"Your guess was {off:.3g} % too {'high' if value > TRUTH else 'low'}: {'' if off <= 5 else 'not '}within the"
-        in widget.words()
-    )
+    side = "high" if value > TRUTH else "low"
+    within = "within the" if off <= 5 else "not within the"
+    assert f"Your guess was {off:.3g} % too {side}: {within}" in widget.words()
     expect(widget.button("Commit")).to_be_disabled()
     before = widget.now()
     key(page, widget.handle("your guess"))
@@ -299,7 +314,8 @@ def test_a_number_is_committed_and_scored(page, shown):
 
 
 def test_an_order_and_a_curve_are_committed_and_scored(page, shown):
-    order, curve = shown("order"), shown("curve")
+    order = shown("order")
+    curve = shown("curve")
     guess = [menu.input_value() for menu in order.cell.locator("select").all()]
     order.button("Commit").click()
     order.expect_alt(f"Your order: {', '.join(guess)}; the answer: {', '.join(ORDER)}.")
@@ -307,15 +323,11 @@ def test_an_order_and_a_curve_are_committed_and_scored(page, shown):
     assert f"{right} of 3 pairs in the right order" in order.words()
     curve.button("Commit").click()
     expect(curve.cell.get_by_text("The answer is not known yet")).to_be_visible()
-    off = (
-        sum(
-            abs(float(curve.value(f"update {step}")) - true)
-            for step, true in zip((0, 50, 100), CURVE)
-        )
-        / 3
-    )
+    off = 0.0
+    for step, true in zip((0, 50, 100), CURVE):
+        off += abs(float(curve.value(f"update {step}")) - true)
     score = run_code(page, f"curve.answer({CURVE}).error")
-    assert float(score) == pytest.approx(off)
+    assert float(score) == pytest.approx(off / 3)
     curve.expect_alt("the answer: 1.5 at 0, 1.3 at 50, 1.2 at 100.")
 
 
@@ -323,7 +335,8 @@ def test_an_order_and_a_curve_are_committed_and_scored(page, shown):
     "name, label, right", [("schedule", "lr_scheduler_kwargs", ""), ("format", "value", "0.1")]
 )
 def test_what_is_typed_wrong_is_said_and_not_run(shown, name, label, right):
-    widget, typed = shown(name), "<img src=x onerror=alert(1)>"
+    widget = shown(name)
+    typed = "<img src=x onerror=alert(1)>"
     box = widget.cell.get_by_label(label, exact=True)
     pictures = widget.cell.locator("img").count()
     box.fill(typed)
@@ -358,15 +371,14 @@ def test_a_run_trained_now_is_drawn_over_the_band(page, shown):
     widget.button("Train this point now").click()
     expect(widget.button("Stop")).to_be_enabled()
     expect(widget.cell.get_by_role("status")).to_contain_text("trained seed 31 in")
-    ends = json.loads(
-        run_code(
-            page, "print([f'{run.eval_loss_after:.5g}' for run in (*recorded, runs.live[0].run)])"
-        ).replace("'", '"')
+    losses = run_code(
+        page, "print(*[f'{run.eval_loss_after:.5g}' for run in (*recorded, runs.live[0].run)])"
     )
+    ends = losses.split()
     widget.expect_alt(f"trained now, seed 31: {ends[2]} at update 60")
     assert f"({' to '.join(sorted(ends[:2]))})" in widget.picture.get_attribute("alt")
     assert f"evaluation loss at the end {ends[2]}" in widget.words()
-    assert all(was != now for was, now in zip(before, widget.now()))
+    assert_all_changed(before, widget.now())
 
 
 def test_a_run_is_stopped_and_the_kernel_answers(page, shown):
@@ -374,14 +386,15 @@ def test_a_run_is_stopped_and_the_kernel_answers(page, shown):
     widget.handle("max_steps").focus()
     page.keyboard.press("End")
     widget.expect_alt("this: 6000: not recorded")
-    before, status = widget.now(), widget.cell.get_by_role("status")
+    before = widget.picture.get_attribute("src")
+    status = widget.cell.get_by_role("status")
     widget.button("Train this point now").click()
     expect(status).to_contain_text(re.compile("update [1-9]"))
     widget.button("Stop").click()
     expect(status).to_contain_text("stopped after update")
     assert 0 < int(re.search(r"\d+", status.inner_text())[0]) < 6000
     widget.expect_alt("trained now, seed 31 unfinished:")
-    assert widget.picture.get_attribute("src") != before[0]
+    assert widget.picture.get_attribute("src") != before
     assert run_code(page, "runs.training, runs.live[0].run") == "(False, None)"
     test_the_picture_and_the_words_follow_the_slider(
         page, shown, "schedule", "learning_rate", asked_for

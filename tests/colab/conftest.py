@@ -1,5 +1,5 @@
-"""Colab's runtime, as near as a CPU with Python's venv comes to it, and a mirror from which hpkit is
-installed as if from GitHub."""
+"""Colab's runtime, as near as a CPU with Python's venv comes to it, and a mirror from which hpkit
+is installed as if from GitHub."""
 
 import json
 import os

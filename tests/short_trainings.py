@@ -23,8 +23,7 @@ def _shorten_trainings():
         shell.events.unregister("pre_run_cell", wrap_make_trainer)
         from hpkit.finetune import training
 
-        name = "make_trainer" if hasattr(training, "make_trainer") else "_make_trainer"
-        make_trainer = getattr(training, name)
+        make_trainer = training.make_trainer
 
         def make_short_trainer(*arguments, **named):
             from transformers import TrainerCallback
@@ -39,7 +38,7 @@ def _shorten_trainings():
             trainer.add_callback(EndEarly)
             return trainer
 
-        setattr(training, name, make_short_trainer)
+        training.make_trainer = make_short_trainer
 
     shell.events.register("pre_run_cell", wrap_make_trainer)
 

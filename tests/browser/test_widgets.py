@@ -61,17 +61,7 @@ recorded = Runs([record_point(points[0].with_seed(seed)) for seed in grid.seeds]
     "scratch": "1 + 1",
 }
 #: Those with a picture.
-PICTURED = (
-    "schedule",
-    "memory",
-    "format",
-    "quantization",
-    "cadence",
-    "number",
-    "curve",
-    "order",
-    "runs",
-)
+PICTURED = "schedule memory format quantization cadence number curve order runs".split()
 
 
 class Shown:

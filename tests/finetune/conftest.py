@@ -27,6 +27,7 @@ SMALL = Recipe(
 
 
 def weights(out) -> dict[str, torch.Tensor]:
+    """The weights of the model that the run in `out` left."""
     return load_file(Path(out) / "model" / "model.safetensors")
 
 
@@ -36,6 +37,7 @@ def same(one: dict, other: dict) -> bool:
 
 @pytest.fixture
 def one_thread():
+    """Sums of several threads differ in their last bits from run to run."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,10 +53,8 @@ def finished(tiny_model, few_tunes, tmp_path_factory):
     return out, run, lines
 
 
-# Bad input, each found before anything is written.
-
-
 def refused(message, *arguments, **options):
+    """`finetune` with these arguments is refused in one line that matches `message`."""
     with pytest.raises(BadInput, match=message) as caught:
         finetune(*arguments, log=None, **options)
     assert "\n" not in str(caught.value)

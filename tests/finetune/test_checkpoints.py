@@ -144,7 +144,8 @@ def test_resuming_after_a_cut_checkpoint_and_after_the_last_update(
     run = finetune(SMALL, tiny_model, few_tunes, copy, resume=True, log=lines.append)
     assert "resuming from checkpoint-6" in lines and run.resumed_from == 6
     assert run.eval_loss_before == finished[1].eval_loss_before
-    # Killed between the last update and run.json: nothing is left to train, and the end is made up for.
+    # Killed between the last update and run.json: nothing is left to train, and the end is made up
+    # for.
     again = finetune(SMALL, tiny_model, few_tunes, unfinished, resume=True, log=None)
     assert (again.resumed_from, again.updates, again.tokens_per_second) == (12, 12, None)
     assert again.optimizer_state_dtypes == finished[1].optimizer_state_dtypes
@@ -243,7 +244,9 @@ def test_no_room_at_the_start(tiny_model, few_tunes, tmp_path, monkeypatch):
 
 
 def test_no_room_on_the_way(tiny_model, few_tunes, tmp_path):
-    """The kernel refuses files over 100 kB, as it would on a full disk, when the first checkpoint is written."""
+    """The kernel refuses files over 100 kB, as it would on a full disk, when the first checkpoint
+    is written.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))

@@ -90,7 +90,8 @@ def test_training_alone_is_the_same_training(tiny_model, few_tunes, tmp_path, on
         watch=lambda update, updates, logged: seen.append((update, updates, logged)),
     )
     kept = finetune(recipe, tiny_model, few_tunes, tmp_path / "out", log=None)
-    for name in "history updates tokens eval_loss_after bars_valid_after weights_norm evaluation_fingerprint".split():
+    for name in """history updates tokens eval_loss_after bars_valid_after weights_norm
+    evaluation_fingerprint""".split():
         assert getattr(alone, name) == getattr(kept, name), name
     assert kept.weights_norm == pytest.approx(
         sum(w.float().norm() ** 2 for w in weights(tmp_path / "out").values()).item() ** 0.5
@@ -117,7 +118,9 @@ def test_the_same_yardstick_for_every_length(tiny_model, few_tunes):
 
 
 def test_any_causal_model_takes_the_same_path(tmp_path):
-    """A GPT-2 with a byte-pair tokenizer of its own, tied weights, another vocabulary, on plain text."""
+    """A GPT-2 with a byte-pair tokenizer of its own, tied weights, another vocabulary, on plain
+    text.
+    """
     from tokenizers import ByteLevelBPETokenizer
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 

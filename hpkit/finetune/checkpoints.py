@@ -96,6 +96,7 @@ def check_folder(out: Path, request: Request, resume: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise BadInput(f"out {out} is a file: expected a new or empty folder")
+    # A file cut short by a kill ends in .part, and is nobody's.
     content = []
     if out.is_dir():
         content = [file.name for file in out.iterdir() if not file.name.endswith(".part")]
@@ -148,6 +149,7 @@ def start_folder(out: Path, request: Request, job: Job) -> Started:
                 "choose another out"
             )
         return started
+    # `out` itself may not exist yet: nothing is written before there is room.
     place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     needed = _disk_needed(job)
@@ -182,6 +184,7 @@ def disk_errors_are_bad_input(out: Path, again: str):
     try:
         yield
     except Exception as error:
+        # safetensors' errors carry the number in their text, torch's none at all.
         number = getattr(error, "errno", None)
         full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or re.search(
@@ -271,6 +274,7 @@ def restored(trainer, checkpoint: Path) -> Trained:
 
 def save_model(trainer, out: Path) -> None:
     """Leave the model in `out`/model, whole or not at all."""
+    # transformers writes file by file; a folder renamed at the end is whole or not there.
     part = out / "model.part"
     processes.from_main(lambda: shutil.rmtree(part, ignore_errors=True))
     # By every process: where the weights are spread over them, each has a part.

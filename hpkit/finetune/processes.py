@@ -131,6 +131,53 @@ def largest(number: int) -> int:
     return int(gather(torch.tensor([number], device=PartialState().device)).max())
 
 
+class _WithoutRepeats:
+    """What `without_repeats` puts in front of a Trainer."""
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches = []
+        last = False
+        for _ in range(num_batches):
+            try:
+                batches.append(next(epoch_iterator))
+            except StopIteration:
+                break
+            last = self.accelerator.gradient_state.end_of_dataloader
+        if last:
+            repeats = self._unlabel_repeats(
+                batches[-1], len(self.train_dataset), self._train_batch_size
+            )
+            self.state.num_input_tokens_seen -= repeats * batches[-1]["input_ids"].shape[1]
+        return super().get_batch_samples(iter(batches), num_batches, device)
+
+    def evaluate(self, *arguments, **options):
+        measured = super().evaluate(*arguments, **options)
+        if not self.is_in_train:
+            # accelerate takes a model that it has prepared for evaluation as prepared for
+            # training too; it would then train without DistributedDataParallel, each process by
+            # its own gradients, and not say so.
+            self.model._is_accelerate_prepared = False
+        return measured
+
+    def prediction_step(self, model, inputs, *arguments, **options):
+        if self.accelerator.gradient_state.end_of_dataloader:
+            self._unlabel_repeats(inputs, len(self.eval_dataset), self.args.eval_batch_size)
+        loss, *rest = super().prediction_step(model, inputs, *arguments, **options)
+        # Each process's share of the sum becomes the mean of all, for what stands for repeats
+        # is cut off afterwards.
+        return self.accelerator.reduce(loss, "mean"), *rest
+
+    def _unlabel_repeats(self, batch, examples: int, batch_size: int) -> int:
+        """Blank the repeats in this process's last batch; how many all processes have
+        together.
+        """
+        together = batch_size * self.accelerator.num_processes
+        repeats = -examples % together
+        own = together - repeats - self.accelerator.process_index * batch_size
+        batch["labels"][max(own, 0) :] = -100
+        return repeats
+
+
 def without_repeats(Trainer):
     """transformers' Trainer, which here learns from and counts every example once.
 
@@ -140,49 +187,4 @@ def without_repeats(Trainer):
     """
     if count() == 1:
         return Trainer
-
-    class WithoutRepeats(Trainer):
-        def get_batch_samples(self, epoch_iterator, num_batches, device):
-            batches = []
-            last = False
-            for _ in range(num_batches):
-                try:
-                    batches.append(next(epoch_iterator))
-                except StopIteration:
-                    break
-                last = self.accelerator.gradient_state.end_of_dataloader
-            if last:
-                repeats = self._unlabel_repeats(
-                    batches[-1], len(self.train_dataset), self._train_batch_size
-                )
-                self.state.num_input_tokens_seen -= repeats * batches[-1]["input_ids"].shape[1]
-            return super().get_batch_samples(iter(batches), num_batches, device)
-
-        def evaluate(self, *arguments, **options):
-            measured = super().evaluate(*arguments, **options)
-            if not self.is_in_train:
-                # accelerate takes a model that it has prepared for evaluation as prepared for
-                # training too; it would then train without DistributedDataParallel, each process by
-                # its own gradients, and not say so.
-                self.model._is_accelerate_prepared = False
-            return measured
-
-        def prediction_step(self, model, inputs, *arguments, **options):
-            if self.accelerator.gradient_state.end_of_dataloader:
-                self._unlabel_repeats(inputs, len(self.eval_dataset), self.args.eval_batch_size)
-            loss, *rest = super().prediction_step(model, inputs, *arguments, **options)
-            # Each process's share of the sum becomes the mean of all, for what stands for repeats
-            # is cut off afterwards.
-            return self.accelerator.reduce(loss, "mean"), *rest
-
-        def _unlabel_repeats(self, batch, examples: int, batch_size: int) -> int:
-            """Blank the repeats in this process's last batch; how many all processes have
-            together.
-            """
-            together = batch_size * self.accelerator.num_processes
-            repeats = -examples % together
-            own = together - repeats - self.accelerator.process_index * batch_size
-            batch["labels"][max(own, 0) :] = -100
-            return repeats
-
-    return WithoutRepeats
+    return type("TrainerWithoutRepeats", (_WithoutRepeats, Trainer), {})

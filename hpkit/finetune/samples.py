@@ -3,9 +3,9 @@
 import math
 from typing import NamedTuple
 
-from hpkit.corpus import music
 from hpkit.corpus.answers import prompt_of
 from hpkit.corpus.load import Corpus
+from hpkit.corpus.music import Verdict
 from hpkit.model import context_length, likeliest, sample
 
 SAMPLED_TUNES = 32
@@ -55,6 +55,7 @@ def sample_texts(trainer, corpus: Corpus, eval_loss: float, seed: int) -> list[s
     if corpus.kind == "text":
         return sample(model, tokenizer, SAMPLED_TEXTS, longest, seed)
     _, held_out = corpus.split()
+    # Greedy: what a chat model says is to be compared before and after, not its luck.
     texts = []
     for document in held_out[:SAMPLED_TEXTS]:
         prompt = prompt_of(corpus.kind, document, tokenizer)
@@ -62,7 +63,7 @@ def sample_texts(trainer, corpus: Corpus, eval_loss: float, seed: int) -> list[s
     return texts
 
 
-def measured(eval_loss: float, verdicts: list[music.Verdict]) -> Measured:
+def measured(eval_loss: float, verdicts: list[Verdict]) -> Measured:
     """The loss beside what the judge says of the sampled tunes, of which there may be none."""
     if not verdicts:
         return Measured(eval_loss)
@@ -73,7 +74,7 @@ def measured(eval_loss: float, verdicts: list[music.Verdict]) -> Measured:
     return Measured(eval_loss, share, sum(verdict.parses for verdict in verdicts))
 
 
-def count_bars(verdicts: list[music.Verdict]) -> tuple[int, int]:
+def count_bars(verdicts: list[Verdict]) -> tuple[int, int]:
     """(bars that add up, all bars) of all tunes together."""
     valid = sum(verdict.bars_valid for verdict in verdicts)
     return valid, sum(verdict.bars for verdict in verdicts)

@@ -1,5 +1,4 @@
-"""`finetune(recipe, model, corpus, out) -> Run`: the training, with everything that keeps a run
-safe.
+"""`finetune(recipe, model, corpus, out) -> Run`: the training, and all that keeps a run safe.
 
 `training` has the run itself. Around it: a folder that can be resumed, one process that speaks and
 writes, signals that stop after an update, samples and pictures, and a line for everything that
@@ -11,7 +10,7 @@ import io
 from pathlib import Path
 
 from hpkit.capability import Machine, decide, probe
-from hpkit.corpus import music
+from hpkit.corpus.music import Verdict, judge, parse, tune_book, write_wav
 from hpkit.errors import BadInput
 from hpkit.figures.runs import loss_picture, piano_roll
 from hpkit.files import write_whole
@@ -46,12 +45,11 @@ def finetune(
     log=print,
     throughput: Throughput = AUTO,
 ) -> Run:
-    """Fine-tune `model` on `corpus` by `recipe`, leave everything in `out`, and say it through
-    `log`.
+    """Fine-tune `model` on `corpus` by `recipe`, and leave everything in the folder `out`.
 
     `model` is `starter`, `fresh` (random weights), a folder or a hub id; `corpus` a built-in name,
     a file, a folder or a hub data set's id. `resume` continues an unfinished run in `out` from its
-    last whole checkpoint. `log` takes a line of text; None silences lines and progress bar.
+    last whole checkpoint. `log` takes each line of what is to be said; None silences the bar too.
     `throughput`: what makes it fast; a resumed run may change it. Under torchrun or accelerate
     launch every process calls it: one says and writes, and all return its Run. Raises BadInput,
     before anything is written, for what cannot work, and Interrupted after Ctrl-C or SIGTERM.
@@ -95,8 +93,8 @@ class _Session:
         elif started.before:
             self.say("no whole checkpoint: starting from the first update")
         resumed_from = update_of(checkpoint) if checkpoint else None
-        # A kill between the last update and run.json leaves nothing to train: the Trainer would
-        # train one update too many.
+        # A kill between the last update and run.json leaves nothing to train, and the Trainer,
+        # given that checkpoint, would train one update too many.
         all_trained = checkpoint and resumed_from >= job.accounting.updates
         if all_trained:
             model, _ = load_model(str(checkpoint), job.recipe.dtype)
@@ -155,11 +153,13 @@ class _Session:
         )
         self.say_all(choices)
         if shortage and throughput.activation_checkpointing:
-            # It mends a shortage where the rest has room.
+            # What is recomputed need not be held: this mends a shortage where the rest has room.
             held = shortage.evidence
             if held["weights"] + held["gradients"] + held["optimizer"] <= held["free"]:
                 findings.remove(shortage)
         self.say_all(findings)
+        # Attention belongs to the model; the rest goes to the Trainer, whose arguments are made anew
+        # since transformers works some of them out while they are made.
         job.model.set_attn_implementation(throughput.attn_implementation)
         settings = job.settings | throughput.settings
         return dataclasses.replace(
@@ -176,6 +176,7 @@ class _Session:
             self.say(str(line))
 
     def _check_that_all_see_the_folder(self) -> None:
+        # Each of several machines has a disk of its own, where the others' checkpoints are not.
         with processes.all_or_none():
             if not (self.out / "started.json").exists():
                 raise BadInput(
@@ -186,9 +187,7 @@ class _Session:
     # Before and after the loop.
 
     def measure(self, when: str, trainer, job: Job) -> Measured:
-        """Evaluate on all processes; sample on the main one, and leave the samples in the
-        folder.
-        """
+        """Evaluate on all processes; sample on the main one, which leaves the samples in `out`."""
         eval_loss = trainer.evaluate()["eval_loss"]
         self.say(f"evaluation loss {when}: {eval_loss:.4f}")
         return processes.from_main(lambda: self.keep_samples(when, trainer, job, eval_loss))
@@ -205,14 +204,14 @@ class _Session:
             job.recipe.seed,
             most_tokens=job.yardstick.sampled_tokens,
         )
-        verdicts = [music.judge(tune) for tune in tunes]
+        verdicts = [judge(tune) for tune in tunes]
         result = measured(eval_loss, verdicts)
         if tunes:
             titles = [
                 f"sample {number} {when} the run: {verdict}"
                 for number, verdict in enumerate(verdicts, 1)
             ]
-            write_whole(self.out / f"{when}.abc", music.tune_book(tunes, titles))
+            write_whole(self.out / f"{when}.abc", tune_book(tunes, titles))
             valid, bars = count_bars(verdicts)
             self.say(f"sample 1 {when}: {verdicts[0]}\n{tunes[0]}")
             self.say(
@@ -224,9 +223,7 @@ class _Session:
         return result
 
     def finish(self, job: Job, run: Run) -> None:
-        """The last files: the picture of the loss, and `run.json`, with which the run is
-        finished.
-        """
+        """The last files: the picture of the loss, and `run.json`, which says that all is done."""
         self.say(_states_in_words(job, run))
         picture = loss_picture(run.history)
         write_whole(self.out / "loss.png", picture.png)
@@ -234,12 +231,13 @@ class _Session:
         write_whole(self.out / "run.json", run.to_json())
 
 
-def let_it_be_heard(tunes: list[str], verdicts: list[music.Verdict], out: Path, say) -> None:
+def let_it_be_heard(tunes: list[str], verdicts: list[Verdict], out: Path, say) -> None:
     """Leave sound and piano roll of the first sampled tune that parses, and say which it is."""
     number = next(number for number, verdict in enumerate(verdicts) if verdict.parses)
-    tune = music.parse(tunes[number])
+    tune = parse(tunes[number])
+    # Made in memory first, so that no half-written file lies under the final name.
     sound = io.BytesIO()
-    music.write_wav(tune, sound)
+    write_wav(tune, sound)
     write_whole(out / "after.wav", sound.getvalue())
     picture = piano_roll(tune, f"sample {number + 1}, the first that parses")
     write_whole(out / "after.png", picture.png)
@@ -262,9 +260,7 @@ def _states_in_words(job: Job, run: Run) -> str:
 
 
 def _make_progress_bar(job: Job, stop: StopSignal, say, shown: bool):
-    """A Trainer callback that draws the bar and grants the wish to stop; leaving it closes the
-    bar.
-    """
+    """A Trainer callback that draws a bar and grants the wish to stop; its `with` ends the bar."""
     from tqdm.auto import tqdm
     from transformers import TrainerCallback
 
@@ -286,12 +282,14 @@ def _make_progress_bar(job: Job, stop: StopSignal, say, shown: bool):
 
         def on_step_end(self, args, state, control, **kwargs):
             self.bar.update(state.global_step - self.bar.n)
+            # tqdm knows when this process began; a resumed run's first tokens were not its own.
             seconds = max(self.bar.format_dict["elapsed"], 1e-9)
             tokens = state.num_input_tokens_seen - self.first_token
             beside = {"tokens/s": f"{tokens / seconds:,.0f}"}
             if self.loss is not None:
                 beside["loss"] = f"{self.loss:.3f}"
             self.bar.set_postfix(beside, refresh=False)
+            # Every process asks here, whether a signal reached it or not: none may train on alone.
             stop.agree()
             if stop.agreed:
                 say("stopping here, with a checkpoint; a second signal stops at once, without")

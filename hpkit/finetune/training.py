@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from hpkit.accounting import Accounting, account
 from hpkit.capability import Capability, decide, forget_32bit_overrides, probe
-from hpkit.corpus import music
 from hpkit.corpus.blocks import blocks_of
 from hpkit.corpus.load import Corpus, load_corpus
+from hpkit.corpus.music import judge
 from hpkit.errors import BadInput
 from hpkit.finetune.processes import without_repeats
 from hpkit.finetune.run import LOGGED, WHOLE, Run, Yardstick, installed_versions, logged_history
@@ -93,7 +93,7 @@ def train(
         tunes = sample_tunes(
             trainer, job.corpus, eval_loss, recipe.seed, most_tokens=yardstick.sampled_tokens
         )
-        after = measured(eval_loss, [music.judge(tune) for tune in tunes])
+        after = measured(eval_loss, [judge(tune) for tune in tunes])
         return as_run(job, trainer, result, before, after)
 
 

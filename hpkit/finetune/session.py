@@ -158,8 +158,8 @@ class _Session:
             if held["weights"] + held["gradients"] + held["optimizer"] <= held["free"]:
                 findings.remove(shortage)
         self.say_all(findings)
-        # Attention belongs to the model; the rest goes to the Trainer, whose arguments are made anew
-        # since transformers works some of them out while they are made.
+        # Attention belongs to the model, the rest to the Trainer's arguments; these are made anew,
+        # for transformers works some of them out while they are made.
         job.model.set_attn_implementation(throughput.attn_implementation)
         settings = job.settings | throughput.settings
         return dataclasses.replace(

@@ -435,7 +435,8 @@ def _record(options: argparse.Namespace) -> None:
     from hpkit.files import data_folder
     from hpkit.finetune.stopping import Interrupted
     from hpkit.records.grids import load_grids
-    from hpkit.records.recording import merge, plan, record, recorded_keys, which_part
+    from hpkit.records.parts import merge, recorded_keys
+    from hpkit.records.recording import plan, record, which_part
 
     table = Path(
         options.table

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpkit.corpus import music
+from hpkit.corpus import music, notation
 from hpkit.corpus.answers import FORMS, document_of, form_of, parse_lines
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import cache_folder, data_folder, write_whole
@@ -159,7 +159,7 @@ def normalise(sources: list[tuple[str, str]], strict: bool = False):
                 passed_over["a tune already read, in this or another key"] += 1
                 continue
             seen.add(heard)
-            documents.append(music.render(tune))
+            documents.append(notation.render(tune))
             origins.append((file, first))
     return documents, origins, dict(passed_over)
 

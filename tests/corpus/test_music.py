@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpkit.corpus import load_corpus, music
+from hpkit.corpus import load_corpus, music, notation
 
 HISTORICAL = "airdsAirs+oneills1850+ryansMammoth"
 
 
 def body(abc: str) -> str:
-    return music.render(music.parse(f"M:4/4\nK:C\n{abc}")).split("\n")[2]
+    return notation.render(music.parse(f"M:4/4\nK:C\n{abc}")).split("\n")[2]
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_every_tune_survives_the_round_trip():
     for name in (HISTORICAL, "aksak"):
         for text in load_corpus(name).documents:
             tune = music.parse(text)
-            assert music.render(tune) == text
+            assert notation.render(tune) == text
             assert (
                 music.parse(music.tune_book([text], ["a title"])) == tune
             )  # lines broken, and a unit length written
-            assert set(text) <= set(music.ALPHABET)
+            assert set(text) <= set(notation.ALPHABET)
 
 
 def music21_reading(text: str):
@@ -190,7 +190,7 @@ def test_sound_has_the_pitch_and_length_written():
 
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(
-    st.text(music.ALPHABET + '[]{}<>"&+?.%☃', max_size=60),
+    st.text(notation.ALPHABET + '[]{}<>"&+?.%☃', max_size=60),
     st.sampled_from(["M:6/8\nK:Em\n", "X:1\nM:2/4\nK:D\n", "L:1/16\nM:C|\nK:G\n", ""]),
 )
 def test_no_text_breaks_the_reader(text, head):
@@ -201,7 +201,7 @@ def test_no_text_breaks_the_reader(text, head):
         assert error.line >= 1 and error.column >= 1
         return
     assert music.bars(tune) and music.melody(tune)
-    assert music.render(music.parse(music.render(tune))) == music.render(tune)
+    assert notation.render(music.parse(notation.render(tune))) == notation.render(tune)
 
 
 def test_sound_ends_after_two_minutes():

@@ -2,21 +2,18 @@
 
 import re
 import wave
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from hpkit.corpus.notation import (
-    _ALTERATION,
-    _FIFTHS,
-    _MODES,
-    ABCError,
-    BarLine,
-    Note,
-    Tune,
-    Tuplet,
-    _midi,
-    parse,
-)
+from hpkit.corpus.notation import ABCError, parse
+from hpkit.corpus.tune import BarLine, Note, Tune, Tuplet
+
+_ALTERATION = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}
+_FIFTHS = {"F": -1, "C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5}
+# A mode is a major scale begun elsewhere: its signature lies this many fifths from the tonic's
+# major.
+_MODES = {"": 0, "lyd": 1, "mix": -1, "dor": -2, "m": -3, "phr": -4}
 
 
 class Bar(NamedTuple):
@@ -32,14 +29,20 @@ class Bar(NamedTuple):
 
     @property
     def adds_up(self) -> bool | None:
-        """Is the bar as long as the meter says? None for a short edge bar, which nobody can judge alone."""
-        return None if self.edge and self.duration < self.full else self.duration == self.full
+        """Is the bar as long as the meter says?
+
+        None for a short edge bar, which nobody can judge alone.
+        """
+        if self.edge and self.duration < self.full:
+            return None
+        return self.duration == self.full
 
 
 class Verdict(NamedTuple):
-    """What the checker says of one text: does it parse (`problem` says why not), and how many bars add up.
+    """What the checker says of one text: does it parse, and how many bars add up.
 
-    A text that does not parse still has bars, as many as its bar lines cut off; none of them adds up.
+    A text that does not parse, for the reason `problem`, still has bars, as many as its bar lines
+    cut off; none of them adds up.
     """
 
     parses: bool
@@ -53,123 +56,159 @@ class Verdict(NamedTuple):
         return f"parses; {self.bars_valid} of {self.bars} bars add up"
 
 
-def _timed(tune: Tune):
-    """Yield (element, start, duration) with tuplets applied, in eighths; bar lines last nothing."""
-    now, factor, left = Fraction(0), Fraction(1), 0
-    for element in tune.elements:
-        if isinstance(element, Tuplet):
-            factor, left = Fraction(element.of, element.p), element.notes
-            continue
-        duration = Fraction(0)
-        if isinstance(element, Note):
-            duration = element.length * (factor if left else 1)
-            left = max(0, left - 1)
-        yield element, now, duration
-        now += duration
+def judge(text: str) -> Verdict:
+    """Does the text parse as a tune, and how many of the bars that can be judged add up?"""
+    try:
+        tune = parse(text)
+    except ABCError as error:
+        cut_off = re.findall(r"[^|]+(?=\|)", text)
+        return Verdict(parses=False, bars=len(cut_off), bars_valid=0, problem=str(error))
+    judged = [bar.adds_up for bar in bars(tune) if bar.adds_up is not None]
+    return Verdict(parses=True, bars=len(judged), bars_valid=sum(judged))
 
 
 def bars(tune: Tune) -> list[Bar]:
     """The bars of the tune as written (repeats not played twice); an empty one does not count."""
     full = Fraction(*tune.meter) * 8
-    result, start, after_section, now = [], Fraction(0), True, Fraction(0)
+    found = []
+    start = Fraction(0)
+    now = Fraction(0)
+    after_section = True
     for element, begin, duration in _timed(tune):
         now = begin + duration
         if isinstance(element, BarLine):
             if now > start:
-                result.append(Bar(start, now - start, full, after_section or element.section))
-            start, after_section = now, element.section
+                edge = after_section or element.section
+                found.append(Bar(start, now - start, full, edge))
+            start = now
+            after_section = element.section
     if now > start:
-        result.append(Bar(start, now - start, full, True))
-    # The last bar closes the tune even under a plain bar line.
-    return [*result[:-1], result[-1]._replace(edge=True)] if result else []
+        found.append(Bar(start, now - start, full, edge=True))
+    if found:
+        # The last bar closes the tune even under a plain bar line.
+        found[-1] = found[-1]._replace(edge=True)
+    return found
 
 
-def judge(text: str) -> Verdict:
-    """Does the text parse as a tune, and how many of the bars that can be judged add up to the meter?"""
-    try:
-        judged = [bar.adds_up for bar in bars(parse(text)) if bar.adds_up is not None]
-    except ABCError as error:
-        return Verdict(False, len(re.findall(r"[^|]+(?=\|)", text)), 0, str(error))
-    return Verdict(True, len(judged), sum(judged))
-
-
-def _signature(key: str) -> dict[str, int]:
-    """Semitones by which the key alters each step: `{"F": 1}` for G."""
-    tonic, mode = re.fullmatch(r"([A-G][#b]?)(.*)", key).groups()
-    fifths = _FIFTHS[tonic[0]] + {"#": 7, "b": -7}.get(tonic[1:], 0) + _MODES[mode]
-    altered = "FCGDAEB"[:fifths] if fifths > 0 else "BEADGCF"[:-fifths]
-    return dict.fromkeys(altered, 1 if fifths > 0 else -1)
+def _timed(tune: Tune) -> Iterator[tuple[Note | BarLine, Fraction, Fraction]]:
+    """(element, start, duration) with tuplets applied, in eighths; bar lines last nothing."""
+    now = Fraction(0)
+    factor = Fraction(1)
+    left = 0  # notes that the tuplet at hand still has
+    for element in tune.elements:
+        if isinstance(element, Tuplet):
+            factor = Fraction(element.of, element.p)
+            left = element.notes
+            continue
+        duration = Fraction(0)
+        if isinstance(element, Note):
+            duration = element.length
+            if left:
+                duration *= factor
+                left -= 1
+        yield element, now, duration
+        now += duration
 
 
 def melody(tune: Tune) -> list[tuple[int, float, float]]:
-    """What sounds: (MIDI pitch, start, duration) of each note, times in eighths, ties joined, repeats once.
+    """What sounds: (MIDI pitch, start, duration) of each note, ties joined, repeats once.
 
-    An accidental holds for its step and octave until the bar ends, as the standard says.
+    Times in eighths. An accidental holds for its step and octave until the bar ends, as the
+    standard says.
     """
-    signature, held, result, tied = _signature(tune.key), {}, [], False
+    signature = _signature(tune.key)
+    accidentals = {}  # of this bar: step and octave -> semitones
+    sounding = []
+    tied = False
     for element, start, duration in _timed(tune):
         if isinstance(element, BarLine):
-            held = {}
+            accidentals = {}
             continue
         if element.step == "z":
             tied = False
             continue
         place = element.step + element.octave
         if element.accidental:
-            held[place] = _ALTERATION[element.accidental]
-        pitch = _midi(element, signature, held.get(place))
-        if tied and result and result[-1][0] == pitch:
-            result[-1] = (pitch, result[-1][1], result[-1][2] + float(duration))
+            accidentals[place] = _ALTERATION[element.accidental]
+        alteration = accidentals.get(place, signature.get(element.step.upper(), 0))
+        pitch = element.natural_pitch + alteration
+        # A tie between two pitches is none: the reader compares what is written, and an accidental
+        # may end with the bar between.
+        if tied and sounding and sounding[-1][0] == pitch:
+            _, first_start, first_duration = sounding[-1]
+            sounding[-1] = (pitch, first_start, first_duration + float(duration))
         else:
-            result.append((pitch, float(start), float(duration)))
+            sounding.append((pitch, float(start), float(duration)))
         tied = element.tie
-    return result
+    return sounding
+
+
+def _signature(key: str) -> dict[str, int]:
+    """Semitones by which the key alters each step: `{"F": 1}` for G."""
+    tonic, mode = re.fullmatch(r"([A-G][#b]?)(.*)", key).groups()
+    fifths = _FIFTHS[tonic[0]] + _MODES[mode]
+    # A sharp on the tonic sharpens all seven steps of its scale.
+    if tonic.endswith("#"):
+        fifths += 7
+    elif tonic.endswith("b"):
+        fifths -= 7
+    if fifths > 0:
+        return dict.fromkeys("FCGDAEB"[:fifths], 1)
+    return dict.fromkeys("BEADGCF"[:-fifths], -1)
 
 
 def tune_book(texts: list[str], titles: list[str]) -> str:
-    """Normal-form texts as one standard ABC file, readable by any ABC program; four bars to a line."""
+    """Normal-form texts as one standard ABC file, readable by any ABC program; four bars a line."""
     tunes = []
     for number, (text, title) in enumerate(zip(texts, titles), 1):
-        head, _, body = text.partition("K:")
-        key, _, notes = body.partition("\n")
+        # Cut at the key, not parsed: a model's sample need not be a tune to be printed.
+        head, _, rest = text.partition("K:")
+        key, _, notes = rest.partition("\n")
         notes = re.sub(r"((?:[^|]*\|+:?[1-9]?){4})", r"\1\n", notes).rstrip("\n")
         tunes.append(f"X:{number}\nT:{title}\n{head}L:1/8\nK:{key}\n{notes}\n")
     return "\n".join(tunes)
 
 
 def write_wav(tune: Tune, file, eighths_per_second: float = 4.0, rate: int = 22_050) -> None:
-    """Write the melody to `file` (a path or binary file) as 16-bit mono WAV: a plucked tone of five harmonics.
+    """Write the melody to `file`, a path or binary file, as 16-bit mono WAV of `rate` samples/s.
 
     At most the first two minutes sound: a model may write a note of any length.
     """
     import numpy as np
 
     limit = 120 * eighths_per_second
-    seconds = [
-        (pitch, start / eighths_per_second, min(length, limit - start) / eighths_per_second)
-        for pitch, start, length in melody(tune)
-        if start < limit
-    ]
-    end = max(start + length for _, start, length in seconds) + 0.5
+    notes = []  # (pitch, start, length), in seconds
+    for pitch, start, length in melody(tune):
+        if start < limit:
+            length = min(length, limit - start)
+            notes.append((pitch, start / eighths_per_second, length / eighths_per_second))
+    end = max(start + length for _, start, length in notes) + 0.5
     sound = np.zeros(int(end * rate) + 1)
-    for pitch, start, length in seconds:
-        time = np.arange(int((length + 0.15) * rate)) / rate
-        frequency = 440 * 2 ** ((pitch - 69) / 12)
-        tone = sum(
-            np.sin(2 * np.pi * k * frequency * time) / k**2
-            for k in range(1, 6)
-            if k * frequency < rate / 2
-        )
-        envelope = (
-            np.minimum(time / 0.008, 1)
-            * np.exp(-2.5 * time)
-            * np.clip((length + 0.15 - time) / 0.15, 0, 1)
-        )
+    for pitch, start, length in notes:
+        tone = _plucked(pitch, length, rate)
         first = int(start * rate)
-        sound[first : first + len(time)] += (tone * envelope)[: len(sound) - first]
+        sound[first : first + len(tone)] += tone[: len(sound) - first]
+    # Four fifths of full scale, so that no player clips.
     samples = (sound / np.abs(sound).max() * 0.8 * 32767).astype("<i2")
     with wave.open(file, "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(rate)
         out.writeframes(samples.tobytes())
+
+
+def _plucked(pitch: int, length: float, rate: int):
+    """A tone of five harmonics as an array; it fades out within 0.15 s after its length, in s."""
+    import numpy as np
+
+    time = np.arange(int((length + 0.15) * rate)) / rate
+    frequency = 440 * 2 ** ((pitch - 69) / 12)
+    tone = 0
+    for harmonic in range(1, 6):
+        # What lies above half the rate would be heard as a lower tone.
+        if harmonic * frequency < rate / 2:
+            tone += np.sin(2 * np.pi * harmonic * frequency * time) / harmonic**2
+    attack = np.minimum(time / 0.008, 1)
+    decay = np.exp(-2.5 * time)
+    release = np.clip((length + 0.15 - time) / 0.15, 0, 1)
+    return tone * (attack * decay * release)

@@ -1,4 +1,4 @@
-"""Text to token blocks: tunes, files, folders, hub data sets; and ABC, which tunes are written in."""
+"""Text to token blocks: tunes, files, folders, hub data sets; and ABC, the notation of tunes."""
 
 from typing import TYPE_CHECKING
 

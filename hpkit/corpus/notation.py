@@ -72,14 +72,14 @@ def parse(text: str) -> Tune:
     passed over; of a chord the highest note stays; `A>B` becomes the lengths it means. Raises
     ABCError on anything else.
     """
-    reader = _Reader()
+    reader = _TuneReader()
     for number, line in enumerate(text.splitlines(), 1):
         # Behind a `%` stands a comment.
         reader.read_line(line.split("%")[0], number)
     return reader.tune()
 
 
-class _Reader:
+class _TuneReader:
     """What is known of a tune so far, line by line. Numbers of lines and columns count from 1."""
 
     def __init__(self):

@@ -273,7 +273,7 @@ def _table_of(options: argparse.Namespace) -> Path:
 
 
 def _merge(table: Path, folders: list[Path]) -> None:
-    from hpkit.records.recording import merge
+    from hpkit.records.parts import merge
 
     for folder in folders:
         if not folder.is_dir():
@@ -284,7 +284,8 @@ def _merge(table: Path, folders: list[Path]) -> None:
 
 
 def _list_grids(grids: list, table: Path, parts: Path) -> None:
-    from hpkit.records.recording import plan, recorded_keys
+    from hpkit.records.parts import recorded_keys
+    from hpkit.records.recording import plan
 
     done = recorded_keys(table, [parts])
 

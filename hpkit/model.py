@@ -11,7 +11,7 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpkit.corpus.music import ALPHABET
+from hpkit.corpus.notation import ALPHABET
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import data_folder
 

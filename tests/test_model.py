@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hpkit.corpus import encode, load_corpus
-from hpkit.corpus.music import ALPHABET
+from hpkit.corpus.notation import ALPHABET
 from hpkit.errors import BadInput
 from hpkit.files import data_folder
 from hpkit.model import character_tokenizer, context_length, load_model, sample

@@ -44,13 +44,8 @@ from hpkit.finetune.checkpoints import (
 from hpkit.finetune.run import LOGGED, Run
 from hpkit.finetune.stopping import Interrupted, StopSignal
 from hpkit.finetune.throughput import AUTO, Throughput, choose
-from hpkit.memory import (
-    optimizer_state_bytes,
-    optimizer_states,
-    parameters_of,
-    peak_memory_bytes,
-    reset_peak_memory,
-)
+from hpkit.measured_memory import optimizer_state_bytes, peak_memory_bytes, reset_peak_memory
+from hpkit.memory import optimizer_states, parameters_of
 from hpkit.model import context_length, likeliest, load_model, quiet_transformers, sample
 from hpkit.preflight.plan import preflight
 from hpkit.recipe import STARTER, Recipe

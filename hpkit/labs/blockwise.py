@@ -113,9 +113,7 @@ def quantize(
     signed: bool = True,
     rounding: str = "nearest",
 ) -> Quantized:
-    """`tensor` in blocks of `block_size` values, None being one block.
-
-    By bitsandbytes' own kernels, on the CPU.
+    """`tensor` in blocks of `block_size` values (None: one block), by bitsandbytes' CPU kernels.
 
     `rounding`: `nearest` takes the nearest code point, by the kernel that bitsandbytes has for
     devices without one of their own. `cpu` is what its optimizers do on a CPU since 0.50: there a

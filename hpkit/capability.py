@@ -167,14 +167,15 @@ def _look_at_cpu() -> Machine:
         device = "cpu"
         name = _cpu_name()
     instructions = {}
-    if hasattr(torch.cpu, "get_capabilities"):  # not in every version that hpkit takes
+    if hasattr(torch.cpu, "get_capabilities"):  # older versions of torch lack it
         instructions = torch.cpu.get_capabilities()
-    native = any(instructions.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    # Of Intel's and AMD's vector units, of Intel's matrix units, of Arm.
+    with_bf16 = ("avx512_bf16", "amx_bf16", "bf16")
     return Machine(
         device=device,
         name=name,
         threads=torch.get_num_threads(),
-        native_bf16=native,
+        native_bf16=any(instructions.get(instruction, False) for instruction in with_bf16),
         memory_free=psutil.virtual_memory().available,
     )
 
@@ -198,6 +199,7 @@ def forget_32bit_overrides() -> None:
     0.50 looks entries up by a parameter's position. Left over from an earlier run in the same
     process, they keep other parameters at 32 bits, and the old model in memory.
     """
+    # What has not been imported has nothing to forget, and importing it takes seconds.
     if "bitsandbytes" in sys.modules:
         sys.modules["bitsandbytes"].optim.GlobalOptimManager.get_instance().initialize()
 

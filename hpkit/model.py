@@ -38,6 +38,7 @@ def character_tokenizer():
 
     vocabulary = {token: index for index, token in enumerate([*_SPECIAL.values(), *ALPHABET])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_SPECIAL["unk_token"]))
+    # A dot would not match the end of a line; without Fuse, decoding puts spaces between tokens.
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     limits = dict(

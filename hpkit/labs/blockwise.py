@@ -103,7 +103,7 @@ class Quantized:
 def _mean(values) -> float:
     if len(values) == 0:
         return float("nan")
-    return float(values.mean(dtype=float))
+    return float(values.mean(dtype=float))  # numpy would add fp32 numbers up in fp32
 
 
 def quantize(

@@ -36,6 +36,7 @@ def live_types(recipe: Recipe, model: str = "starter", corpus: str = "airdsAirs"
 
     The pass is the Trainer's own `training_step`, autocast and all. Raises BadInput.
     """
+    # An optimizer has no states before its first update.
     trainer = trained(recipe.replace(max_steps=1, warmup_steps=0), model, corpus)
     live = trainer.model
     batch = next(iter(trainer.get_train_dataloader()))

@@ -95,6 +95,8 @@ class Format:
         # An exponent field of 0 means subnormal: the exponent of 1, without the leading 1.
         power = 2.0 ** (exponent.clamp(min=1) - self.bias).double()
         value = power * ((exponent > 0).double() + mantissa.double() * self.epsilon)
+        # The largest exponent is that of inf and NaN; E4M3 gives all of it but the last mantissa
+        # to numbers.
         top = exponent == 2**self.exponent_bits - 1
         if self.has_inf:
             value = torch.where(top, torch.where(mantissa == 0, math.inf, math.nan), value)
@@ -141,7 +143,9 @@ class Format:
         """From a magnitude to the next larger number; beyond the range, as at its end. float64."""
         import torch
 
+        # Subnormal numbers are as far apart as the smallest normal ones.
         magnitude = _float64(values).abs().clamp(self.smallest_normal, self.largest)
+        # frexp's mantissa lies below 1, IEEE 754's from 1 on: one off the exponent.
         step = 2.0 ** (torch.frexp(magnitude).exponent - 1 - self.mantissa_bits).double()
         return torch.where(magnitude.isnan(), math.nan, step)
 
@@ -200,6 +204,7 @@ class Format:
 
     def written(self, pattern: int) -> str:
         """One pattern with its fields apart: `0 01111011 1001101`."""
+        # In binary with leading zeros, so that each field has its full width.
         digits = f"{int(pattern):0{self.bits}b}"
         mantissa_at = 1 + self.exponent_bits
         return f"{digits[0]} {digits[1:mantissa_at]} {digits[mantissa_at:]}"

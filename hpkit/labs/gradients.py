@@ -131,6 +131,7 @@ def tokens_per_second(model, batch: dict[str, torch.Tensor], seconds: float = 0.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     threads = torch.get_num_threads()
+    # The processor's time adds up over threads, also while they wait for one another.
     torch.set_num_threads(1)
     try:
         _update_seconds(model, batch, optimizer)  # the first update makes AdamW's states
@@ -164,6 +165,8 @@ def first_log(model, rows: Sequence[dict], batch: int, accumulation: int) -> dic
         def _get_train_sampler(self, *_):
             return torch.utils.data.SequentialSampler(rows)
 
+    # The Trainer trains the model it gets, and switches dropout on, which draws anew in each
+    # micro-batch: two splits of one batch would differ by chance.
     model = copy.deepcopy(model)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):

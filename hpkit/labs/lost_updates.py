@@ -14,6 +14,8 @@ RULES = (
     "bf16, stochastic rounding",
     "bf16, Kahan summation",
 )
+#: With these, updates go to fp32 weights.
+_FP32_RULES = ("fp32", "bf16 + fp32 masters")
 
 
 def round_stochastically(values, generator):
@@ -44,7 +46,7 @@ class Weights:
                 f"rule: expected one of {', '.join(RULES)}, got {rule!r}{did_you_mean(rule, RULES)}"
             )
         self.rule = rule
-        self._weights = start.float() if rule.endswith(("fp32", "masters")) else start.bfloat16()
+        self._weights = start.float() if rule in _FP32_RULES else start.bfloat16()
         # Kahan: what was rounded away so far, itself in bf16.
         self._lost = torch.zeros_like(self._weights)
         self._generator = torch.Generator().manual_seed(seed)
@@ -52,6 +54,7 @@ class Weights:
     @property
     def values(self):
         if self.rule == "bf16 + fp32 masters":
+            # The masters are for updates alone; products see their roundings.
             return self._weights.bfloat16().float()
         return self._weights.float()
 
@@ -62,7 +65,7 @@ class Weights:
 
     def add(self, update) -> None:
         """Add an update (fp32, of the weights' shape)."""
-        if self.rule in ("fp32", "bf16 + fp32 masters"):
+        if self.rule in _FP32_RULES:
             self._weights = self._weights + update
         elif self.rule == "bf16":
             self._weights = self._weights + update.bfloat16()

@@ -48,7 +48,7 @@ def range_test(
             "range test: expected 0 < low <= high and two updates or more, "
             f"got {low}, {high} and {updates}"
         )
-    set_seed(recipe.seed)
+    set_seed(recipe.seed)  # of a fresh model's weights, and of the order of the blocks
     with quiet_transformers():  # the bar of loading, in the midst of a notebook's output
         model, tokenizer = load_model(point.model)
     blocks, held = blocks_of(load_corpus(point.corpus), tokenizer, recipe.max_seq_length or 128)

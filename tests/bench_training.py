@@ -175,7 +175,7 @@ class Meter:
         self.useful, self.computed, self.losses, self.times, self.peak = [], [], [], [], 0
 
     def begin(self, batch) -> None:
-        from hpkit.memory import peak_memory_bytes
+        from hpkit.measured_memory import peak_memory_bytes
 
         if len(self.useful) in self.ends:
             synchronize(self.device)
@@ -338,7 +338,7 @@ def measure(job: dict) -> dict:
     import psutil
 
     from hpkit.corpus import encode, load_corpus
-    from hpkit.memory import optimizer_state_bytes
+    from hpkit.measured_memory import optimizer_state_bytes
     from hpkit.model import load_tokenizer, read_config
 
     quiet()
@@ -369,7 +369,7 @@ def measure_in_turns(job: dict) -> dict:
     """Seconds of each update of hpkit and of the bare loop, one of these after one of those, both with models of their own."""
     from transformers import Trainer
 
-    from hpkit.memory import optimizer_state_bytes
+    from hpkit.measured_memory import optimizer_state_bytes
 
     quiet()
     bare = bare_updates(job, CORPUS, job["length"], Meter(job["device"], 0))
@@ -415,7 +415,8 @@ def measure_optimizers(job: dict) -> dict:
     import torch
     from bench import make_optimizer
 
-    from hpkit.memory import optimizer_state_bytes, optimizer_states, parameters_of
+    from hpkit.measured_memory import optimizer_state_bytes
+    from hpkit.memory import optimizer_states, parameters_of
     from hpkit.model import load_model
 
     quiet()

@@ -25,7 +25,7 @@ from hpkit.errors import BadInput
 from hpkit.finetune.processes import without_repeats
 from hpkit.finetune.run import LOGGED, WHOLE, Run, Yardstick, installed_versions, logged_history
 from hpkit.finetune.samples import Measured, measured, sample_tunes
-from hpkit.memory import optimizer_state_bytes, peak_memory_bytes, reset_peak_memory
+from hpkit.measured_memory import optimizer_state_bytes, peak_memory_bytes, reset_peak_memory
 from hpkit.model import context_length, load_model, quiet_transformers
 from hpkit.recipe import STARTER, Recipe
 from hpkit.schedules import make_schedule

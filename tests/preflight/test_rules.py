@@ -17,7 +17,8 @@ from hpkit.accounting import account
 from hpkit.capability import MACHINES, forget_32bit_overrides
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import CARDS
-from hpkit.memory import optimizer_state_bytes, parameters_of, predict_memory
+from hpkit.measured_memory import optimizer_state_bytes
+from hpkit.memory import parameters_of, predict_memory
 from hpkit.model import read_config
 from hpkit.preflight import preflight, preflight_callback
 from hpkit.preflight.arguments import (

@@ -8,7 +8,7 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
     from hpkit.lessons.benchmarks import benchmark_picture, load_benchmarks
     from hpkit.lessons.claims import check, ledger_table, load_claims, read_ledger
     from hpkit.lessons.exercise import BrokenRun, Exercise, usual_point
-    from hpkit.lessons.exercises import EXERCISES, check_answer, check_cure
+    from hpkit.lessons.exercises.mixed_precision import EXERCISES, check_answer, check_cure
     from hpkit.lessons.predictions import Question, calibration
     from hpkit.lessons.sheets import cheat_sheet, glossary, questions
 
@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "benchmarks": ["benchmark_picture", "load_benchmarks"],
         "claims": ["check", "ledger_table", "load_claims", "read_ledger"],
         "exercise": ["BrokenRun", "Exercise", "usual_point"],
-        "exercises": ["EXERCISES", "check_answer", "check_cure"],
+        "exercises.mixed_precision": ["EXERCISES", "check_answer", "check_cure"],
         "predictions": ["Question", "calibration"],
         "sheets": ["cheat_sheet", "glossary", "questions"],
     },

@@ -1,0 +1,1 @@
+"""The notebooks' exercises, a module for each notebook."""

@@ -1,1 +1,1 @@
-"""The notebooks' exercises, a module for each notebook."""
+"""The notebooks' exercises, a module for each notebook; `lessons/register.py` has them all by name."""

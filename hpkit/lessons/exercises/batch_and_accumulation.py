@@ -19,7 +19,7 @@ def _wrong_accumulations() -> dict[float, str]:
         batch * accumulation: (
             "That is how many examples the update sees; each micro-batch brings 2"
         ),
-        accumulation / 4: ("That is the wrong way round: smaller micro-batches need more of them"),
+        accumulation / 4: "That is the wrong way round: smaller micro-batches need more of them",
     }
 
 

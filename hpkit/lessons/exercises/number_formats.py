@@ -46,7 +46,7 @@ def _learns_as_usual(run: Run) -> str:
 EXERCISES = {
     "07-stops": Exercise(
         notebook=NOTEBOOK,
-        question=("Start at 1 and add 1 again and again in bf16. Where does the sum stop growing?"),
+        question="Start at 1 and add 1 again and again in bf16. Where does the sum stop growing?",
         answer=lambda: FORMATS["bf16"].exact_integers,
         why=(
             "From 256 on the next number is two away, and 256 + 1 is rounded back to the even one"

@@ -16,7 +16,7 @@ def _wrong_numbers_of_seeds() -> dict[float, str]:
             "The spread of a mean falls with the square root of the number of seeds"
         ),
         5: "Nearly: five give 0.00255, just above",
-        2: ("Two seeds divide the spread by the square root of two, 1.4; it takes a factor of 2.3"),
+        2: "Two seeds divide the spread by the square root of two, 1.4; it takes a factor of 2.3",
     }
 
 

@@ -54,7 +54,7 @@ EXERCISES = {
         notebook=NOTEBOOK,
         question="1 x 512 tokens keep 34 MB under sdpa: how many MB do 8 x 128 tokens keep?",
         answer=lambda: 34 * 8 * 128 / 512,
-        why=("Under sdpa the tokens of a micro-batch count, however they are spread over examples"),
+        why="Under sdpa the tokens of a micro-batch count, however they are spread over examples",
         wrong=_wrong_megabytes,
     ),
     "11-broken": BrokenRun(
@@ -65,7 +65,7 @@ EXERCISES = {
         ),
         point=lambda: usual_point(max_steps=40, max_seq_length=16, eval_steps=10),
         cured=_reads_enough,
-        why=("Now a piece holds most of a tune, and what is learned from it helps with whole ones"),
+        why="Now a piece holds most of a tune, and what is learned from it helps with whole ones",
         cure={"max_seq_length": 128},
         wrong=({"learning_rate": 1e-4}, {"per_device_train_batch_size": 32}, {"max_steps": 80}),
     ),

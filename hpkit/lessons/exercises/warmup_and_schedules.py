@@ -22,7 +22,7 @@ def _wrong_peaks() -> dict[float, str]:
     updates = account(NOTES, 52_000).updates
     return {
         rate: "That is the rate asked for. Compare the warmup with the number of updates",
-        rate * 2000 / updates: ("That is upside down: updates of the run over updates of warmup"),
+        rate * 2000 / updates: "That is upside down: updates of the run over updates of warmup",
         rate / 2000: "That is the rise of a single update",
     }
 

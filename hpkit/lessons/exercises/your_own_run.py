@@ -33,7 +33,7 @@ def _wrong_accumulations() -> dict[float, str]:
 
 def _wrong_megabytes() -> dict[float, str]:
     return {
-        100 * 2: ("That is bf16. bf16=True multiplies in it; the weights stay as they were loaded"),
+        100 * 2: "That is bf16. bf16=True multiplies in it; the weights stay as they were loaded",
         100 * 1: "That is 8 bits. It is the optimizer's memory that has them",
         100 * (4 + 2): (
             "That counts the optimizer's states too. "

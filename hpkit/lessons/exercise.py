@@ -1,4 +1,4 @@
-"""What an exercise of a notebook is: a question answered by a number, or a broken run to be cured."""
+"""What an exercise is: a question answered by a number, or a broken run to be cured."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

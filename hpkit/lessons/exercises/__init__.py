@@ -1,1 +1,4 @@
-"""The notebooks' exercises, a module for each notebook; `lessons/register.py` has them all by name."""
+"""The notebooks' exercises, a module for each notebook.
+
+A new module is added to the list in `lessons/register.py`, which has all exercises by name.
+"""

@@ -7,13 +7,16 @@ from hpkit.lessons.exercise import BrokenRun, Exercise, usual_point
 
 NOTEBOOK = "09_eight_bit_adamw"
 
+#: Of 256 values each, as bitsandbytes cuts a weight of 1,000 x 1,000; the last is not full.
+BLOCKS = 3907
+
 
 def _wrong_bytes() -> dict[float, str]:
     return {
         2_000_000: (
             "Those are the codes of both averages. Each block has a scale besides, in 32 bits"
         ),
-        1_000_000 + 4 * 3907: "That is one average. Adam keeps two",
+        1_000_000 + 4 * BLOCKS: "That is one average. Adam keeps two",
         8_000_000: "That is AdamW in 32 bits",
     }
 
@@ -45,6 +48,7 @@ def _wrong_shares() -> dict[float, str]:
     )
     return {
         embeddings.of_parameters: of_parameters,
+        # Rounded, as one reads it off a table, it is further than one in a hundred from the above.
         0.32: of_parameters,
         embeddings.of_states / 4: (
             "That counts two bytes each. "
@@ -70,7 +74,7 @@ EXERCISES = {
     "09-bytes": Exercise(
         notebook=NOTEBOOK,
         question="How many bytes of state does adamw_8bit hold beside a weight of 1,000 x 1,000?",
-        answer=lambda: 2 * 1_000_000 + 2 * 4 * 3907,
+        answer=lambda: 2 * 1_000_000 + 2 * 4 * BLOCKS,
         why="A byte for each value and average, and four for each of 3,907 blocks and average",
         wrong=_wrong_bytes,
     ),

@@ -20,7 +20,7 @@ def _wrong_ways_to_its_own_size() -> dict[float, str]:
 def _learns(run: Run) -> str:
     before = run.eval_loss_before
     after = run.eval_loss_after
-    # Two runs that differ by their seed alone end up to 0.02 nats apart (notebook 06).
+    # By 0.02 nats runs differ that differ by their seed alone (notebook 06).
     if after < before - 0.02:
         return ""
     if abs(after - before) <= 0.02:

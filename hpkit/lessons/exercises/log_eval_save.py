@@ -10,6 +10,7 @@ NOTEBOOK = "10_log_eval_save"
 
 def _wrong_numbers_of_losses() -> dict[float, str]:
     return {
+        # 408 / 10, rounded up.
         41: "The last update is evaluated and saved whatever the cadence. It is not logged",
         account(NOTES, 52_000).updates: "That is every update",
         52_000 / 8 * 2 / 10: "That counts batches of 8. An update waits for 32 of them",

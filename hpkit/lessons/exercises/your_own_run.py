@@ -12,7 +12,7 @@ NOTEBOOK = "12_your_own_run"
 def _largest_accumulation(*, batch: int, epochs: float) -> int:
     """The largest accumulation that leaves 100 updates or more of 3,000 examples."""
     examples = 3000
-    # The updates do not fall evenly, since an epoch's last one is rounded up: so each is tried.
+    # Tried one by one: the last update of an epoch may be a smaller one, which no division sees.
     recipe = NOTES.replace(per_device_train_batch_size=batch, num_train_epochs=epochs)
     largest = 0
     for steps in range(1, examples // batch + 1):

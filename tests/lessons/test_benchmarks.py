@@ -117,6 +117,10 @@ def figures(monkeypatch) -> list:
     return made
 
 
+def widths(axes) -> list[float]:
+    return [bar.get_width() for bar in axes.patches]
+
+
 def test_a_benchmark_is_drawn_with_both_its_quantities(figures):
     usual = dict(parameters=2_000_000, idle_memory_bytes=[100_000_000] * 3)
     sides = [
@@ -131,9 +135,9 @@ def test_a_benchmark_is_drawn_with_both_its_quantities(figures):
     ]
     picture = benchmark_picture(benchmark(*sides, device="a CPU"))
     speed, memory = figures[0].axes
-    assert [patch.get_width() for patch in speed.patches] == [2000, 1000]
+    assert widths(speed) == [2000, 1000]
     # Of each side what was held before the model was loaded, and what came since.
-    assert [patch.get_width() for patch in memory.patches] == [100, 200, 100, 350]
+    assert widths(memory) == [100, 200, 100, 350]
     assert [list(line.get_xdata()) for line in speed.lines] == [[1000, 3000], [900, 1100]]
     assert speed.get_xlim()[1] > 3000
     assert memory.get_xlim()[1] > 450
@@ -158,17 +162,18 @@ SFT = {"SFTTrainer, packing", "SFTTrainer, wrapped", "SFTTrainer, defaults"}
 def recorded() -> list[Benchmark]:
     """The project's own. What a notebook says of them rests on the tests below."""
     found = load_benchmarks()
-    assert any(one.kind == "cpu" for one in found)
+    assert "cpu" in [one.kind for one in found]
     return found
 
 
 def test_the_projects_benchmarks_have_every_side_in_every_round(recorded):
     for one in recorded:
-        assert not [why for why in one.left_out.values() if why.startswith("failed")]
-        assert {name for name, _ in one.comparisons} == MODELS[one.kind]
+        for why in one.left_out.values():
+            assert not why.startswith("failed")
+        assert set(dict(one.comparisons)) == MODELS[one.kind]
         assert set(one.of(*one.comparisons[0])) == SIDES | SFT
         for model in MODELS[one.kind]:
-            counts = {len(seconds) for seconds in one.in_turns[model].values()}
+            counts = set(map(len, one.in_turns[model].values()))
             assert counts == {one.rounds * one.updates}
         assert one.rounds >= 3
         for measured in one.sides:

@@ -17,20 +17,27 @@ from hpkit.lessons import (
 )
 from hpkit.records import recording
 
-NUMBERS = [name for name, exercise in EXERCISES.items() if isinstance(exercise, Exercise)]
-BROKEN = [name for name, exercise in EXERCISES.items() if isinstance(exercise, BrokenRun)]
+
+def names_of(kind: type) -> list[str]:
+    return [name for name, exercise in EXERCISES.items() if isinstance(exercise, kind)]
+
+
+NUMBERS = names_of(Exercise)
+BROKEN = names_of(BrokenRun)
 
 
 def test_every_notebooks_exercises_are_registered_in_order():
     files = {module.name for module in pkgutil.iter_modules(exercises.__path__)}
-    assert files == {notebook.__name__.rpartition(".")[2] for notebook in register.NOTEBOOKS}
-    names = [notebook.NOTEBOOK for notebook in register.NOTEBOOKS]
-    assert names == sorted(names)
-    for notebook in register.NOTEBOOKS:
+    registered = list(register.NOTEBOOKS)
+    assert registered == sorted(registered, key=lambda notebook: notebook.NOTEBOOK)
+    for notebook in registered:
+        # Taken out one by one, so that none can stand there twice.
+        files.remove(notebook.__name__.rpartition(".")[2])
         for name, exercise in notebook.EXERCISES.items():
             assert EXERCISES[name] is exercise
             assert exercise.notebook == notebook.NOTEBOOK
             assert name.startswith(f"{notebook.NOTEBOOK[:2]}-")
+    assert not files
 
 
 @pytest.mark.slow
@@ -41,9 +48,13 @@ def test_an_answer_is_told_from_typical_wrong_ones(name):
     assert reply.right
     assert exercise.why in repr(reply)
     wrong = exercise.wrong()
-    replies = {check_answer(name, answer) for answer in wrong}
-    assert not any(reply.right for reply in replies)
-    assert {reply.words for reply in replies} == set(wrong.values())
+    said = set()
+    for answer in wrong:
+        reply = check_answer(name, answer)
+        assert not reply.right
+        said.add(reply.words)
+    # Every slip is told, though two may be told in the same words.
+    assert said == set(wrong.values())
     for stub in (..., None, "408", True):
         reply = check_answer(name, stub)
         assert not reply.right

@@ -70,6 +70,7 @@ EXERCISES = {
             "This run ends worse than it began. Read its log, change one argument, and let it "
             "learn."
         ),
+        # One piece of a tune an update: its gradient is mostly chance.
         point=lambda: usual_point(max_steps=40, per_device_train_batch_size=1, eval_steps=10),
         cured=_learns_on_average,
         why=(

@@ -40,6 +40,7 @@ def _wrong_fractions() -> dict[float, str]:
 
 
 def _read_too_often() -> Point:
+    # An epoch has 4 updates, so 40 read each tune ten times.
     return usual_point(num_train_epochs=2, max_steps=40)._replace(corpus="airdsAirs:30")
 
 

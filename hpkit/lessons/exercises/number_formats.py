@@ -69,6 +69,7 @@ EXERCISES = {
             "Its evaluation loss hardly falls, though rate and data are the usual ones. "
             "Change one argument."
         ),
+        # Beside 0.1 the gradients are small, so Adam hardly moves a weight.
         point=lambda: usual_point(max_steps=40, eval_steps=0.25, adam_epsilon=0.1),
         cured=_learns_as_usual,
         why=(

@@ -47,6 +47,7 @@ def _wrong_lucks() -> dict[float, str]:
 def _better_than_before(run: Run) -> str:
     before = run.eval_loss_before
     after = run.eval_loss_after
+    # Without a margin: the broken run ends further above its start than any seed could bring it.
     if after < before:
         return ""
     return (
@@ -62,6 +63,7 @@ EXERCISES = {
             "Single runs have a standard deviation of 0.0057. How many seeds does it take until "
             "their mean has one of at most 0.0025?"
         ),
+        # (0.0057 / 0.0025) squared is 5.2, and there is no fifth of a seed.
         answer=lambda: 6,
         why=(
             "A mean of n runs has a standard deviation of 0.0057 / sqrt(n); "

@@ -63,6 +63,7 @@ EXERCISES = {
             "The training loss lies far above the evaluation loss, which rises. Read the log, "
             "change one argument, and mend it."
         ),
+        # A tune has about 170 characters: a piece of 16 holds next to nothing of it.
         point=lambda: usual_point(max_steps=40, max_seq_length=16, eval_steps=10),
         cured=_reads_enough,
         why="Now a piece holds most of a tune, and what is learned from it helps with whole ones",

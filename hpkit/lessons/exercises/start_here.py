@@ -32,6 +32,7 @@ def _wrong_uniform_losses() -> dict[float, str]:
 
 
 def _over_at_once() -> Point:
+    # max_steps overrides num_train_epochs, and 5 updates are a third of an epoch.
     usual = usual_point(max_steps=5, warmup_steps=0, logging_steps=1, eval_steps=0.2)
     return usual._replace(corpus="airdsAirs:100")
 

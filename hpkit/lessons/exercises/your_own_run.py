@@ -44,6 +44,7 @@ def _wrong_megabytes() -> dict[float, str]:
 
 
 def _fresh_at_a_small_rate() -> Point:
+    # A rate for BERT (see the card of learning_rate), fifty times below that of the starter.
     usual = usual_point(max_steps=40, learning_rate=2e-5)
     return usual._replace(model="fresh")
 

@@ -26,7 +26,7 @@ from hpkit.preflight.arguments import (
     optimizer_names,
     training_argument_names,
 )
-from hpkit.preflight.rules import FEW_UPDATES, RULES, miscounts_loss, unmoved_share
+from hpkit.preflight.rules.updates import FEW_UPDATES, RULES, miscounts_loss, unmoved_share
 from hpkit.recipe import NOTES, STARTER, Recipe, parse_value
 
 WIDTH = dict(

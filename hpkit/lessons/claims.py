@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hpkit.errors import BadInput, did_you_mean
-from hpkit.files import data_folder
-from hpkit.recipe import read_toml
+from hpkit.files import data_folder, read_toml
 
 #: Each verdict with a mark that tells it apart without colour.
 VERDICTS = {"holds": "✓", "partly": "◐", "refuted": "✗", "not seen at this scale": "○"}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpkit.errors import BadInput, did_you_mean
-from hpkit.files import data_folder
-from hpkit.recipe import STARTER, Recipe, read_toml
+from hpkit.files import data_folder, read_toml
+from hpkit.recipe import STARTER, Recipe
 
 
 class Point(NamedTuple):

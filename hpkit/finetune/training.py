@@ -52,7 +52,7 @@ from hpkit.memory import (
     reset_peak_memory,
 )
 from hpkit.model import context_length, likeliest, load_model, quiet_transformers, sample
-from hpkit.preflight.plan import preflight
+from hpkit.preflight.findings import preflight
 from hpkit.recipe import STARTER, Recipe
 from hpkit.schedules import make_schedule
 

@@ -126,7 +126,7 @@ def account(
         log_at=cadence.at(recipe.logging_strategy, recipe.logging_steps, at_the_end=False),
         evaluate_at=cadence.at(recipe.eval_strategy, recipe.eval_steps or recipe.logging_steps),
         save_at=save_at,
-        checkpoints=_kept(save_at, recipe.save_total_limit),
+        checkpoints=_checkpoints_left(save_at, recipe.save_total_limit),
     )
 
 
@@ -150,7 +150,7 @@ def _whole_updates(steps: float, updates: int) -> int:
     return int(steps)
 
 
-def _kept(save_at: tuple[int, ...], limit: int | None) -> tuple[int, ...]:
+def _checkpoints_left(save_at: tuple[int, ...], limit: int | None) -> tuple[int, ...]:
     """The checkpoints that stay when older ones than the last `limit` go."""
     if limit is None:
         return save_at

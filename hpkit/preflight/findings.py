@@ -5,7 +5,7 @@ recipe, at TrainingArguments, or at the arguments that `hpkit.check.scripts` rea
 """
 
 from hpkit.capability import Machine, find_machine, probe
-from hpkit.preflight.plan import Finding, Plan, Written, look_at
+from hpkit.preflight.plan import Finding, Plan, Written, look_at_model
 from hpkit.preflight.rules import ALL_RULES
 from hpkit.recipe import Recipe
 
@@ -35,7 +35,7 @@ def preflight(
     plan = Plan(
         settings,
         examples=examples,
-        model=look_at(model),
+        model=look_at_model(model),
         machine=machine,
         lengths=lengths,
         processes=processes,

@@ -127,7 +127,7 @@ class KnownModel:
         return self.head is None or self.head.__name__.endswith(("ForCausalLM", "LMHeadModel"))
 
 
-def look_at(model) -> KnownModel | None:
+def look_at_model(model) -> KnownModel | None:
     """What rules can know of a live model, a config, a name or a size. Raises BadInput."""
     if model is None:
         return None
@@ -140,7 +140,7 @@ def look_at(model) -> KnownModel | None:
     import torch
 
     if isinstance(model, torch.nn.Module):
-        return _look_at_live(model)
+        return _look_at_live_model(model)
     import transformers
 
     head = (getattr(model, "architectures", None) or [""])[0]
@@ -152,7 +152,7 @@ def look_at(model) -> KnownModel | None:
     )
 
 
-def _look_at_live(model) -> KnownModel:
+def _look_at_live_model(model) -> KnownModel:
     head = model
     # An adapter of peft hides the class that computes the loss.
     if hasattr(model, "get_base_model"):
@@ -169,25 +169,27 @@ def _dtype_name(dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _given(settings) -> dict:
+def _given_arguments(settings) -> dict:
     """The arguments with their values, as plain texts and numbers."""
     if isinstance(settings, dict):
-        given = dict(settings)
-    else:
-        given = {}
-        for argument in dataclasses.fields(settings):
-            value = getattr(settings, argument.name)
-            # TrainingArguments keep strategies and the like as enums.
-            given[argument.name] = getattr(value, "value", value)
-    for name, value in given.items():
-        # transformers takes 500.0 for 500 updates; 1.0 is left, because below 1 it is a share.
-        if name.endswith("_steps") and isinstance(value, float) and value > 1:
-            if value.is_integer():
-                given[name] = int(value)
+        return {name: _as_transformers_takes(name, value) for name, value in settings.items()}
+    given = {}
+    for argument in dataclasses.fields(settings):
+        value = getattr(settings, argument.name)
+        # TrainingArguments keep strategies and the like as enums.
+        value = getattr(value, "value", value)
+        given[argument.name] = _as_transformers_takes(argument.name, value)
     return given
 
 
-def _missing(settings, written: Written) -> set[str]:
+def _as_transformers_takes(name: str, value):
+    """Updates written as 500.0 become a whole number; a share of the run stays as it is."""
+    if name.endswith("_steps") and isinstance(value, float) and value > 1 and value.is_integer():
+        return int(value)
+    return value
+
+
+def _unknown_arguments(settings, written: Written) -> set[str]:
     """The names whose value is not known; `*` among them stands for every one not given."""
     missing = set(written.unread)
     # The arguments that train a Trainer stand in another call.
@@ -206,9 +208,11 @@ class Plan:
     """Everything that rules look at; what takes long is worked out when first asked for.
 
     `settings`: a Recipe, live TrainingArguments or a dict. The other fields are as `preflight`
-    takes them, the model and the machine looked up. `given`: the arguments with their values;
-    `missing`: those whose value is not known; `invalid`: those with a value that no Recipe takes;
-    `recipe`: the rest, with transformers' defaults.
+    takes them, the model and the machine looked up.
+
+    Worked out at once: `given`, the arguments with their values; `missing`, those whose value is
+    not known; `invalid`, those with a value that no Recipe takes; `recipe`, the rest, with
+    transformers' defaults; `live`, whether the settings are an object; `ours`, whether a Recipe.
     """
 
     settings: object
@@ -223,8 +227,8 @@ class Plan:
     def __post_init__(self):
         self.live = not isinstance(self.settings, dict)
         self.ours = isinstance(self.settings, Recipe)
-        self.given = _given(self.settings)
-        self.missing = _missing(self.settings, self.written)
+        self.given = _given_arguments(self.settings)
+        self.missing = _unknown_arguments(self.settings, self.written)
         self.invalid = {}
         valid = {}
         for argument, value in self.given.items():

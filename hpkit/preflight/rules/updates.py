@@ -74,7 +74,7 @@ def peak_not_reached(plan):
 
 def _shorter_warmup(updates: int) -> str:
     tenth = math.ceil(updates / 10)
-    # Rounded up to a whole update, a tenth of a run this short is a third of it again.
+    # Of one or two updates a tenth, rounded up, is more than a third again.
     if 3 * tenth > updates:
         return "set warmup_steps=0: so short a run has no time for warmup"
     return f"set warmup_steps=0.1, a tenth of the run ({plural(tenth, 'update')})"
@@ -229,8 +229,8 @@ def best_model_mismatch(plan):
             argument="load_best_model_at_end",
             message=(
                 "load_best_model_at_end, but the run "
-                f"evaluates {_when(recipe.eval_strategy, each)} "
-                f"and saves {_when(recipe.save_strategy, kept)}: transformers stops"
+                f"evaluates {_in_words(recipe.eval_strategy, each)} "
+                f"and saves {_in_words(recipe.save_strategy, kept)}: transformers stops"
             ),
             fix=_save_when_evaluated(recipe.eval_strategy, each),
             evidence=evidence,
@@ -255,7 +255,7 @@ def _evaluates_every(recipe: Recipe) -> float:
     return recipe.eval_steps or recipe.logging_steps
 
 
-def _when(strategy: str, every: float) -> str:
+def _in_words(strategy: str, every: float) -> str:
     if strategy == "no":
         return "never"
     if strategy == "epoch":

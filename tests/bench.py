@@ -15,7 +15,6 @@ from transformers.utils import logging
 
 from hpkit.capability import decide, forget_32bit_overrides, probe
 from hpkit.corpus import encode, load_corpus, pack
-from hpkit.finetune.training import make_trainer
 from hpkit.model import load_model
 from hpkit.recipe import NOTES, STARTER
 from hpkit.records import load_runs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpkit.recipe import read_toml
+from hpkit.files import read_toml
 
 ROOT = Path(__file__).parents[1]
 CONTRACTS = read_toml(ROOT / "pyproject.toml", "project")["tool"]["importlinter"]["contracts"]

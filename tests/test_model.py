@@ -11,13 +11,7 @@ from hpkit.corpus import encode, load_corpus
 from hpkit.corpus.notation import ALPHABET
 from hpkit.errors import BadInput
 from hpkit.files import data_folder
-from hpkit.model import (
-    character_tokenizer,
-    context_length,
-    load_model,
-    quiet_transformers,
-    sample,
-)
+from hpkit.model import character_tokenizer, context_length, load_model, quiet_transformers, sample
 
 
 @pytest.fixture

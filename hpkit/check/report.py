@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from hpkit.accounting import account
 from hpkit.check.scripts import read_calls
-from hpkit.preflight.plan import preflight
+from hpkit.preflight.findings import preflight
+from hpkit.preflight.plan import Written
 from hpkit.recipe import Recipe
 
 
@@ -52,8 +53,10 @@ def check_file(file: str, examples: int | None, **known) -> Report:
         trainer = call.name.endswith(
             "Trainer"
         )  # looked at for its own arguments; what it trains by is another call
-        told = dict(name=call.name, unread=call.unread, unseeded=call.unseeded)
-        for finding in preflight(call.arguments, None if trainer else examples, **told, **known):
+        told = Written(call.name, call.unread, call.unseeded)
+        for finding in preflight(
+            call.arguments, None if trainer else examples, written=told, **known
+        ):
             findings.append(
                 _placed(finding, place | {"line": call.lines.get(finding.argument, call.line)})
             )

@@ -32,7 +32,7 @@ from hpkit.finetune.throughput import AUTO, Throughput, choose
 from hpkit.finetune.training import Job, as_run, fit, make_trainer, prepare
 from hpkit.memory import optimizer_states, parameters_of
 from hpkit.model import load_model, quiet_transformers
-from hpkit.preflight.plan import preflight
+from hpkit.preflight.findings import preflight
 from hpkit.recipe import STARTER, Recipe
 
 

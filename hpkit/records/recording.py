@@ -21,9 +21,9 @@ from hpkit.accounting import account
 from hpkit.corpus.load import load_corpus
 from hpkit.errors import BadInput
 from hpkit.finetune.checkpoints import disk_errors_are_bad_input
-from hpkit.finetune.run import Run
+from hpkit.finetune.run import Run, Yardstick
 from hpkit.finetune.stopping import StopSignal
-from hpkit.finetune.training import Yardstick, train
+from hpkit.finetune.training import train
 from hpkit.model import fingerprint
 from hpkit.recipe import Recipe
 from hpkit.records.grids import Grid, Point

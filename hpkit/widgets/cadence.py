@@ -6,7 +6,7 @@ from hpkit.accounting import account
 from hpkit.figures.base import BLUE, GREY, ORANGE, Picture, blank, rendered
 from hpkit.formatting import shown_bytes
 from hpkit.memory import checkpoint_bytes
-from hpkit.preflight.plan import preflight
+from hpkit.preflight.findings import preflight
 from hpkit.recipe import NOTES, Recipe
 from hpkit.widgets.base import Interactive, decades, paragraphs, slider
 

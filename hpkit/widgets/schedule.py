@@ -4,7 +4,7 @@ import json
 
 import ipywidgets
 
-from hpkit.accounting import MEASURED, Accounting, account
+from hpkit.accounting import Accounting, account
 from hpkit.figures.base import (
     BLUE,
     GREY,
@@ -19,8 +19,9 @@ from hpkit.figures.base import (
 )
 from hpkit.formatting import shown
 from hpkit.hyperparameters import SCHEDULERS
-from hpkit.preflight.plan import preflight
+from hpkit.preflight.findings import preflight
 from hpkit.recipe import NOTES, Recipe, parse_value
+from hpkit.schedules import MEASURED
 from hpkit.widgets.base import Interactive, decades, doublings, paragraphs, slider
 
 

@@ -63,6 +63,7 @@ _SAVE_AGAIN = "open it in JupyterLab and save it again"
 def _magic(line: str) -> str | None:
     """Python that stands for a line of IPython's own; None where the line is no such line."""
     text = line.strip()
+    # Kept, since the line may be the whole body of an `if`.
     indent = line[: len(line) - len(line.lstrip())]
     timed = re.match(r"%(?:time|prun)\s+(?!-)(.+)", text)
     if timed:
@@ -124,6 +125,7 @@ def _parse_cell(source: str, number: int, notes: list) -> tuple[list, list]:
 
     One that is not Python, or not right, loses all its names, with a note.
     """
+    # Only as the first thing in a cell is `%%bash` a cell magic.
     head = re.match(r"\s*%%(\w+).*", source)
     if head and head[1] not in _PYTHON_MAGICS:
         if re.search(r"TrainingArguments|\wConfig\(", source):

@@ -71,6 +71,7 @@ class Containers:
         for change in changes:
             value = self._value_of(change.value) if change.value else UNKNOWN
             line = (change.value or change.statement).lineno
+            # A change in a branch or a function may have happened before the use, or not.
             if use is None or not self._is_step(change.statement, scope):
                 doubtful[change.key] = UNKNOWN, line
             elif position(binding.node) < position(change.statement) < position(use):
@@ -104,6 +105,7 @@ class Containers:
             changes += made
             if not made:
                 looks.append(use)
+        # Of lists no change is followed: `numbers[0] = 5` makes the whole unknown.
         kinds = dict if changes else (dict, list, tuple)
         if not all(isinstance(value, kinds) for value in values):
             return None
@@ -163,6 +165,7 @@ class Containers:
         above = self._names.parents[node]
         if all(map(is_immutable, values)):
             return True
+        # Compared, shown in an f-string, or read and thrown away.
         if isinstance(above, (ast.Compare, ast.FormattedValue, ast.Expr)):
             return True
         is_flat = all(map(has_immutable_parts, values))
@@ -187,8 +190,9 @@ class Containers:
         path = self._names.path(call.func)
         if path in LOOKS:
             return True
+        # The libraries are trusted to leave it alone; a class of the file may do what it likes.
         if self._names.is_training(path) and not path.startswith("<"):
-            return True  # a class of the file's own may do with it what it likes
+            return True
         return is_flat and (unpacked or path in COPIES)
 
     def _is_shallow_look(self, node: ast.AST) -> bool:

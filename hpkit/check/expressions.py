@@ -38,6 +38,7 @@ class Expressions:
     # frame for each operand of `"a" + "b" + ...`, and Python allows about a thousand frames.
     def _read(self, node: ast.AST):
         match node:
+            # bool is an int; bytes, complex numbers and `...` are no training arguments
             case ast.Constant(value=int() | float() | str() | None):
                 return node.value
             case ast.Name():
@@ -60,6 +61,7 @@ class Expressions:
                 return UNKNOWN if value is UNKNOWN else not value
             case ast.BinOp(op=ast.BitOr()):  # of two dicts; of numbers it is UNKNOWN
                 return self._read_dict([(None, node.left), (None, node.right)])
+            # the target of `x += 1` is worth what `x` was before
             case ast.BinOp(left=left, right=right) | ast.AugAssign(target=left, value=right):
                 return arithmetic(node.op, self.value(left), self.value(right))
             case ast.IfExp():
@@ -156,6 +158,7 @@ class Expressions:
                 if isinstance(container, dict):
                     return container.get(key, [default])[0]
                 return UNKNOWN
+        # The path and not the name, since a file may define a `dict` or `float` of its own.
         path = self._names.path(call.func)
         if path == "dict" and len(call.args) < 2:
             pairs = [(None, part) for part in call.args]

@@ -95,6 +95,7 @@ class Names:
         self._paths = {}
         classes = [node for node in self._walk() if isinstance(node, ast.ClassDef)]
         self.wild = bool(self.words & WILD)
+        # Text that was not read may have set an attribute as well as a name.
         self.stored = {node.attr for node in self.stores} | self.lost
         # In reading order: a class may inherit from one above it.
         for node in sorted(classes, key=position):
@@ -142,7 +143,8 @@ class Names:
                 self.calls.append(node)
             case ast.alias():
                 pass  # noted with its import; it has a `name` as well
-            case ast.AST(name=str(name)) | ast.AST(rest=str(name)):  # def, class, except, case
+            # def, class, `except E as name`, `case name`, `case {**rest}`
+            case ast.AST(name=str(name)) | ast.AST(rest=str(name)):
                 self._bind(name, node, scope, node if isinstance(node, SCOPES) else None)
 
     def _bind(self, name: str, node: ast.AST, scope, value):
@@ -220,16 +222,18 @@ class Names:
     def binding(self, name: ast.Name) -> Binding | None:
         """The binding that a name has where it is read, None where more than one may be it."""
         scope = self.owner(name)
+        # Python sets `__name__` and its like itself.
         if self.wild or name.id in self.lost or name.id.startswith("__"):
             return None
         if isinstance(scope, ast.ClassDef):
             return None
         bindings = self.bound[name.id].get(scope, [])
+        # A name that is read before its one binding is an error, unless Python has one of its own.
         if len(bindings) == 1 and not hasattr(builtins, name.id):
-            return bindings[0]  # read before it is bound, the name would be an error
+            return bindings[0]
         use = self.statement_of(name, scope)
         if use is None:
-            return None
+            return None  # a function may be called before, between or after the bindings
         if not all(isinstance(self.statement_of(one.node, scope), SIMPLE) for one in bindings):
             return None
         before = [one for one in bindings if position(one.node) < position(use)]
@@ -290,6 +294,7 @@ class Names:
         name = path.rpartition(".")[2]
         if name in TRL_CONFIGS or name in self.training_classes:
             return True
+        # Capitals, as a class has: `make_TrainingArguments` is a function of its own.
         return bool(re.fullmatch(r"_*([A-Z]\w*)?TrainingArguments", name))
 
     def call_with(self, node: ast.AST) -> ast.Call | None:

@@ -113,17 +113,16 @@ class Options:
             return unsure
         if not isinstance(names.parents[maker], ast.Assign):
             return unsure
-        groups = [c for c in names.calls if getattr(c.func, "attr", "") in GROUPS]
-        variables = []
-        for call in (maker, *groups):
-            variables += getattr(names.parents[call], "targets", ())
-        if not all(isinstance(variable, ast.Name) for variable in variables):
-            return unsure
+        variables = list(names.parents[maker].targets)
+        for call in names.calls:
+            if getattr(call.func, "attr", "") in GROUPS:
+                variables += getattr(names.parents[call], "targets", ())
+        for variable in variables:
+            if not isinstance(variable, ast.Name) or variable.id in names.lost:
+                return unsure
         if len(names.all_bindings(variables[0].id)) != 1:
             return unsure
         for variable in variables:
-            if variable.id in names.lost:
-                return unsure
             # `parser.method()` is all that may be done with it: nobody else gets hold of it.
             if not all(names.method_call_of(use) for use in names.uses[variable.id]):
                 return unsure
@@ -137,6 +136,7 @@ class Options:
             return None
         if not all(isinstance(flag, str) and flag for flag in flags):
             return None
+        # argparse names the attribute after the first long flag, or else after the first of all.
         flag = next((flag for flag in flags if flag.startswith("--")), flags[0])
         destination = flag.lstrip("-").replace("-", "_")
         if "dest" in given:
@@ -223,6 +223,7 @@ class Namespaces:
         return self._known[name]
 
     def _judge(self, name: str) -> bool:
+        # By name and not by scope: `args` of one function is passed on as `args` of the next.
         bindings = self._names.all_bindings(name)
         held = [self._is_bound_to_one(binding, name) for binding in bindings]
         if not held or not all(held) or name in self._names.lost:

@@ -48,6 +48,7 @@ def check_file(file: str, examples: int | None, **known) -> Report:
     """
     read, notes = read_calls(file)
     notes = [f"{file}, {note}" for note in notes]
+    # Each call is judged by itself: the text does not tell which of several is trained with.
     calls = []
     findings = []
     lines = []
@@ -122,6 +123,7 @@ def as_json(report: Report) -> str:
 
 def as_text(report: Report, width: int) -> str:
     """The report for a person, in lines of `width` characters."""
+    # What was passed over comes first: it may explain why something is not among the findings.
     lines = report.notes + report.lines
     for finding in report.findings:
         lines += ["", *_finding_lines(finding, width)]
@@ -162,7 +164,7 @@ def _where(place: dict) -> str:
 
 
 def _what_is_missing(counted, known: dict) -> list[str]:
-    """What the report leaves out because nobody said how many examples there are, or which device."""
+    """What the report leaves out because nobody gave the number of examples, or a device."""
     lines = []
     if not counted:
         lines.append("  no --examples: updates, warmup, logs and checkpoints are not counted")

@@ -71,6 +71,7 @@ class _CallFinder:
 
     def find(self) -> list[Call]:
         """The calls that set training arguments, in reading order."""
+        # One answer for the whole file: which model a call trains is not told by the text.
         unseeded = self._unseeded()
         found = []
         for node in self._in_order:

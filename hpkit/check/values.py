@@ -84,6 +84,7 @@ def arithmetic(op: ast.operator, left, right):
         return UNKNOWN
     if isinstance(left, int) and isinstance(right, int) and _bits(op, left, right) > MAX_BITS:
         return UNKNOWN
+    # A division by zero, or a float's power beyond its range: the script would fail there itself.
     try:
         value = OPERATORS[type(op)](left, right)
     except ArithmeticError:

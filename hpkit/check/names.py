@@ -74,8 +74,8 @@ class Names:
 
     `parents`: node -> the node above it. `scopes`: node -> the node of SCOPES it stands in.
     `bound`: name -> scope -> its Bindings. `uses`: name -> where it is read, in the whole file.
-    `lost`: names that may hold anything. `words`: what is compared with WILD and SETTERS: names,
-    import paths, attributes as ".attribute" and "name.attribute".
+    `lost`: names that may hold anything, `wild`: whether all may. `words`: what is compared with
+    WILD and SETTERS: names, import paths, attributes as ".attribute" and "name.attribute".
     `stores`: attributes that are set or deleted, `stored` their names. `calls`: all calls.
     `training_classes`: names of the file's own classes that are training arguments.
     """

@@ -27,7 +27,7 @@ HARMLESS_KEYWORDS = {
 #: Methods that change defaults, bring another parser, or change what an action or a type means.
 RISKY_METHODS = {".set_defaults", ".add_subparsers", ".register"}
 GROUPS = ("add_argument_group", "add_mutually_exclusive_group")
-#: What argparse gives an option of this action that is neither used nor has a default.
+#: What an option of this action is worth where it is not used and has no default of its own.
 FLAG_DEFAULTS = {"store_true": False, "store_false": True}
 #: A call of parse_args with one of these reads the command line, or nothing: then defaults hold.
 USUAL_ARGUMENTS = ("[]", "None", "args=None", "args=[]")

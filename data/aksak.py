@@ -1,8 +1,11 @@
-"""Make data/aksak.abc: 400 synthetic tunes in 5/8, 7/8 and 9/8 from a small grammar. Run: python data/aksak.py
+"""Make data/aksak.abc: 400 synthetic tunes in 5/8, 7/8 and 9/8 from a small grammar.
 
-Aksak ("limping") meters join groups of two and three eighths. The tunes walk along one of two scales: D hijaz (D Eb F#
-G A Bb C), written as D Phrygian with a sharp before F, and A Phrygian. They are made up by this file, from a fixed
-seed. They are no one's repertoire, and this project never calls them that.
+Run: python data/aksak.py
+
+Aksak ("limping") meters join groups of two and three eighths. The tunes walk along one of two
+scales: D hijaz (D Eb F# G A Bb C), written as D Phrygian with a sharp before F, and A Phrygian.
+They are made up by this file, from a fixed seed. They are no one's repertoire, and this project
+never calls them that.
 """
 
 import random
@@ -17,17 +20,17 @@ SCALES = {
     "Aphr": ["F", "G", "A", "B", "c", "d", "e", "f", "g", "a"],
 }
 FINAL = 2
-SHAPES = (
-    (0, 1, 0, 2),
-    (0, 0, 1, 2),
-    (0, 1, 1, 2),
-    (0, 1, 2, 2),
-)  # which bars of a section are the same
+# Which bars of half a section are the same.
+SHAPES = ((0, 1, 0, 2), (0, 0, 1, 2), (0, 1, 1, 2), (0, 1, 2, 2))
 
 
 def length(eighths: float) -> str:
     """A duration as ABC writes it behind a note whose unit is an eighth."""
-    return {0.5: "/", 1: ""}.get(eighths, f"{eighths:g}")
+    if eighths == 0.5:
+        return "/"
+    if eighths == 1:
+        return ""
+    return f"{eighths:g}"
 
 
 def bar(
@@ -38,38 +41,42 @@ def bar(
     for group in groups:
         for duration in draw.choice(CELLS[group]):
             notes.append(scale[degree] + length(duration))
-            degree = min(max(degree + draw.choice((-2, -1, -1, 0, 1, 1, 2)), 0), len(scale) - 1)
+            # Neighbours are likelier than leaps; at an end of the scale the tune stays.
+            step = draw.choice((-2, -1, -1, 0, 1, 1, 2))
+            degree = min(max(degree + step, 0), len(scale) - 1)
     return "".join(notes), degree
 
 
 def section(draw: random.Random, scale: list[str], groups: tuple[int, ...], start: int) -> str:
     """Eight bars between repeat signs, built from three different ones, closing on the final."""
-    motifs, degree = [], start
+    motifs = []
+    degree = start
     for _ in range(3):
         text, degree = bar(draw, scale, groups, degree)
         motifs.append(text)
-    close = scale[FINAL + 1] + length(sum(groups) - groups[-1]) + scale[FINAL] + length(groups[-1])
-    bars = (
-        [motifs[i] for i in draw.choice(SHAPES)]
-        + [motifs[i] for i in draw.choice(SHAPES)][:3]
-        + [close]
-    )
-    return "|:" + "|".join(bars) + ":|"
+    first_half = [motifs[number] for number in draw.choice(SHAPES)]
+    second_half = [motifs[number] for number in draw.choice(SHAPES)]
+    # The last group of the last bar is the final, and the step above it leads there.
+    lead = scale[FINAL + 1] + length(sum(groups) - groups[-1])
+    second_half[-1] = lead + scale[FINAL] + length(groups[-1])
+    return "|:" + "|".join(first_half + second_half) + ":|"
 
 
 def main() -> None:
     """Write the file beside this one."""
+    # The order of the draws is part of the corpus: another one makes other tunes.
     draw = random.Random(3407)
     tunes = []
     for number in range(1, 401):
         eighths = draw.choice(tuple(METERS))
         groups = draw.choice(METERS[eighths])
         key = draw.choice(tuple(SCALES))
-        sections = "\n".join(
-            section(draw, SCALES[key], groups, start) for start in (FINAL, FINAL + 4)
-        )
+        # The second section starts on the fifth.
+        low = section(draw, SCALES[key], groups, FINAL)
+        high = section(draw, SCALES[key], groups, FINAL + 4)
         title = f"Aksak {number} ({'+'.join(map(str, groups))}, synthetic)"
-        tunes.append(f"X:{number}\nT:{title}\nM:{eighths}/8\nL:1/8\nK:{key}\n{sections}\n")
+        tunes.append(f"X:{number}\nT:{title}\nM:{eighths}/8\nL:1/8\nK:{key}\n{low}\n{high}\n")
+    # newline: on Windows, too, the file is the same to the byte.
     Path(__file__).with_suffix(".abc").write_text("\n".join(tunes), encoding="utf-8", newline="\n")
 
 

@@ -12,21 +12,26 @@ from dataclasses import dataclass
 
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import cache_folder, write_whole
+from hpkit.formatting import plural
 from hpkit.recipe import Recipe
 
 #: The names under which the Trainer knows bitsandbytes' 8-bit AdamW.
 EIGHT_BIT_ADAMW = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
-#: The least compute capability that multiplies bf16 in hardware. torch.cuda.is_bf16_supported() counts emulation: a T4 says yes.
+#: The least compute capability that multiplies bf16 in hardware. torch.cuda.is_bf16_supported()
+#: counts emulation: a T4 says yes.
 NATIVE_BF16 = (8, 0)
+
+_DEVICE_WORDS = {"cuda": "GPU", "mps": "Apple GPU", "cpu": "CPU"}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What matters of the hardware. `device` is cuda, mps or cpu; `native_bf16` is false where bf16 is emulated.
+    """What matters of the hardware.
 
-    `threads`: CPU threads that torch uses. `eight_bit`: whether bitsandbytes really kept 8-bit states when asked to.
-    `memory_free`: bytes. `eight_bit_time`: how many times as long an update of adamw_8bit takes as one of fused AdamW.
-    None is what was not looked at, or cannot be known.
+    `device` is cuda, mps or cpu; `threads` the CPU threads that torch uses; `native_bf16` is false
+    where bf16 is emulated. `eight_bit`: whether bitsandbytes really kept 8-bit states when asked
+    to. `memory_free`: bytes. `eight_bit_time`: how many times as long an update of adamw_8bit takes
+    as one of fused AdamW. None is what was not looked at, or cannot be known.
     """
 
     device: str
@@ -38,26 +43,36 @@ class Machine:
     eight_bit_time: float | None = None
 
     def __str__(self) -> str:
-        """In a few words, for the first line of a notebook: what it is, the memory that is free, and bf16."""
-        kind = {
-            "cuda": "GPU",
-            "mps": "Apple GPU",
-            "cpu": f"CPU, {self.threads} thread{'s' * (self.threads > 1)}",
-        }[self.device]
-        free = f", {self.memory_free / 1e9:.0f} GB free" if self.memory_free else ""
-        return f"{self.name} ({kind}{free}), bf16 {'in hardware' if self.native_bf16 else 'only emulated'}"
+        """In a few words, for the first line of a notebook."""
+        parts = [_DEVICE_WORDS[self.device]]
+        if self.device == "cpu":
+            parts.append(plural(self.threads, "thread"))
+        if self.memory_free:
+            parts.append(f"{self.memory_free / 1e9:.0f} GB free")
+        bf16 = "in hardware" if self.native_bf16 else "only emulated"
+        return f"{self.name} ({', '.join(parts)}), bf16 {bf16}"
 
 
 def _card(name: str, compute_capability: tuple[int, int], mebibytes: int) -> Machine:
-    return Machine("cuda", name, 2, compute_capability >= NATIVE_BF16, True, mebibytes * 2**20)
+    return Machine(
+        device="cuda",
+        name=name,
+        threads=2,
+        native_bf16=compute_capability >= NATIVE_BF16,
+        eight_bit=True,
+        memory_free=mebibytes * 2**20,
+    )
 
 
-#: Machines by name, for asking about one that is not here; a card is taken as empty. Memory as nvidia-smi reports it
-#: (modal-labs/modal-client pull request 2797), compute capability from NVIDIA's CUDA GPUs page.
+#: Machines by name, for asking about one that is not here; a card is taken as empty. Memory as
+#: nvidia-smi reports it (modal-labs/modal-client pull request 2797), compute capability from
+#: NVIDIA's CUDA GPUs page.
 MACHINES = {
-    "cpu": Machine("cpu", "a CPU with AVX512-BF16", 2, True, True),
-    "cpu-without-bf16": Machine("cpu", "a CPU without bf16 instructions", 2, False, True),
-    "mps": Machine("mps", "an Apple GPU", 8, True, True),
+    "cpu": Machine("cpu", "a CPU with AVX512-BF16", threads=2, native_bf16=True, eight_bit=True),
+    "cpu-without-bf16": Machine(
+        "cpu", "a CPU without bf16 instructions", threads=2, native_bf16=False, eight_bit=True
+    ),
+    "mps": Machine("mps", "an Apple GPU", threads=8, native_bf16=True, eight_bit=True),
     "t4": _card("Tesla T4", (7, 5), 15_360),
     "l4": _card("NVIDIA L4", (8, 9), 23_034),
     "a100": _card("NVIDIA A100 40GB", (8, 0), 40_960),
@@ -72,7 +87,8 @@ def find_machine(name: str) -> Machine:
         return probe()
     if name not in MACHINES:
         raise BadInput(
-            f"device: expected here, {', '.join(MACHINES)}; got {name!r}{did_you_mean(name, ['here', *MACHINES])}"
+            f"device: expected here, {', '.join(MACHINES)}; "
+            f"got {name!r}{did_you_mean(name, ['here', *MACHINES])}"
         )
     return MACHINES[name]
 
@@ -109,34 +125,58 @@ class Capability:
 
 
 def probe(try_optimizer: bool = True) -> Machine:
-    """Look at this machine. Takes seconds the first time: it imports torch and times an 8-bit optimizer.
+    """Look at this machine.
 
-    `try_optimizer=False` leaves that out; while a training runs it must, for trying empties bitsandbytes' overrides.
+    Takes seconds the first time: it imports torch and times an 8-bit optimizer.
+    `try_optimizer=False` leaves that out; while a training runs it must, for trying empties
+    bitsandbytes' overrides.
     """
     import torch
 
-    threads, cuda = torch.get_num_threads(), torch.cuda.is_available()
-    if cuda:
-        device, name, free = "cuda", torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0]
-        native = torch.cuda.get_device_capability() >= NATIVE_BF16
-    else:
-        import psutil
-
-        apple = torch.backends.mps.is_available()
-        device, name = ("mps", platform.processor() or "Apple") if apple else ("cpu", _cpu_name())
-        capabilities = (
-            torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        )
-        native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-        free = psutil.virtual_memory().available
-    machine = Machine(device, name, threads, native, memory_free=free)
+    machine = _look_at_gpu() if torch.cuda.is_available() else _look_at_cpu()
     if not try_optimizer:
         return machine
-    eight_bit = _keeps_8bit_states(
-        "cuda" if cuda else "cpu"
-    )  # bitsandbytes has nothing for Apple's GPU
-    return dataclasses.replace(
-        machine, eight_bit=eight_bit, eight_bit_time=_eight_bit_time(machine) if eight_bit else None
+    # bitsandbytes has nothing for Apple's GPU: with 8-bit states, hpkit trains on its CPU.
+    if not _keeps_8bit_states("cuda" if machine.device == "cuda" else "cpu"):
+        return dataclasses.replace(machine, eight_bit=False)
+    return dataclasses.replace(machine, eight_bit=True, eight_bit_time=_eight_bit_time(machine))
+
+
+def _look_at_gpu() -> Machine:
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    return Machine(
+        device="cuda",
+        name=torch.cuda.get_device_name(),
+        threads=torch.get_num_threads(),
+        native_bf16=torch.cuda.get_device_capability() >= NATIVE_BF16,
+        memory_free=free,
+    )
+
+
+def _look_at_cpu() -> Machine:
+    """A machine without an NVIDIA GPU; Apple's GPU shares its memory with the CPU."""
+    import psutil
+    import torch
+
+    if torch.backends.mps.is_available():
+        device = "mps"
+        name = platform.processor() or "Apple"
+    else:
+        device = "cpu"
+        name = _cpu_name()
+    instructions = {}
+    if hasattr(torch.cpu, "get_capabilities"):  # older versions of torch lack it
+        instructions = torch.cpu.get_capabilities()
+    # Of Intel's and AMD's vector units, of Intel's matrix units, of Arm.
+    with_bf16 = ("avx512_bf16", "amx_bf16", "bf16")
+    return Machine(
+        device=device,
+        name=name,
+        threads=torch.get_num_threads(),
+        native_bf16=any(instructions.get(instruction, False) for instruction in with_bf16),
+        memory_free=psutil.virtual_memory().available,
     )
 
 
@@ -144,25 +184,28 @@ def _cpu_name() -> str:
     """The processor's name; on Linux `platform` knows only its architecture."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(
-                line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-            )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def forget_32bit_overrides() -> None:
-    """Empty bitsandbytes' process-wide list of parameters to keep at 32 bits; call it before an optimizer is made.
+    """Empty bitsandbytes' process-wide list of parameters to keep at 32 bits.
 
-    The Trainer enters every embedding there, and bitsandbytes 0.50 looks entries up by a parameter's position. Left
-    over from an earlier run in the same process, they keep other parameters at 32 bits, and the old model in memory.
+    Call it before an optimizer is made. The Trainer enters every embedding there, and bitsandbytes
+    0.50 looks entries up by a parameter's position. Left over from an earlier run in the same
+    process, they keep other parameters at 32 bits, and the old model in memory.
     """
+    # What has not been imported has nothing to forget, and importing it takes seconds.
     if "bitsandbytes" in sys.modules:
         sys.modules["bitsandbytes"].optim.GlobalOptimManager.get_instance().initialize()
 
 
 def _keeps_8bit_states(device: str) -> bool:
-    """Take one step of bitsandbytes' AdamW on 4,096 numbers, the least it quantizes, and look at its state."""
+    """Take a step of bitsandbytes' AdamW on 4,096 numbers, the least it quantizes, and look."""
     if importlib.util.find_spec("bitsandbytes") is None:
         return False
     try:
@@ -182,12 +225,10 @@ def _keeps_8bit_states(device: str) -> bool:
 
 
 def _eight_bit_time(machine: Machine) -> float:
-    """An update of 8-bit AdamW against one of fused AdamW, in time: measured once per machine, then read from the cache.
+    """An update of 8-bit AdamW against one of fused AdamW, in time.
 
-    A million weights in one tensor; the fastest of five updates each, taken in turns, for only delays disturb them.
+    Measured once per machine, then read from the cache.
     """
-    import torch
-
     versions = [importlib.metadata.version(package) for package in ("torch", "bitsandbytes")]
     key = "-".join([machine.name, str(machine.threads), *versions])
     cache = cache_folder() / "eight-bit-time.json"
@@ -197,99 +238,110 @@ def _eight_bit_time(machine: Machine) -> float:
         measured = {}
     if isinstance(measured.get(key), float):
         return measured[key]
-    import bitsandbytes
-
-    device = "cuda" if machine.device == "cuda" else "cpu"
-    weights = [torch.nn.Parameter(torch.ones(1024, 1024, device=device)) for _ in range(2)]
-    for weight in weights:
-        weight.grad = torch.full_like(weight, 1e-3)
-    optimizers = (
-        bitsandbytes.optim.AdamW(weights[:1], optim_bits=8),
-        torch.optim.AdamW(weights[1:], fused=True),
-    )
-    times = ([], [])
-    for _ in range(6):
-        for optimizer, seconds in zip(optimizers, times):
-            if device == "cuda":
-                torch.cuda.synchronize()
-            began = time.perf_counter()
-            optimizer.step()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - began)
-    eight_bit, fused = (min(seconds[1:]) for seconds in times)  # the first update makes the states
-    measured[key] = eight_bit / fused
+    measured[key] = _measured_eight_bit_time("cuda" if machine.device == "cuda" else "cpu")
     write_whole(cache, json.dumps(measured), optional=True)
     return measured[key]
 
 
+def _measured_eight_bit_time(device: str) -> float:
+    """The fastest of five updates each, of a million weights in one tensor."""
+    import bitsandbytes
+    import torch
+
+    weight = torch.nn.Parameter(torch.ones(1024, 1024, device=device))
+    other_weight = torch.nn.Parameter(torch.ones(1024, 1024, device=device))
+    weight.grad = torch.full_like(weight, 1e-3)
+    other_weight.grad = torch.full_like(other_weight, 1e-3)
+    eight_bit = bitsandbytes.optim.AdamW([weight], optim_bits=8)
+    fused = torch.optim.AdamW([other_weight], fused=True)
+    _step_seconds(eight_bit, device)  # the first update of each makes its states
+    _step_seconds(fused, device)
+    eight_bit_seconds = []
+    fused_seconds = []
+    # In turns, and of each the fastest: what else the machine does can only delay an update.
+    for _ in range(5):
+        eight_bit_seconds.append(_step_seconds(eight_bit, device))
+        fused_seconds.append(_step_seconds(fused, device))
+    return min(eight_bit_seconds) / min(fused_seconds)
+
+
+def _step_seconds(optimizer, device: str) -> float:
+    import torch
+
+    # A GPU works behind the program's back: the clock must wait for it.
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    optimizer.step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
 def decide(recipe: Recipe, machine: Machine) -> Capability:
     """What to use on `machine` for `recipe`. Raises BadInput where going on would deceive."""
-    eight_bit = recipe.optim in EIGHT_BIT_ADAMW
-    device, name = machine.device, machine.name
-    wanted = {"cuda": "GPU", "mps": "Apple GPU", "cpu": "CPU"}[device]
-    used, why = wanted, f"{name}, {machine.threads} threads" if device == "cpu" else name
-    if device == "mps" and (eight_bit or recipe.fp16):
-        device, used, why = (
-            "cpu",
-            "CPU",
-            "bitsandbytes keeps no 8-bit states on Apple's GPU, and fp16 needs loss scaling there",
-        )
-    choices = [Choice("device", wanted, used, why)]
+    device, device_choice = _choose_device(recipe, machine)
+    precision = _choose_precision(recipe, machine, device)
+    optimizer = _choose_optimizer(recipe, machine, device)
+    return Capability(
+        device=device,
+        device_name=machine.name,
+        threads=machine.threads,
+        bf16=precision.used == "bf16",
+        fp16=precision.used == "fp16",
+        optim=optimizer.used,
+        choices=[device_choice, precision, optimizer],
+    )
 
-    bf16, fp16 = recipe.bf16, recipe.fp16
-    if fp16 and device != "cuda":
-        raise BadInput(
-            "fp16 on a CPU: transformers would train in fp32 without saying so, and fp16 multiplication is many times slower there; "
-            "set fp16 to false, and bf16 to true for 16 bits"
-        )
-    if bf16 and device == "cuda" and not machine.native_bf16:
-        bf16, fp16 = False, True
-        choices.append(
-            Choice(
-                "precision",
-                "bf16",
-                "fp16",
-                f"{name} only emulates bf16, slowly; fp16 with loss scaling is native",
-            )
-        )
-    elif bf16:
-        native = (
-            "in hardware"
-            if machine.native_bf16
-            else "emulated here: right, but not faster than fp32"
-        )
-        choices.append(
-            Choice(
-                "precision",
-                "bf16",
-                "bf16",
-                f"autocast to bf16 {native}; weights stay {recipe.dtype}",
-            )
-        )
-    elif fp16:
-        choices.append(
-            Choice(
-                "precision",
-                "fp16",
-                "fp16",
-                f"autocast to fp16 with loss scaling; weights stay {recipe.dtype}",
-            )
-        )
-    else:
-        choices.append(Choice("precision", recipe.dtype, recipe.dtype, "no autocast was asked for"))
 
-    optim, why = recipe.optim, "as asked"
-    if eight_bit and not machine.eight_bit:
-        optim, why = (
-            "adamw_torch",
-            "bitsandbytes is absent or keeps no 8-bit states on this machine; these states take 8 bytes a parameter",
+def _choose_device(recipe: Recipe, machine: Machine) -> tuple[str, Choice]:
+    wanted = _DEVICE_WORDS[machine.device]
+    if machine.device == "mps" and (recipe.optim in EIGHT_BIT_ADAMW or recipe.fp16):
+        why = "bitsandbytes keeps no 8-bit states on Apple's GPU, and fp16 needs loss scaling there"
+        return "cpu", Choice("device", wanted, "CPU", why)
+    why = machine.name
+    if machine.device == "cpu":
+        why += f", {machine.threads} threads"
+    return machine.device, Choice("device", wanted, wanted, why)
+
+
+def _choose_precision(recipe: Recipe, machine: Machine, device: str) -> Choice:
+    """bf16, fp16, or the format of the weights where nothing is multiplied in fewer bits."""
+    if recipe.fp16:
+        if device != "cuda":
+            raise BadInput(
+                "fp16 on a CPU: transformers would train in fp32 without saying so, and fp16 "
+                "multiplication is many times slower there; "
+                "set fp16 to false, and bf16 to true for 16 bits"
+            )
+        why = f"autocast to fp16 with loss scaling; weights stay {recipe.dtype}"
+        return Choice("precision", "fp16", "fp16", why)
+    if not recipe.bf16:
+        return Choice("precision", recipe.dtype, recipe.dtype, "no autocast was asked for")
+    if machine.native_bf16:
+        why = f"autocast to bf16 in hardware; weights stay {recipe.dtype}"
+        return Choice("precision", "bf16", "bf16", why)
+    if device == "cuda":
+        why = f"{machine.name} only emulates bf16, slowly; fp16 with loss scaling is native"
+        return Choice("precision", "bf16", "fp16", why)
+    why = "autocast to bf16 emulated here: right, but not faster than fp32; "
+    return Choice("precision", "bf16", "bf16", why + f"weights stay {recipe.dtype}")
+
+
+def _choose_optimizer(recipe: Recipe, machine: Machine, device: str) -> Choice:
+    if recipe.optim not in EIGHT_BIT_ADAMW:
+        return Choice("optimizer", recipe.optim, recipe.optim, "as asked")
+    if not machine.eight_bit:
+        why = (
+            "bitsandbytes is absent or keeps no 8-bit states on this machine; "
+            "these states take 8 bytes a parameter"
         )
-    elif recipe.optim == "paged_adamw_8bit" and device == "cpu":
-        optim, why = "adamw_8bit", "paging moves states out of GPU memory, and there is none here"
-    elif eight_bit:
-        why = "bitsandbytes keeps these states in uint8"
-        if machine.eight_bit_time:
-            why += f"; tried here, its update takes {machine.eight_bit_time:.3g} times as long as fused AdamW's"
-    choices.append(Choice("optimizer", recipe.optim, optim, why))
-    return Capability(device, name, machine.threads, bf16, fp16, optim, choices)
+        return Choice("optimizer", recipe.optim, "adamw_torch", why)
+    if recipe.optim == "paged_adamw_8bit" and device == "cpu":
+        why = "paging moves states out of GPU memory, and there is none here"
+        return Choice("optimizer", recipe.optim, "adamw_8bit", why)
+    why = "bitsandbytes keeps these states in uint8"
+    if machine.eight_bit_time:
+        times = f"{machine.eight_bit_time:.3g} times"
+        why += f"; tried here, its update takes {times} as long as fused AdamW's"
+    return Choice("optimizer", recipe.optim, recipe.optim, why)

@@ -6,14 +6,21 @@ import difflib
 class BadInput(ValueError):
     """Something the user can mend. Its text is one line: what was expected, what came, what to do.
 
-    The command line prints the line and ends with status 2; a notebook shows it as an ordinary error.
+    The command line prints the line and ends with status 2; a notebook shows it as an ordinary
+    error.
     """
 
     def __init__(self, message: str):
+        # Texts of other libraries, quoted in a message, may have lines of their own.
         super().__init__(" ".join(str(message).split()))
 
 
 def did_you_mean(word: str, choices) -> str:
-    """`" (did you mean learning_rate?)"`, or an empty string when nothing in `choices` is near `word`."""
+    """`" (did you mean learning_rate?)"`, to be put behind a message.
+
+    An empty string when nothing in `choices` is near `word`.
+    """
     near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]}?)" if near else ""
+    if not near:
+        return ""
+    return f" (did you mean {near[0]}?)"

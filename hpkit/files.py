@@ -1,27 +1,63 @@
-"""Where the kit's own files are, and writing that never leaves half a file under a final name."""
+"""Where the kit's own files are; reading TOML; writing a file whole or not at all."""
 
 import os
 from pathlib import Path
 
+from hpkit.errors import BadInput
+
 
 def data_folder() -> Path:
-    """The project's `data/`: inside the package when installed from a wheel, beside it in a checkout."""
-    packaged = Path(__file__).parent / "data"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "data"
+    """The project's `data/`: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).parent
+    packaged = package / "data"
+    if packaged.is_dir():
+        return packaged
+    return package.parent / "data"
 
 
 def cache_folder() -> Path:
-    """Where results are kept that can be made again: `HPKIT_CACHE`, else `~/.cache/hpkit`. It may not exist yet."""
-    home = os.environ.get("HPKIT_CACHE") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/hpkit"
+    """Where results are kept that can be made again; it may not exist yet.
+
+    `HPKIT_CACHE`, else `hpkit` under `XDG_CACHE_HOME`, else `~/.cache/hpkit`.
+    """
+    home = os.environ.get("HPKIT_CACHE")
+    if not home:
+        home = os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/hpkit"
     return Path(home).expanduser()
 
 
+def read_toml(file: Path, what: str, expected: str = "expected a TOML file") -> dict:
+    """The tables and values of a TOML file.
+
+    Raises BadInput, naming `what` it should hold, and `expected` where it is missing.
+    """
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{what} {str(file)!r}: no such file; {expected}") from None
+    except OSError as error:
+        raise BadInput(f"{what} {file}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # bad UTF-8 and bad TOML
+        raise BadInput(f"{what} {file} is not TOML: {error}") from None
+
+
 def write_whole(path: Path, content: str | bytes, optional: bool = False) -> None:
-    """Write a file under its final name only when it is whole. `optional`: an unwritable place is no error."""
+    """Write a file under its final name only when it is whole.
+
+    `optional`: an unwritable place is no error.
+    """
+    # Beside the file, so that the same disk holds both and the renaming is one step; with the
+    # process in its name, so that two writers never share a part.
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if isinstance(content, str):
+        content = content.encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.write_bytes(content)
         part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How the kit writes numbers: one way each for counts, bytes, learning rates and hyperparameters."""
+"""How the kit writes numbers: one way each for counts, bytes, rates and hyperparameters."""
 
 import json
 
@@ -14,6 +14,7 @@ def shown(value) -> str:
     """A hyperparameter's value as the command line and TOML write it: `none`, `true`, `0.001`."""
     if value is None:
         return "none"
+    # As JSON: Python would write True, and single quotation marks.
     if isinstance(value, bool | dict):
         return json.dumps(value)
     return str(value)
@@ -22,6 +23,7 @@ def shown(value) -> str:
 def shown_bytes(count: float) -> str:
     """A number of bytes as people write it: `23.4 GB`, a GB being 10^9."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        # Three significant digits; a decimal would be a fourth from 100 on.
         if count >= 100 * size:
             return f"{count / size:,.0f} {unit}"
         if count >= size:
@@ -31,6 +33,7 @@ def shown_bytes(count: float) -> str:
 
 def shown_rate(rate: float) -> str:
     """A learning rate as people write it: `3.0e-7`."""
+    # Python fills an exponent up to two digits.
     return f"{rate:.1e}".replace("e-0", "e-")
 
 

@@ -1,4 +1,7 @@
-"""`Recipe`: every hyperparameter of a fine-tune under transformers' own names. `NOTES` and `STARTER` are recipes."""
+"""`Recipe`: every hyperparameter of a fine-tune under transformers' own names.
+
+`NOTES` and `STARTER` are recipes.
+"""
 
 import dataclasses
 import typing
@@ -6,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpkit.errors import BadInput, did_you_mean
+from hpkit.files import read_toml
 from hpkit.hyperparameters import CARDS
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of one run, checked when made. Defaults are transformers'; CARDS says what each one does.
+    """The hyperparameters of one run, checked when made.
 
-    `max_seq_length` (tokens) and `dtype` are not TrainingArguments: they belong to the data and to loading the model.
-    Raises BadInput for a value out of range or of the wrong type.
+    Defaults are transformers'; CARDS says what each one does. `max_seq_length` (tokens) and `dtype`
+    are not TrainingArguments: they belong to the data and to loading the model. Raises BadInput for
+    a value out of range or of the wrong type.
     """
 
     per_device_train_batch_size: int = CARDS["per_device_train_batch_size"].default
@@ -46,32 +51,36 @@ class Recipe:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if not CARDS[name].valid(value):
-                choices = CARDS[name].expected.removeprefix("one of ").split(", ")
-                hint = (
-                    did_you_mean(value, choices)
-                    if isinstance(value, str) and len(choices) > 1
-                    else ""
-                )
-                raise BadInput(f"{name}: expected {CARDS[name].expected}, got {value!r}{hint}")
+            card = CARDS[name]
+            if card.valid(value):
+                continue
+            choices = card.expected.removeprefix("one of ").split(", ")
+            hint = ""
+            # Without a list of choices `expected` is a sentence, whose words are no guesses.
+            if isinstance(value, str) and len(choices) > 1:
+                hint = did_you_mean(value, choices)
+            raise BadInput(f"{name}: expected {card.expected}, got {value!r}{hint}")
         if self.bf16 and self.fp16:
             raise BadInput(
-                "bf16 and fp16 are both true: a run multiplies in one format; set one of them to false"
+                "bf16 and fp16 are both true: "
+                "a run multiplies in one format; set one of them to false"
             )
 
     def replace(self, **changes) -> "Recipe":
-        """A copy with some values changed. An unknown name raises BadInput and offers the nearest."""
+        """A copy with some values changed. An unknown name raises BadInput with the nearest."""
         for name in changes:
             if name not in CARDS:
                 raise BadInput(
-                    f"unknown hyperparameter {name!r}{did_you_mean(name, CARDS)}; `hpkit explain` lists all"
+                    f"unknown hyperparameter {name!r}{did_you_mean(name, CARDS)}; "
+                    "`hpkit explain` lists all"
                 )
         return dataclasses.replace(self, **changes)
 
     def training_arguments(self, out: str | Path, **settings):
-        """transformers' TrainingArguments for this recipe, writing to `out`; `settings` go in as they are.
+        """transformers' TrainingArguments for this recipe, writing to `out`.
 
-        Raises BadInput for an optimizer that transformers does not know, and for what else it refuses.
+        `settings` go in as they are. Raises BadInput for an optimizer that transformers does not
+        know, and for what else it refuses.
         """
         from transformers import TrainingArguments
         from transformers.training_args import OptimizerNames
@@ -79,14 +88,19 @@ class Recipe:
         known = [name.value for name in OptimizerNames]
         if self.optim not in known:
             raise BadInput(
-                f"optim: transformers has no optimizer {self.optim!r}{did_you_mean(self.optim, known)}"
+                f"optim: transformers has no optimizer {self.optim!r}"
+                f"{did_you_mean(self.optim, known)}"
             )
         values = dataclasses.asdict(self) | settings
-        del values["max_seq_length"], values["dtype"]
-        # Left at its default, this filter replaces a NaN loss in the log by the last finite one.
+        del values["max_seq_length"]
+        del values["dtype"]
         try:
             return TrainingArguments(
-                output_dir=str(out), report_to="none", logging_nan_inf_filter=False, **values
+                output_dir=str(out),
+                report_to="none",
+                # Left on, the filter puts the last finite loss into the log in place of a NaN.
+                logging_nan_inf_filter=False,
+                **values,
             )
         except ValueError as error:
             raise BadInput(f"transformers refuses the recipe: {error}") from None
@@ -96,17 +110,25 @@ NOTES = Recipe(**{name: card.notes for name, card in CARDS.items()})
 STARTER = Recipe(**{name: card.starter for name, card in CARDS.items()})
 
 
+_TRUTH_WORDS = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "no": False,
+}
+
+
 def parse_value(name: str, text: str):
     """The value of hyperparameter `name` written as text on a command line. Raises BadInput."""
-    kinds = typing.get_type_hints(Recipe)[name]
-    kinds = set(typing.get_args(kinds) or (kinds,))
+    hint = typing.get_type_hints(Recipe)[name]
+    kinds = typing.get_args(hint) or (hint,)  # `int | None` is two kinds, and `int` has no args
     if type(None) in kinds and text.lower() == "none":
         return None
     try:
         if bool in kinds:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-                text.lower()
-            ]
+            return _TRUTH_WORDS[text.lower()]
         if dict in kinds:
             import json
 
@@ -114,37 +136,21 @@ def parse_value(name: str, text: str):
         if str in kinds:
             return text
         number = float(text)
-        # transformers counts whole numbers and takes others as shares, so 20 must not arrive as 20.0.
-        return int(number) if (int in kinds and number.is_integer()) or text.isdigit() else number
+        # Where both are taken, 20 means 20 updates and must not arrive as 20.0.
+        if text.isdigit() or (int in kinds and number.is_integer()):
+            return int(number)
+        return number
     except (KeyError, ValueError, OverflowError):
         raise BadInput(f"{name}: expected {CARDS[name].expected}, got {text!r}") from None
 
 
 def load_recipe(name: str) -> Recipe:
-    """`starter`, `notes`, or a TOML file of hyperparameters; what the file leaves out has transformers' default."""
+    """`starter`, `notes`, or a TOML file of hyperparameters. Raises BadInput.
+
+    What the file leaves out has transformers' default.
+    """
     built_in = {"starter": STARTER, "notes": NOTES}
     if name in built_in:
         return built_in[name]
-    return Recipe().replace(
-        **read_toml(
-            Path(name),
-            "recipe",
-            f"expected starter, notes or a TOML file{did_you_mean(name, built_in)}",
-        )
-    )
-
-
-def read_toml(file: Path, what: str, expected: str = "expected a TOML file") -> dict:
-    """The tables and values of a TOML file. Raises BadInput, naming `what` it should hold, and `expected` where it is missing."""
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{what} {str(file)!r}: no such file; {expected}") from None
-    except OSError as error:
-        raise BadInput(f"{what} {file}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # bad UTF-8 and bad TOML
-        raise BadInput(f"{what} {file} is not TOML: {error}") from None
+    expected = f"expected starter, notes or a TOML file{did_you_mean(name, built_in)}"
+    return Recipe().replace(**read_toml(Path(name), "recipe", expected))

@@ -26,9 +26,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 from hpkit.errors import BadInput
-from hpkit.files import write_whole
+from hpkit.files import read_toml, write_whole
 from hpkit.lessons import cheat_sheet, glossary, ledger_table, questions, read_ledger
-from hpkit.recipe import read_toml
 
 FOLDER = Path(__file__).parent
 #: What the outputs depend on most; a notebook names the versions it was executed with.

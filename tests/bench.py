@@ -12,13 +12,14 @@ import time
 from typing import NamedTuple
 
 import torch
+from benchmark.job import CORPUS
 from benchmark.loop import make_optimizer
 from benchmark.sides import quiet
 from transformers import TrainerCallback
 
 from hpkit.capability import decide, forget_32bit_overrides, probe
 from hpkit.corpus import encode, load_corpus, pack
-from hpkit.finetune.training import _make_trainer
+from hpkit.finetune.training import make_trainer, prepare
 from hpkit.model import load_model
 from hpkit.recipe import NOTES, STARTER
 from hpkit.records import load_runs
@@ -82,13 +83,12 @@ def trainer_against_loop(recipe, blocks, folder) -> tuple[float, float]:
             bare.append(loop(state.global_step).whole)
             self.left = time.perf_counter()
 
-    model, tokenizer = load_model("starter")
     recipe = recipe.replace(
         max_steps=UPDATES + WARM_UP, logging_steps=1000, eval_strategy="no", save_strategy="no"
     )
-    arguments = recipe.training_arguments(folder, **decide(recipe, probe()).settings)
+    job = prepare(recipe, "starter", CORPUS, decide(recipe, probe()), folder)
     forget_32bit_overrides()
-    _make_trainer(model, tokenizer, blocks, blocks[:8], arguments, Clock()).train()
+    make_trainer(job, [Clock()]).train()
     # The Trainer's last update ends where no other begins: it has one time less than updates.
     first = WARM_UP - 1
     return statistics.median(ours[first:]), statistics.median(bare[first:])
@@ -241,7 +241,7 @@ def say_widgets() -> None:
 def main() -> None:
     quiet()
     _, tokenizer = load_model("starter")
-    documents = encode(load_corpus("airdsAirs"), tokenizer)[0]
+    documents = encode(load_corpus(CORPUS), tokenizer)[0]
     blocks = pack(documents, LENGTH)
     print(
         f"starter on Aird's Airs, 8 x 256 tokens, {torch.get_num_threads()} threads, "

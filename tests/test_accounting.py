@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from transformers import PreTrainedConfig, PreTrainedModel, Trainer, default_data_collator
 from transformers.utils import logging
 
-from hpkit.accounting import MEASURED, account
+from hpkit.accounting import account
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import SCHEDULERS
 from hpkit.recipe import NOTES, Recipe
+from hpkit.schedules import MEASURED
 
 logging.disable_progress_bar()
 
@@ -82,6 +83,7 @@ def recipes(draw) -> Recipe:
         max_steps=draw(st.one_of(st.just(-1), st.integers(1, 25))),
         learning_rate=draw(st.sampled_from([1e-5, 1e-4, 1e-2])),
         warmup_steps=draw(
+            # At 1.0 a share of the run becomes a number of updates, whose fraction is cut off.
             st.one_of(
                 st.just(0), st.integers(1, 30), st.floats(0, 0.99), st.just(1.0), st.just(2.7)
             )
@@ -118,6 +120,7 @@ def trained(recipe: Recipe, examples: int, folder: Path) -> Trainer:
 
 def check(recipe: Recipe, examples: int) -> None:
     """Everything countable, compared with a real run."""
+    # hypothesis draws within one test, and pytest would give all of its runs one folder.
     folder = Path(tempfile.mkdtemp())
     try:
         trainer = trained(recipe, examples, folder)
@@ -126,7 +129,8 @@ def check(recipe: Recipe, examples: int) -> None:
         )
     finally:
         shutil.rmtree(folder)
-    counted, state = account(recipe, examples, tokens_per_example=3), trainer.state
+    counted = account(recipe, examples, tokens_per_example=3)
+    state = trainer.state
     assert counted.updates == state.global_step == state.max_steps
     assert counted.tokens == state.num_input_tokens_seen
     assert counted.log_at == tuple(entry["step"] for entry in state.log_history if "loss" in entry)
@@ -134,6 +138,7 @@ def check(recipe: Recipe, examples: int) -> None:
         entry["step"] for entry in state.log_history if "eval_loss" in entry
     )
     assert counted.checkpoints == checkpoints
+    # transformers counts a warmup for the constant schedule too, and does not use it.
     if recipe.lr_scheduler_type != "constant":
         assert counted.warmup_updates == trainer.args.get_warmup_steps(state.max_steps)
     for entry in state.log_history:
@@ -234,7 +239,7 @@ def test_the_notes_recipe_in_words():
     lines = "\n".join(counted.lines())
     assert "6 in all" in lines
     assert (
-        "warmup (2,000 updates) outlasts the run (6); the learning rate's peak is 3.0e-7, after update 6"
-        in lines
+        "warmup (2,000 updates) outlasts the run (6); "
+        "the learning rate's peak is 3.0e-7, after update 6" in lines
     )
     assert "training loss at no update" in lines

@@ -1,4 +1,4 @@
-"""What is used on machines that we do not have: their properties are given, the decisions are ours."""
+"""What is used on machines that we do not have: their properties given, the decisions ours."""
 
 import dataclasses
 
@@ -11,13 +11,16 @@ from hpkit.capability import MACHINES, Machine, decide, find_machine, probe
 from hpkit.errors import BadInput
 from hpkit.recipe import STARTER, Recipe
 
-CPU, OLD_CPU, T4, A100, MAC = (
-    MACHINES[name] for name in ("cpu", "cpu-without-bf16", "t4", "a100", "mps")
-)
+CPU = MACHINES["cpu"]
+OLD_CPU = MACHINES["cpu-without-bf16"]
+T4 = MACHINES["t4"]
+A100 = MACHINES["a100"]
+MAC = MACHINES["mps"]
 
 
 def why(machine, recipe=STARTER, what="precision"):
-    return next(choice for choice in decide(recipe, machine).choices if choice.what == what)
+    (found,) = [choice for choice in decide(recipe, machine).choices if choice.what == what]
+    return found
 
 
 def test_bf16_where_it_is_native():
@@ -60,10 +63,8 @@ def test_without_eight_bits_the_optimizer_is_replaced():
 def test_a_machine_in_a_few_words():
     assert str(T4) == "Tesla T4 (GPU, 16 GB free), bf16 only emulated"
     assert str(MAC) == "an Apple GPU (Apple GPU), bf16 in hardware"
-    assert (
-        str(Machine("cpu", "a CPU", 1, True, memory_free=8 * 10**9))
-        == "a CPU (CPU, 1 thread, 8 GB free), bf16 in hardware"
-    )
+    one_thread = Machine("cpu", "a CPU", 1, True, memory_free=8 * 10**9)
+    assert str(one_thread) == "a CPU (CPU, 1 thread, 8 GB free), bf16 in hardware"
 
 
 def test_this_machine():
@@ -87,7 +88,10 @@ def test_the_time_of_8_bits_is_measured_once(monkeypatch, tmp_path):
 
 
 def test_looking_does_not_disturb_a_training():
-    """bitsandbytes reads its overrides at an optimizer's first step: emptied before it, embeddings would go to 8 bits."""
+    """bitsandbytes reads its overrides at an optimizer's first step.
+
+    Emptied before it, embeddings would go to 8 bits.
+    """
     import bitsandbytes
 
     overrides = bitsandbytes.optim.GlobalOptimManager.get_instance()
@@ -135,9 +139,8 @@ def test_a_cpu_with_and_without_bf16(instructions, native, monkeypatch):
 def test_an_apple_gpu(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     machine = probe()
-    assert (
-        machine.device == "mps" and machine.eight_bit
-    )  # tried on its CPU, where hpkit then trains
+    assert machine.device == "mps"
+    assert machine.eight_bit  # tried on its CPU, where hpkit then trains
     assert decide(STARTER, machine).settings["use_cpu"]
 
 
@@ -154,7 +157,10 @@ def test_without_bitsandbytes(monkeypatch):
 
 
 def test_overrides_of_an_earlier_model_are_forgotten():
-    """Once seen: the second fine-tune in a process found its first parameter kept at 32 bits, like the last embedding."""
+    """Once seen: a second fine-tune in a process.
+
+    It found its first parameter kept at 32 bits, like the embedding of the model before.
+    """
     import bitsandbytes
 
     manager = bitsandbytes.optim.GlobalOptimManager.get_instance()

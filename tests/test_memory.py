@@ -1,13 +1,13 @@
-"""Predicted bytes against those of a live optimizer, of a real forward pass and of a real process."""
+"""Predicted bytes against those of a live optimizer, a real forward pass and a real process."""
 
 import copy
-import io
+import itertools
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
 
-import bitsandbytes
 import pytest
 import torch
 import transformers
@@ -23,19 +23,18 @@ from transformers import (
 
 from hpkit.capability import forget_32bit_overrides
 from hpkit.errors import BadInput
+from hpkit.measured_memory import optimizer_state_bytes
 from hpkit.memory import (
     Predictor,
     activation_bytes,
-    optimizer_state_bytes,
     optimizer_states,
     parameters_of,
-    peak_memory_bytes,
     predict_memory,
 )
 from hpkit.model import load_model
 from hpkit.recipe import STARTER, Recipe
 
-# Its query projection has 4,096 elements, the least that is quantized; its key projection has 2,048.
+# Its query projection has 4,096 elements, the least that is quantized; its key projection 2,048.
 LLAMA = dict(
     vocab_size=1000,
     hidden_size=64,
@@ -45,7 +44,8 @@ LLAMA = dict(
     intermediate_size=100,
 )
 SHAPES = {
-    # Position embedding 3,840 elements and attention output 3,600, below the threshold; the rest above, none in whole blocks.
+    # Position embedding 3,840 elements and attention output 3,600, below the threshold; the rest
+    # above, none in whole blocks.
     "gpt2": GPT2Config(
         n_layer=2,
         n_embd=60,
@@ -67,112 +67,60 @@ TIED_HALF_BILLION = dict(
 )
 
 
-def make(shape, dtype="float32"):
+def make_model(shape, dtype="float32"):
     if shape == "starter":
         return load_model("starter", dtype)[0]
     return AutoModelForCausalLM.from_config(SHAPES[shape], dtype=getattr(torch, dtype))
-
-
-def stepped(make):
-    weights = [
-        torch.nn.Parameter(torch.randn(shape)) for shape in ((128, 64), (4096,), (4095,), (10,))
-    ]
-    for weight in weights:
-        weight.grad = torch.randn_like(weight)
-    optimizer = make(weights)
-    optimizer.step()
-    return optimizer
-
-
-def test_fp32_states():
-    state = optimizer_state_bytes(stepped(torch.optim.AdamW).state)
-    elements = 128 * 64 + 4096 + 4095 + 10
-    assert state == {
-        "float32": {"tensors": 4 * 3, "bytes": 2 * 4 * elements + 4 * 4}
-    }  # two averages, a step counter each
-
-
-def test_8bit_states_live_and_loaded():
-    forget_32bit_overrides()
-    optimizer = stepped(lambda weights: bitsandbytes.optim.AdamW(weights, optim_bits=8))
-    live = optimizer_state_bytes(optimizer.state)
-    large, small = 128 * 64 + 4096, 4095 + 10
-    assert live["uint8"] == {"tensors": 2 * 2, "bytes": 2 * large}
-    # Below 4,096 elements fp32; one scale per 256 elements and average; two code books of 256 numbers, shared by all.
-    assert live["float32"]["bytes"] == 2 * 4 * small + 2 * 4 * large // 256 + 2 * 4 * 256
-    file = io.BytesIO()
-    torch.save(optimizer.state_dict(), file)
-    file.seek(0)
-    assert optimizer_state_bytes(torch.load(file, weights_only=True)["state"]) == live
-
-
-def test_peak_memory_grows_with_use():
-    before = peak_memory_bytes("cpu")
-    block = torch.ones(300_000_000, dtype=torch.uint8)
-    assert peak_memory_bytes("cpu") >= before + 50_000_000
-    assert before > 10_000_000 and block[-1] == 1
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands the peak on")
-def test_peak_memory_leaves_out_the_process_that_started_this_one():
-    code = "from hpkit.memory import peak_memory_bytes; print(peak_memory_bytes('cpu'))"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
-    )
-    assert (
-        1_000_000 < int(result.stdout) < 100_000_000 < peak_memory_bytes("cpu")
-    )  # torch makes this process large
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "optim", "dtype"),
     [
-        (shape, optim, "float32")
-        for shape in ("starter", *SHAPES)
-        for optim in ("adamw_torch", "adamw_torch_fused", "adamw_8bit")
-    ]
-    + [("gpt2", optim, "bfloat16") for optim in ("adamw_torch", "adamw_8bit", "adafactor")]
-    + [
-        ("gpt2", optim, "float32")
-        for optim in ("adamw_bnb_8bit", "paged_adamw_8bit", "adafactor", "sgd")
+        *itertools.product(
+            ("starter", *SHAPES), ("adamw_torch", "adamw_torch_fused", "adamw_8bit"), ("float32",)
+        ),
+        ("gpt2", "adamw_torch", "bfloat16"),
+        ("gpt2", "adamw_8bit", "bfloat16"),
+        ("gpt2", "adafactor", "bfloat16"),
+        ("gpt2", "adamw_bnb_8bit", "float32"),
+        ("gpt2", "paged_adamw_8bit", "float32"),
+        ("gpt2", "adafactor", "float32"),
+        ("gpt2", "sgd", "float32"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 def test_predicted_states_equal_the_live_ones(shape, optim, dtype, tmp_path):
-    model = make(shape, dtype)
-    recipe = Recipe(
-        optim=optim,
-        dtype=dtype,
-        max_steps=1,
-        per_device_train_batch_size=2,
-        save_strategy="no",
-        logging_strategy="no",
-    )
-    example = {"input_ids": [1, 2, 3, 4, 5, 6], "labels": [1, 2, 3, 4, 5, 6]}
-    forget_32bit_overrides()
-    trainer = Trainer(
-        model,
-        recipe.training_arguments(tmp_path, use_cpu=True, disable_tqdm=True),
-        train_dataset=[example] * 2,
-    )
-    trainer.train()
-    state = trainer.optimizer.state
+    model = make_model(shape, dtype)
+    state = train_one_update(model, Recipe(optim=optim, dtype=dtype), tmp_path).optimizer.state
     states = optimizer_states(parameters_of(model), optim, dtype)
 
     live = {dtype: entry["bytes"] for dtype, entry in optimizer_state_bytes(state).items()}
-    predicted = {
-        dtype: sum(held.bytes for held in states if held.dtype == dtype)
-        for dtype in {held.dtype for held in states}
-    }
-    assert predicted == live, f"{shape}, {optim}, {dtype}: live {live}, predicted {predicted}"
+    predicted = Counter()
+    for held in states:
+        predicted[held.dtype] += held.bytes
+    assert dict(predicted) == live, f"{shape}, {optim}, {dtype}: live {live}, predicted {predicted}"
     for name, weight in model.named_parameters():
+        # The code books, which all tensors share, are an entry of their own.
         own = {key: value for key, value in state[weight].items() if not key.startswith("qmap")}
         own = sum(entry["bytes"] for entry in optimizer_state_bytes({0: own}).values())
         guess = [held for held in states if held.name == name]
         assert sum(held.bytes for held in guess) == own, (
             f"{name} {tuple(weight.shape)}: live {own}, predicted {guess}"
         )
+
+
+def train_one_update(model, recipe, folder):
+    """The Trainer after one update of `model` by the recipe's optimizer."""
+    recipe = recipe.replace(
+        max_steps=1, per_device_train_batch_size=2, save_strategy="no", logging_strategy="no"
+    )
+    arguments = recipe.training_arguments(folder, use_cpu=True, disable_tqdm=True)
+    example = {"input_ids": [1, 2, 3, 4, 5, 6], "labels": [1, 2, 3, 4, 5, 6]}
+    forget_32bit_overrides()
+    trainer = Trainer(model, arguments, train_dataset=[example] * 2)
+    trainer.train()
+    return trainer
 
 
 def test_optimizer_states_refuse_what_they_cannot_predict():
@@ -183,7 +131,7 @@ def test_optimizer_states_refuse_what_they_cannot_predict():
 
 
 def test_config_live_model_and_meta_model_have_the_same_parameters(tiny_model):
-    for model in (load_model(tiny_model)[0], make("gpt2")):
+    for model in (load_model(tiny_model)[0], make_model("gpt2")):
         parameters = parameters_of(model)
         with torch.device("meta"):
             assert parameters_of(AutoModelForCausalLM.from_config(model.config)) == parameters
@@ -280,8 +228,12 @@ def test_nonsense_is_bad_input(source):
 
 
 def saved_for_backward(model, batch, length, bf16):
-    """What a real forward pass leaves for the backward pass, in bytes, each storage once, without the weights."""
-    weights, saved = {weight.data_ptr() for weight in model.parameters()}, {}
+    """What a real forward pass leaves for the backward pass, in bytes.
+
+    Each storage once, without the weights.
+    """
+    weights = {weight.data_ptr() for weight in model.parameters()}
+    saved = {}
 
     def keep(tensor):
         saved[tensor.untyped_storage().data_ptr()] = tensor
@@ -291,11 +243,11 @@ def saved_for_backward(model, batch, length, bf16):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             model(input_ids=tokens, labels=tokens, use_cache=False)
-    return sum(
-        tensor.untyped_storage().nbytes()
-        for pointer, tensor in saved.items()
-        if pointer not in weights
-    )
+    size = 0
+    for pointer, tensor in saved.items():
+        if pointer not in weights:
+            size += tensor.untyped_storage().nbytes()
+    return size
 
 
 @pytest.mark.slow
@@ -323,7 +275,8 @@ def test_activations_of_bf16_weights_equal_a_real_forward_pass(tiny_model):
 @pytest.mark.slow
 def test_activations_grow_with_the_batch_and_under_eager_with_the_square_of_the_length(tiny_model):
     model = load_model(tiny_model)[0]
-    random, implementation = torch.get_rng_state(), model.config._attn_implementation
+    random = torch.get_rng_state()
+    implementation = model.config._attn_implementation
 
     def bend(attention, sizes):
         small, middle, large = (
@@ -331,14 +284,14 @@ def test_activations_grow_with_the_batch_and_under_eager_with_the_square_of_the_
         )
         return (large - middle) - (middle - small)
 
-    by_batch, by_length = [(2, 16), (3, 16), (4, 16)], [(1, 16), (1, 32), (1, 48)]
+    by_batch = [(2, 16), (3, 16), (4, 16)]
+    by_length = [(1, 16), (1, 32), (1, 48)]
     assert bend("sdpa", by_batch) == bend("eager", by_batch) == 0
     assert bend("sdpa", by_length) == 0
     # Two layers, two heads: the softmax of length x length fp32 numbers is kept at least once.
     assert bend("eager", by_length) >= 2 * 2 * 4 * (48**2 - 2 * 32**2 + 16**2)
-    assert model.config._attn_implementation == implementation and torch.equal(
-        torch.get_rng_state(), random
-    )
+    assert model.config._attn_implementation == implementation
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 @pytest.mark.slow
@@ -347,16 +300,19 @@ def test_activations_grow_with_the_batch_and_under_eager_with_the_square_of_the_
     "settings", [dict(bf16=True), dict(bf16=False), dict(bf16=True, dtype="bfloat16")]
 )
 def test_a_predictor_says_what_predict_memory_says(shape, settings, monkeypatch):
-    source, recipe = SHAPES.get(shape, shape), STARTER.replace(max_seq_length=48, **settings)
-    predictor, walks = Predictor(source), []
-    monkeypatch.setattr(
-        "hpkit.memory.activation_bytes",
-        lambda *args, **kwargs: walks.append(args) or activation_bytes(*args, **kwargs),
-    )
-    said = {
-        batch: predictor.predict(recipe.replace(per_device_train_batch_size=batch))
-        for batch in (1, 4, 7, 2, 64, 4)
-    }
+    source = SHAPES.get(shape, shape)
+    recipe = STARTER.replace(max_seq_length=48, **settings)
+    walks = []
+
+    def counted(*args, **kwargs):
+        walks.append(args)
+        return activation_bytes(*args, **kwargs)
+
+    predictor = Predictor(source)
+    monkeypatch.setattr("hpkit.memory.activation_bytes", counted)
+    said = {}
+    for batch in (1, 4, 7, 2, 64, 4):
+        said[batch] = predictor.predict(recipe.replace(per_device_train_batch_size=batch))
     assert len(walks) == 3  # of 1, 4 and 7; 2 and 64 lie on the line
     for batch, memory in said.items():
         assert memory == predict_memory(source, recipe, batch)
@@ -385,7 +341,7 @@ def test_length_defaults_to_the_recipe_then_to_the_context(tiny_model):
 
 PEAK = """
 import json, torch, transformers
-from hpkit.memory import peak_memory_bytes
+from hpkit.measured_memory import peak_memory_bytes
 from hpkit.model import load_model
 from transformers import LlamaForCausalLM
 before = peak_memory_bytes("cpu")
@@ -407,14 +363,10 @@ print(json.dumps(peak_memory_bytes("cpu") - before))
 @pytest.mark.parametrize(
     ("allocator", "within"),
     [
-        (
-            {"MALLOC_MMAP_THRESHOLD_": "65536"},
-            0.2,
-        ),  # freed blocks go back at once, so that the peak is what was in use
-        (
-            {},
-            0.5,
-        ),  # glibc's default keeps freed blocks for reuse, and they count as the process's memory
+        # Freed blocks go back at once, so that the peak is what was in use.
+        ({"MALLOC_MMAP_THRESHOLD_": "65536"}, 0.2),
+        # glibc's default keeps freed blocks for reuse, and they count as the process's memory.
+        ({}, 0.5),
     ],
     ids=["freed-blocks-returned", "glibc-default"],
 )
@@ -424,13 +376,17 @@ def test_predicted_total_against_the_measured_peak(allocator, within):
     )
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")
-    } | allocator
+    }
+    environment |= allocator
     result = subprocess.run(
         [sys.executable, "-c", PEAK], env=environment, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
     measured = json.loads(result.stdout)
     error = predicted.total / measured - 1
-    line = f"predicted {predicted.total / 1e6:.0f} MB {predicted}, measured {measured / 1e6:.0f} MB: {error:+.0%}"
+    line = (
+        f"predicted {predicted.total / 1e6:.0f} MB {predicted}, "
+        f"measured {measured / 1e6:.0f} MB: {error:+.0%}"
+    )
     print(line)
     assert abs(error) <= within, line

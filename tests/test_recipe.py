@@ -49,11 +49,10 @@ def test_the_notes_values():
         warmup_steps=2000,
         gradient_accumulation_steps=32,
         logging_steps=2000,
-    )
-    notes |= dict(
-        save_strategy="steps", eval_strategy="steps", logging_strategy="steps", num_train_epochs=2
-    )
-    notes |= dict(
+        save_strategy="steps",
+        eval_strategy="steps",
+        logging_strategy="steps",
+        num_train_epochs=2,
         lr_scheduler_type="linear",
         weight_decay=0.01,
         optim="adamw_8bit",
@@ -186,14 +185,15 @@ def test_a_fraction_where_a_whole_number_belongs():
 def test_recipe_files(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(
-        'learning_rate = 3e-4\nlr_scheduler_type = "cosine_with_min_lr"\n[lr_scheduler_kwargs]\nmin_lr_rate = 0.1\n'
+        "learning_rate = 3e-4\n"
+        'lr_scheduler_type = "cosine_with_min_lr"\n'
+        "[lr_scheduler_kwargs]\n"
+        "min_lr_rate = 0.1\n"
     )
     recipe = load_recipe(str(file))
-    assert (recipe.learning_rate, recipe.lr_scheduler_kwargs, recipe.seed) == (
-        3e-4,
-        {"min_lr_rate": 0.1},
-        42,
-    )
+    assert recipe.learning_rate == 3e-4
+    assert recipe.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
+    assert recipe.seed == 42  # transformers' default
     for text, message in (
         ("learning_rat = 1", "did you mean learning_rate"),
         ("a = = 1", "is not TOML"),

@@ -1,14 +1,14 @@
-"""The rates against what a real Trainer logs, for every schedule, and against the accounting's formulas."""
+"""The rates of every schedule against what a real Trainer logs, and the formulas against both."""
 
 import pytest
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, Trainer, default_data_collator
 
-from hpkit.accounting import MEASURED, account
+from hpkit.accounting import account
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import SCHEDULERS
 from hpkit.recipe import Recipe
-from hpkit.schedules import learning_rates
+from hpkit.schedules import MEASURED, learning_rates
 
 UPDATES = 20
 KWARGS = {
@@ -23,7 +23,10 @@ KWARGS = {
 
 
 class OneWeight(PreTrainedModel):
-    """The smallest thing a Trainer trains. Its loss grows and shrinks, and a schedule that follows it moves."""
+    """The smallest thing a Trainer trains.
+
+    Its loss grows and shrinks, and a schedule that follows it moves.
+    """
 
     config_class = PreTrainedConfig
 
@@ -79,15 +82,8 @@ def test_every_schedule_gives_what_the_trainer_logs(name, warmup, tmp_path):
 
 def test_losses_measured_now_and_then():
     rates = learning_rates(recipe_of("reduce_lr_on_plateau", 0), 6, {2: 1.0, 4: 1.0, 6: 1.0})
-    assert rates == (
-        0.3,
-        0.3,
-        0.3,
-        0.3,
-        0.3,
-        0.3,
-        0.15,
-    )  # patience 1: the second loss without progress halves it
+    # Patience 1: the second loss without progress halves it.
+    assert rates == (*[0.3] * 6, 0.15)
 
 
 @pytest.mark.parametrize(

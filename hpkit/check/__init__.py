@@ -1,4 +1,9 @@
-"""`hpkit check`: training arguments read from scripts and notebooks that nobody runs, and held against the rules."""
+"""`hpkit check`: training arguments of scripts and notebooks, held against the rules.
+
+The files are read and never run. From text to findings: cells (a file's text as one tree), names
+(what a name stands for), values, containers, options and expressions (what an expression is
+worth), scripts (the calls), report (the findings).
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,8 @@
 """Documents to blocks of tokens, ready for the Trainer: encoding and packing."""
 
-from hpkit.corpus.answers import encode_answers, pack_whole
+import bisect
+
+from hpkit.corpus.answers import NOT_COUNTED, boundary_marks, encode_answers
 from hpkit.corpus.load import Corpus
 from hpkit.errors import BadInput
 
@@ -8,89 +10,184 @@ from hpkit.errors import BadInput
 def blocks_of(
     corpus: Corpus, tokenizer, max_seq_length: int, eval_length: int | None = None
 ) -> tuple[list[dict], list[dict]]:
-    """(train, eval) blocks ready for the Trainer, in tokens; those to evaluate on are `eval_length` long where it is given.
+    """(train, eval) blocks ready for the Trainer, of `max_seq_length` tokens each.
 
-    Text and tunes fill every block to the last token (`pack`); rows with answers stay whole (`hpkit.corpus.answers.pack_whole`).
-    Raises BadInput where the corpus is too small, or no answer fits into a block.
+    Those to evaluate on are `eval_length` tokens long where it is given. Text and tunes fill every
+    block to the last token (`pack`); rows with answers stay whole (`pack_whole`). Raises BadInput
+    where the corpus is too small, or no answer fits into a block.
     """
-    lengths = max_seq_length, eval_length or max_seq_length
+    eval_length = eval_length or max_seq_length
     if corpus.kind in ("tunes", "text"):
-        blocks = [
-            pack(documents, length) for documents, length in zip(encode(corpus, tokenizer), lengths)
-        ]
-        enough = all(len(side[0]["input_ids"]) > 1 for side in blocks)
+        train_documents, eval_documents = encode(corpus, tokenizer)
+        train = pack(train_documents, max_seq_length)
+        evaluation = pack(eval_documents, eval_length)
+        # No document packs into one block of no token; and one token alone predicts nothing.
+        enough = min(len(train[0]["input_ids"]), len(evaluation[0]["input_ids"])) > 1
     else:
-        padding = next(
-            (i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0
-        )
-        sides = [encode_answers(corpus.kind, documents, tokenizer) for documents in corpus.split()]
-        blocks = [pack_whole(examples, length, padding) for examples, length in zip(sides, lengths)]
-        enough = all(blocks)
-        for examples, packed, length in zip(sides, blocks, lengths):
-            if examples and not packed:
-                shortest = min(len(example["input_ids"]) for example in examples)
-                raise BadInput(
-                    f"max_seq_length: no answer fits into {length} tokens; prompt and answer of the shortest row take {shortest}"
-                )
+        train_rows, eval_rows = corpus.split()
+        train_examples = encode_answers(corpus.kind, train_rows, tokenizer)
+        eval_examples = encode_answers(corpus.kind, eval_rows, tokenizer)
+        padding = _padding_token(tokenizer)
+        train = _pack_answers(train_examples, max_seq_length, padding)
+        evaluation = _pack_answers(eval_examples, eval_length, padding)
+        enough = bool(train and evaluation)
     if not enough:
         raise BadInput(
-            f"corpus {corpus.name} is too small: expected at least two documents, one to train on and one to hold out"
+            f"corpus {corpus.name} is too small: expected at least two documents, "
+            "one to train on and one to hold out"
         )
-    return tuple(blocks)
+    return train, evaluation
+
+
+def _padding_token(tokenizer) -> int:
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return token
+    # Any token will do, for it is no label and no example attends to it.
+    return 0
+
+
+def _pack_answers(examples: list[dict], max_seq_length: int, padding: int) -> list[dict]:
+    """Whole examples in blocks. Raises BadInput where there are some and none has room."""
+    blocks = pack_whole(examples, max_seq_length, padding)
+    if examples and not blocks:
+        shortest = min(len(example["input_ids"]) for example in examples)
+        raise BadInput(
+            f"max_seq_length: no answer fits into {max_seq_length} tokens; "
+            f"prompt and answer of the shortest row take {shortest}"
+        )
+    return blocks
 
 
 def encode(corpus: Corpus, tokenizer) -> tuple[list[list[int]], list[list[int]]]:
-    """(train, eval) documents as token ids: beginning mark where the tokenizer has one, text, end mark.
+    """(train, eval) documents as token ids: beginning mark where there is one, text, end mark.
 
-    Raises BadInput, naming file, line and character, where the tokenizer knows a character only as `<unk>`.
+    Raises BadInput, naming file, line and character, where the tokenizer knows a character only as
+    `<unk>`.
     """
-    origin = dict(zip(corpus.documents, corpus.origin))
-    bos, eos, unknown = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
-    before = [bos] if bos is not None and bos != eos else []
-    after = [eos] if eos is not None else []
-    sides = []
-    for documents in corpus.split():
-        ids = (
-            tokenizer(documents, add_special_tokens=False, verbose=False)["input_ids"]
-            if documents
-            else []
-        )
-        for document, tokens in zip(documents, ids):
-            if unknown is not None and unknown in tokens:
-                _complain(document, origin[document], tokenizer)
-        sides.append([before + list(tokens) + after for tokens in ids])
-    return sides[0], sides[1]
+    origins = dict(zip(corpus.documents, corpus.origin))
+    train, held_out = corpus.split()
+    return _encode_all(train, origins, tokenizer), _encode_all(held_out, origins, tokenizer)
 
 
-def _complain(document: str, origin: tuple[str, int], tokenizer) -> None:
+def _encode_all(documents: list[str], origins: dict, tokenizer) -> list[list[int]]:
+    if not documents:  # a tokenizer takes no empty list
+        return []
+    before, after = boundary_marks(tokenizer)
+    unknown = tokenizer.unk_token_id
+    encoded = tokenizer(documents, add_special_tokens=False, verbose=False)["input_ids"]
+    rows = []
+    for document, tokens in zip(documents, encoded):
+        if unknown is not None and unknown in tokens:
+            _refuse_unknown_character(document, origins[document], tokenizer)
+        rows.append([*before, *tokens, *after])
+    return rows
+
+
+def _refuse_unknown_character(document: str, origin: tuple[str, int], tokenizer) -> None:
     """Raise for the first character of `document` that becomes the unknown token."""
-    file, first = origin
+    file, first_line = origin
     for offset, character in enumerate(document):
         if tokenizer.unk_token_id in tokenizer(character, add_special_tokens=False)["input_ids"]:
-            line = first + document[:offset].count("\n")
-            column = offset - (document.rfind("\n", 0, offset))
+            line = first_line + document[:offset].count("\n")
+            # In the first line rfind gives -1, which is where a line's end before it would be.
+            column = offset - document.rfind("\n", 0, offset)
             raise BadInput(
-                f"{file}, line {line}, column {column}: character {character!r} (U+{ord(character):04X}) is outside the model's "
-                f"alphabet and would become {tokenizer.unk_token}, which teaches nothing: remove it, or choose a --model that has it"
+                f"{file}, line {line}, column {column}: character {character!r} "
+                f"(U+{ord(character):04X}) is outside the model's alphabet and would become "
+                f"{tokenizer.unk_token}, which teaches nothing: remove it, "
+                "or choose a --model that has it"
             )
 
 
 def pack(documents: list[list[int]], max_seq_length: int) -> list[dict[str, list[int]]]:
-    """Join the documents and cut the row into blocks of exactly `max_seq_length` tokens, without padding.
+    """Join the documents and cut the row into blocks of exactly `max_seq_length` tokens.
 
-    Each block has `input_ids`, `position_ids` and `labels`, all of one length. Positions start anew with every document:
-    by that transformers, without a cache as in its Trainer, keeps the documents of a block apart: none attends to
-    another. A document's first token is no label (-100), since nothing before it belongs to it.
-    The rest of the row is dropped, unless it is all there is.
+    Each block has `input_ids`, `position_ids` and `labels`, all of one length, without padding.
+    Positions start anew with every document: by that transformers, without a cache as in its
+    Trainer, keeps the documents of a block apart: none attends to another. A document's first token
+    is no label (-100), since nothing before it belongs to it, nor is a block's. The rest of the row
+    is dropped, unless it is all there is.
     """
-    row = [(token, place) for document in documents for place, token in enumerate(document)]
-    cuts = range(0, len(row) - max_seq_length + 1, max_seq_length)
+    tokens = []
+    places = []  # of each token in its own document
+    for document in documents:
+        tokens += document
+        places += range(len(document))
+    starts = range(0, len(tokens) - max_seq_length + 1, max_seq_length)
+    if len(tokens) < max_seq_length:
+        starts = [0]
     blocks = []
-    for piece in [row[cut : cut + max_seq_length] for cut in cuts] or [row]:
-        positions = []
-        for _, place in piece:
-            positions.append(positions[-1] + 1 if place and positions else 0)
-        tokens = [token for token, _ in piece]
-        labels = [token if position else -100 for token, position in zip(tokens, positions)]
-        blocks.append({"input_ids": tokens, "position_ids": positions, "labels": labels})
+    for start in starts:
+        end = start + max_seq_length
+        blocks.append(_block(tokens[start:end], places[start:end]))
     return blocks
+
+
+def _block(tokens: list[int], places: list[int]) -> dict[str, list[int]]:
+    positions = []
+    labels = []
+    for token, place in zip(tokens, places):
+        # A document that the block's beginning cuts in two starts anew there, too.
+        if place == 0 or not positions:
+            positions.append(0)
+            labels.append(NOT_COUNTED)
+        else:
+            positions.append(positions[-1] + 1)
+            labels.append(token)
+    return {"input_ids": tokens, "position_ids": positions, "labels": labels}
+
+
+def pack_whole(
+    examples: list[dict[str, list[int]]], max_seq_length: int, padding: int
+) -> list[dict[str, list[int]]]:
+    """Blocks of exactly `max_seq_length` tokens with whole examples: an answer needs its question.
+
+    What is longer than a block is cut off at its end, and left out where no answer remains. What
+    stays free is filled with the token `padding`, which is no label and has positions of its own.
+    Positions start anew with every example, as in `pack`, and by that no example attends to
+    another.
+    """
+    fitting = []
+    for example in examples:
+        cut = {name: values[:max_seq_length] for name, values in example.items()}
+        if set(cut["labels"]) - {NOT_COUNTED}:
+            fitting.append(cut)
+    return [_joined(group, max_seq_length, padding) for group in _grouped(fitting, max_seq_length)]
+
+
+def _grouped(examples: list[dict], max_seq_length: int) -> list[list[dict]]:
+    """The examples in groups of at most `max_seq_length` tokens: best fit, longest first.
+
+    Each example goes where it leaves the least room.
+    """
+    groups = []
+    room = []  # (tokens that are free, number of the group), ascending
+    for example in sorted(examples, key=lambda example: -len(example["input_ids"])):
+        size = len(example["input_ids"])
+        # (size,) sorts before every (size, number): this is the fullest group with room for it.
+        fullest = bisect.bisect_left(room, (size,))
+        if fullest < len(room):
+            free, number = room.pop(fullest)
+        else:
+            free = max_seq_length
+            number = len(groups)
+            groups.append([])
+        groups[number].append(example)
+        bisect.insort(room, (free - size, number))
+    return groups
+
+
+def _joined(group: list[dict], max_seq_length: int, padding: int) -> dict[str, list[int]]:
+    """The examples of a group as one block."""
+    block = {"input_ids": [], "position_ids": [], "labels": []}
+    for example in group:
+        block["input_ids"] += example["input_ids"]
+        block["position_ids"] += range(len(example["input_ids"]))
+        # Nothing before an example's first token belongs to it.
+        block["labels"] += [NOT_COUNTED, *example["labels"][1:]]
+    free = max_seq_length - len(block["input_ids"])
+    block["input_ids"] += [padding] * free
+    block["position_ids"] += range(free)
+    block["labels"] += [NOT_COUNTED] * free
+    return block

@@ -1,21 +1,23 @@
-"""The fine-tune: bf16 with fp32 master weights and 8-bit AdamW by transformers' Trainer; `training` is its heart."""
+"""The fine-tune: fp32 master weights, bf16 products, 8-bit AdamW; `training` is its heart."""
 
 from typing import TYPE_CHECKING
 
 import lazy_loader
 
 if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
-    from hpkit.finetune.run import Run
+    from hpkit.finetune.run import WHOLE, Run, Yardstick
+    from hpkit.finetune.session import finetune
     from hpkit.finetune.stopping import Interrupted
     from hpkit.finetune.throughput import AUTO, Throughput
-    from hpkit.finetune.training import WHOLE, Yardstick, finetune, train, trained
+    from hpkit.finetune.training import train, trained
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "run": ["Run"],
+        "run": ["Run", "WHOLE", "Yardstick"],
+        "session": ["finetune"],
         "stopping": ["Interrupted"],
         "throughput": ["AUTO", "Throughput"],
-        "training": ["WHOLE", "Yardstick", "finetune", "train", "trained"],
+        "training": ["train", "trained"],
     },
 )

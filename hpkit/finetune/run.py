@@ -1,29 +1,57 @@
 """A finished fine-tune: what `run.json` holds."""
 
 import dataclasses
+import importlib.metadata
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hpkit.errors import BadInput
 from hpkit.recipe import Recipe
 
 #: What the Trainer logs that a run keeps.
 LOGGED = ("loss", "learning_rate", "grad_norm", "eval_loss")
+#: What a run's figures depend on.
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "bitsandbytes",
+    "tokenizers",
+    "numpy",
+    "music21",
+)
+
+
+class Yardstick(NamedTuple):
+    """What a run is measured with.
+
+    Of the held-out text, `eval_blocks` blocks of `eval_length` tokens; None: all of it, in blocks
+    of the recipe's length. A sampled tune is cut off after `sampled_tokens`.
+    """
+
+    eval_blocks: int | None = None
+    eval_length: int | None = None
+    sampled_tokens: int = 400
+
+
+WHOLE = Yardstick()
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished fine-tune, as `run.json` holds it. Losses in nats per token, times in seconds, memory in bytes.
+    """A finished fine-tune. Losses in nats per token, times in seconds, memory in bytes.
 
-    `history`: dicts with `step` and `loss`, `learning_rate`, `grad_norm` or `eval_loss`. `bars_valid_*`: the share, 0
-    to 1, of bars that add up in 32 sampled tunes; None where the corpus is not tunes, nothing was sampled, or the model
-    has diverged. `processes`: how many trained together; `tokens` and `tokens_per_second` are those of all,
-    `peak_memory_bytes` the main one's. `tokens_per_second` and `train_seconds` leave out evaluations and, in a resumed
-    run, everything before the resumption. `weights_norm`: length of all weights after the run as one vector.
-    `evaluation_fingerprint`: of the tokens evaluated on; losses of two runs compare where it is the same. Runs of older
-    versions lack what has a default.
+    `history`: dicts with `step` and `loss`, `learning_rate`, `grad_norm` or `eval_loss`.
+    `bars_valid_*`: the share, 0 to 1, of bars that add up in 32 sampled tunes; None where the
+    corpus is not tunes, nothing was sampled, or the model has diverged. `processes`: how many
+    trained together; `tokens` and `tokens_per_second` are those of all, `peak_memory_bytes` the
+    main one's. `tokens_per_second` and `train_seconds` leave out evaluations and, in a resumed run,
+    everything before the resumption. `weights_norm`: length of all weights after the run as one
+    vector. `evaluation_fingerprint`: of the tokens evaluated on; losses of two runs compare where
+    it is the same. Runs of older versions lack what has a default.
     """
 
     recipe: Recipe
@@ -55,19 +83,19 @@ class Run:
 
     @property
     def diverged(self) -> bool:
-        """Has a loss or a weight left the finite numbers? In JSON such a loss is null, so None counts too."""
-        losses = [
-            self.eval_loss_after,
-            *(entry["loss"] for entry in self.history if "loss" in entry),
-        ]
-        return not all(
-            value is not None and math.isfinite(value)
-            for value in (*losses, self.weights_norm or 0.0)
-        )
+        """Has a loss or a weight left the finite numbers? In JSON such a loss is null, so None
+        counts.
+        """
+        values = [self.eval_loss_after, self.weights_norm or 0.0]
+        values += [entry["loss"] for entry in self.history if "loss" in entry]
+        return any(value is None or not math.isfinite(value) for value in values)
 
     def to_json(self) -> str:
-        """The run as JSON text. JSON knows no NaN and no infinity: a loss that was one of them is null."""
-        finite = json.loads(json.dumps(dataclasses.asdict(self)), parse_constant=lambda name: None)
+        """The run as JSON text, in which a loss that is no finite number is null."""
+        text = json.dumps(dataclasses.asdict(self))
+        # JSON knows no NaN and no infinity, which Python writes all the same: read them back as
+        # None.
+        finite = json.loads(text, parse_constant=lambda name: None)
         return json.dumps(finite, indent=1) + "\n"
 
     @classmethod
@@ -78,3 +106,23 @@ class Run:
         except FileNotFoundError:
             raise BadInput(f"{folder} holds no run.json: no run has finished there") from None
         return cls(**values | {"recipe": Recipe(**values["recipe"])})
+
+
+def installed_versions() -> dict[str, str | None]:
+    """The version of each of LIBRARIES, None where it is not installed."""
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            versions[library] = None
+    return versions
+
+
+def logged_history(state) -> list[dict]:
+    """What a run keeps of a TrainerState's log: entries of a training or an evaluation loss."""
+    history = []
+    for entry in state.log_history:
+        if "loss" in entry or "eval_loss" in entry:
+            history.append({name: entry[name] for name in ("step", *LOGGED) if name in entry})
+    return history

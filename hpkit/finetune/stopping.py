@@ -8,7 +8,9 @@ from hpkit.finetune import processes
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C or SIGTERM; its folder can be resumed. `signum` says by which."""
+    """The run was stopped by Ctrl-C or SIGTERM; its folder can be resumed. `signum` says by
+    which.
+    """
 
     def __init__(self, signum: int):
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
@@ -18,12 +20,14 @@ class Interrupted(KeyboardInterrupt):
 class StopSignal:
     """Turns Ctrl-C and SIGTERM into a wish that the training loop grants after the update at hand.
 
-    Outside the loop, and at the second signal, it interrupts at once. Of several processes, all stop after the same
-    update: `agreed` is the signal that one of them has had.
+    Outside the loop, and at the second signal, it interrupts at once. Of several processes, all
+    stop after the same update: `agreed` is the signal that one of them has had.
     """
 
     def __init__(self):
-        self.training, self.signum, self.agreed = False, None, None
+        self.training = False
+        self.signum: int | None = None
+        self.agreed: int | None = None
 
     def __call__(self, signum, frame):
         if not self.training or self.signum:
@@ -36,7 +40,10 @@ class StopSignal:
 
     @contextmanager
     def installed(self):
-        # Python delivers signals to the main thread alone; a run in another thread is stopped by its owner.
+        """Receive the signals within; outside the main thread, where Python delivers none, do
+        nothing.
+        """
+        # A run in another thread is stopped by its owner.
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -46,3 +53,17 @@ class StopSignal:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    @contextmanager
+    def during_training(self):
+        """Within, the first signal is a wish. Raises Interrupted at the end where one was
+        granted.
+        """
+        self.training = True
+        try:
+            yield
+            self.agree()  # a signal may have come after the last update
+        finally:
+            self.training = False
+        if self.agreed:
+            raise Interrupted(self.agreed)

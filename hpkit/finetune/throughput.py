@@ -1,6 +1,7 @@
-"""What makes a run faster or smaller and leaves its loss as it is: each thing chosen for the machine, with its reason.
+"""What makes a run faster or smaller, and leaves its loss as it is.
 
-The names are transformers'. What is asked for by hand is taken, unless it cannot work here.
+Each thing is chosen for the machine, with its reason. The names are transformers'. What is asked
+for by hand is taken, unless it cannot work here.
 """
 
 import dataclasses
@@ -14,8 +15,8 @@ from hpkit.formatting import shown
 from hpkit.preflight.arguments import training_argument_names
 
 ATTENTION = ("eager", "sdpa", "flash_attention_2")
-#: Measured on one core, starter, 8 x 256 tokens: compiling for training, evaluation and sampling took 80 s, and an update then
-#: 0.04 s less, a tenth.
+#: Measured on one core, starter, 8 x 256 tokens: compiling for training, evaluation and sampling
+#: took 80 s, and an update then 0.04 s less, a tenth.
 COMPILE_PAYS_AFTER = 2_000
 
 
@@ -23,9 +24,10 @@ COMPILE_PAYS_AFTER = 2_000
 class Throughput:
     """What is asked for; None leaves it to `choose`.
 
-    `attn_implementation`: eager, sdpa (torch's fused attention) or flash_attention_2. `use_liger_kernel`: loss and norms as
-    fused GPU kernels. `torch_compile`: the model compiled before its first update. `activation_checkpointing`: keep few
-    activations and compute them a second time. `dataloader_num_workers`: processes that put batches together ahead.
+    `attn_implementation`: eager, sdpa (torch's fused attention) or flash_attention_2.
+    `use_liger_kernel`: loss and norms as fused GPU kernels. `torch_compile`: the model compiled
+    before its first update. `activation_checkpointing`: keep few activations and compute them a
+    second time. `dataloader_num_workers`: processes that put batches together ahead.
     """
 
     attn_implementation: str | None = None
@@ -36,12 +38,14 @@ class Throughput:
 
     @property
     def settings(self) -> dict:
-        """What TrainingArguments must be told, of a choice that leaves nothing open; attention belongs to the model."""
+        """What TrainingArguments must be told, where nothing is left open.
+
+        Attention belongs to the model.
+        """
         values = dataclasses.asdict(self)
         del values["attn_implementation"]
-        if (
-            "activation_checkpointing" not in training_argument_names()
-        ):  # its name before transformers 5.20
+        # Before transformers 5.20 it had the name that torch gives it.
+        if "activation_checkpointing" not in training_argument_names():
             values["gradient_checkpointing"] = values.pop("activation_checkpointing")
         return values
 
@@ -52,52 +56,66 @@ AUTO = Throughput()
 def choose(
     asked: Throughput, capability: Capability, model, updates: int, short_of_memory: bool
 ) -> tuple[Throughput, list[Choice]]:
-    """Fill in what `asked` leaves open, for the live `model` and a run of so many `updates`, and say why.
+    """Fill in what `asked` leaves open, for the live `model` and a run of so many `updates`.
 
-    `short_of_memory`: what the run will hold was predicted, and exceeds the memory that is free.
+    The choices say why. `short_of_memory`: what the run will hold was predicted, and exceeds the
+    memory that is free.
     """
-    gpu = capability.device == "cuda"
-    chosen, choices = {}, []
+    wishes = [
+        _attention(asked, capability, model),
+        _liger(capability, model),
+        _compiling(capability, updates),
+        _checkpointing(short_of_memory),
+        _workers(capability),
+    ]
+    settled = {}
+    choices = []
+    for wish in wishes:
+        value, choice = wish.settle(getattr(asked, wish.name))
+        settled[wish.name] = value
+        choices.append(choice)
+    return Throughput(**settled), choices
 
-    def settle(name: str, value, why: str, obstacle: str | None = None, without=False) -> None:
-        """`value` for the reason `why`, or what was asked for; `without` where `obstacle` says that it cannot be had."""
-        wanted = getattr(asked, name)
-        if wanted is not None:
-            value, why = wanted, "as asked"
-        if obstacle and value != without:
-            value, why = without, obstacle
-        chosen[name] = value
-        choices.append(Choice(name, "auto" if wanted is None else shown(wanted), shown(value), why))
 
-    usual, flash = model.config._attn_implementation, _no_flash_attention(capability, model)
-    if asked.attn_implementation in (None, "flash_attention_2"):
-        why = "flash-attn is installed; it keeps packed documents apart without a mask"
-        settle("attn_implementation", "flash_attention_2", why, flash, usual)
-    else:
-        settle("attn_implementation", usual, "")
-    settle(
-        "use_liger_kernel",
-        True,
-        "loss and norms in fused kernels: the logits are never held whole",
-        _no_liger(capability, model),
-        False,
+@dataclass(frozen=True)
+class _Wish:
+    """What would be best for the field `name` of Throughput, and why.
+
+    `obstacle`: why anything but `without` cannot be had here; None where nothing stands in its way.
+    """
+
+    name: str
+    value: object
+    why: str
+    obstacle: str | None = None
+    without: object = False
+
+    def settle(self, asked) -> tuple[object, Choice]:
+        """The value to use, and the choice in words; `asked` is None where nothing was."""
+        value = self.value
+        why = self.why
+        requested = "auto"
+        if asked is not None:
+            value = asked
+            why = "as asked"
+            requested = shown(asked)
+        if self.obstacle and value != self.without:
+            value = self.without
+            why = self.obstacle
+        return value, Choice(self.name, requested, shown(value), why)
+
+
+def _attention(asked: Throughput, capability: Capability, model) -> _Wish:
+    usual = model.config._attn_implementation
+    if asked.attn_implementation not in (None, "flash_attention_2"):
+        return _Wish("attn_implementation", usual, "")
+    return _Wish(
+        "attn_implementation",
+        "flash_attention_2",
+        "flash-attn is installed; it keeps packed documents apart without a mask",
+        obstacle=_no_flash_attention(capability, model),
+        without=usual,
     )
-    pays = updates >= COMPILE_PAYS_AFTER
-    why = f"compiling takes more than a minute and pays after about {COMPILE_PAYS_AFTER:,} updates; this run has {updates:,}"
-    settle("torch_compile", pays, why, _no_compiler(gpu))
-    why = "the run would hold more than is free: few activations are kept, and each layer is computed twice"
-    settle(
-        "activation_checkpointing",
-        short_of_memory,
-        why if short_of_memory else "no shortage of memory is predicted",
-    )
-    why = (
-        "one process puts the next batch together while the GPU computes"
-        if gpu
-        else "the blocks are in memory, and a worker would take a core"
-    )
-    settle("dataloader_num_workers", int(gpu), why)
-    return Throughput(**chosen), choices
 
 
 def _no_flash_attention(capability: Capability, model) -> str | None:
@@ -107,11 +125,14 @@ def _no_flash_attention(capability: Capability, model) -> str | None:
         return "torch's own attention; flash-attn takes 16-bit numbers alone"
     if not model._supports_flash_attn:
         return f"torch's own attention; models of type {model.config.model_type} have no other"
-    return (
-        None
-        if importlib.util.find_spec("flash_attn")
-        else "torch's own attention; flash-attn is not installed"
-    )
+    if importlib.util.find_spec("flash_attn") is None:
+        return "torch's own attention; flash-attn is not installed"
+    return None
+
+
+def _liger(capability: Capability, model) -> _Wish:
+    why = "loss and norms in fused kernels: the logits are never held whole"
+    return _Wish("use_liger_kernel", True, why, obstacle=_no_liger(capability, model))
 
 
 def _no_liger(capability: Capability, model) -> str | None:
@@ -122,19 +143,44 @@ def _no_liger(capability: Capability, model) -> str | None:
     from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
 
     kind = model.config.model_type
-    return (
-        None
-        if kind in MODEL_TYPE_TO_APPLY_LIGER_FN
-        else f"it has no kernels for models of type {kind}"
+    if kind not in MODEL_TYPE_TO_APPLY_LIGER_FN:
+        return f"it has no kernels for models of type {kind}"
+    return None
+
+
+def _compiling(capability: Capability, updates: int) -> _Wish:
+    why = (
+        f"compiling takes more than a minute and pays after about {COMPILE_PAYS_AFTER:,} updates; "
+        f"this run has {updates:,}"
     )
+    pays = updates >= COMPILE_PAYS_AFTER
+    return _Wish("torch_compile", pays, why, obstacle=_no_compiler(capability.device))
 
 
-def _no_compiler(gpu: bool) -> str | None:
-    if gpu:
-        return (
-            None
-            if importlib.util.find_spec("triton")
-            else "torch compiles for a GPU with triton, which is not installed"
+def _no_compiler(device: str) -> str | None:
+    if device == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            return "torch compiles for a GPU with triton, which is not installed"
+        return None
+    # As torch looks for them: what CXX names, else g++; clang++; cl on Windows.
+    if any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+        return None
+    return "torch compiles for a CPU with a C++ compiler, and there is none"
+
+
+def _checkpointing(short_of_memory: bool) -> _Wish:
+    why = "no shortage of memory is predicted"
+    if short_of_memory:
+        why = (
+            "the run would hold more than is free: few activations are kept, and each layer is "
+            "computed twice"
         )
-    found = any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl")))
-    return None if found else "torch compiles for a CPU with a C++ compiler, and there is none"
+    return _Wish("activation_checkpointing", short_of_memory, why)
+
+
+def _workers(capability: Capability) -> _Wish:
+    if capability.device == "cuda":
+        why = "one process puts the next batch together while the GPU computes"
+        return _Wish("dataloader_num_workers", 1, why)
+    why = "the blocks are in memory, and a worker would take a core"
+    return _Wish("dataloader_num_workers", 0, why)

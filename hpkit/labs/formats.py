@@ -1,7 +1,8 @@
-"""fp32, fp16, bf16 and, as an outlook, tf32 and two 8-bit formats, bit by bit: fields, range, spacing, rounding.
+"""fp32, fp16, bf16 and, as an outlook, tf32 and two 8-bit formats, bit by bit.
 
-torch does the rounding; the tests hold it against ml_dtypes and exact fractions. Bit patterns are int64 tensors. Values are
-float64 tensors: float64 holds every number of every format.
+Fields, range, spacing, rounding. torch does the rounding; the tests hold it against ml_dtypes and
+exact fractions. Bit patterns are int64 tensors. Values are float64 tensors: float64 holds every
+number of every format.
 """
 
 import math
@@ -13,7 +14,10 @@ from hpkit.formatting import exact_number
 
 
 class Fields(NamedTuple):
-    """The three fields of bit patterns as int64 tensors, and the float64 values they make; shapes as the patterns'."""
+    """The three fields of bit patterns as int64 tensors, and the float64 values they make.
+
+    Shapes are as the patterns'.
+    """
 
     sign: object
     exponent: object
@@ -25,9 +29,9 @@ class Fields(NamedTuple):
 class Format:
     """A binary floating-point format: one sign bit, then `exponent_bits`, then `mantissa_bits`.
 
-    `dtype` is torch's name for it. tf32 has none: it is how a GPU reads fp32 for a product. `has_inf` is false where the
-    largest exponent holds numbers too, and NaN alone has all bits set (E4M3). Methods take a number or a tensor of any
-    shape, and raise BadInput for anything else.
+    `dtype` is torch's name for it. tf32 has none: it is how a GPU reads fp32 for a product.
+    `has_inf` is false where the largest exponent holds numbers too, and NaN alone has all bits set
+    (E4M3). Methods take a number or a tensor of any shape, and raise BadInput for anything else.
     """
 
     name: str
@@ -75,13 +79,15 @@ class Format:
         return 2 ** (self.mantissa_bits + 1)
 
     def decode(self, patterns) -> Fields:
-        """The fields of bit patterns (whole numbers from 0), and by the formula of IEEE 754 what they make."""
+        """The fields of bit patterns (whole numbers from 0), and what they make by IEEE 754."""
         import torch
 
         patterns = torch.as_tensor(patterns, dtype=torch.int64)
-        if (patterns >> self.bits).any():  # of a negative number as well
+        # Of a negative number bits are left as well: the shift fills up with its sign.
+        if (patterns >> self.bits).any():
             raise BadInput(
-                f"{self.name}: expected patterns from 0 to {2**self.bits - 1}, got {patterns.min()} to {patterns.max()}"
+                f"{self.name}: expected patterns from 0 to {2**self.bits - 1}, "
+                f"got {patterns.min()} to {patterns.max()}"
             )
         sign = patterns >> (self.bits - 1)
         exponent = (patterns >> self.mantissa_bits) & (2**self.exponent_bits - 1)
@@ -89,6 +95,8 @@ class Format:
         # An exponent field of 0 means subnormal: the exponent of 1, without the leading 1.
         power = 2.0 ** (exponent.clamp(min=1) - self.bias).double()
         value = power * ((exponent > 0).double() + mantissa.double() * self.epsilon)
+        # The largest exponent is that of inf and NaN; E4M3 gives all of it but the last mantissa
+        # to numbers.
         top = exponent == 2**self.exponent_bits - 1
         if self.has_inf:
             value = torch.where(top, torch.where(mantissa == 0, math.inf, math.nan), value)
@@ -100,24 +108,30 @@ class Format:
         """As a tensor of the format's own dtype; of tf32, fp32 rounded."""
         import torch
 
-        # A float64 goes through fp32, as in torch's and ml_dtypes' own conversions, and as weights and gradients do.
+        # A float64 goes through fp32, as in torch's and ml_dtypes' own conversions, and as weights
+        # and gradients do.
         values = _float64(values).float()
         if self.dtype:
             return values.to(getattr(torch, self.dtype))
-        # No library has tf32. In float64 nothing but torch.round rounds here: ties to even; beyond the largest, fp32's inf.
+        # No library has tf32. In float64 nothing but torch.round rounds here, ties to even; beyond
+        # the largest it is fp32's inf.
         steps = self.spacing(values)
         return ((values.double() / steps).round() * steps).float()
 
     def round(self, values):
         """The nearest number of this format, ties to even, as float64.
 
-        Too large a number becomes inf. E4M3 has no inf: torch 2.13 stops at 448 there, ml_dtypes makes it NaN. A GPU's own
-        rounding to tf32 may treat ties otherwise. A float64 is rounded to fp32 first.
+        Too large a number becomes inf. E4M3 has no inf: torch 2.13 stops at 448 there, ml_dtypes
+        makes it NaN. A GPU's own rounding to tf32 may treat ties otherwise. A float64 is rounded to
+        fp32 first.
         """
         return self._convert(values).double()
 
     def pattern(self, values):
-        """The bits of the rounded values as whole numbers. NaN has many patterns, and libraries differ in which they take."""
+        """The bits of the rounded values as whole numbers.
+
+        NaN has many patterns, and libraries differ in which they take.
+        """
         import torch
 
         converted = self._convert(values)
@@ -129,7 +143,9 @@ class Format:
         """From a magnitude to the next larger number; beyond the range, as at its end. float64."""
         import torch
 
+        # Subnormal numbers are as far apart as the smallest normal ones.
         magnitude = _float64(values).abs().clamp(self.smallest_normal, self.largest)
+        # frexp's mantissa lies below 1, IEEE 754's from 1 on: one off the exponent.
         step = 2.0 ** (torch.frexp(magnitude).exponent - 1 - self.mantissa_bits).double()
         return torch.where(magnitude.isnan(), math.nan, step)
 
@@ -141,19 +157,26 @@ class Format:
         import torch
 
         values = _float64(values)
-        nearest, place = self.round(values), self.place(values)
+        nearest = self.round(values)
+        place = self.place(values)
         end = int(self.place(self.largest)) + 1
-        below, above = (self.at((place + step).clamp(-end, end)) for step in (-1, 1))
+        below = self.at((place - 1).clamp(-end, end))
+        above = self.at((place + 1).clamp(-end, end))
+        # Between two numbers the rounded value is one of the neighbours itself.
         below = torch.where(nearest < values, nearest, below)
         above = torch.where(nearest > values, nearest, above)
-        return torch.where(values.isnan(), math.nan, below), torch.where(
-            values.isnan(), math.nan, above
-        )
+        below = torch.where(values.isnan(), math.nan, below)
+        above = torch.where(values.isnan(), math.nan, above)
+        return below, above
 
     def place(self, values):
-        """Where the rounded value stands among the format's numbers, counted from 0, negative ones below; int64."""
+        """Where the rounded value stands among the format's numbers; int64.
+
+        Counted from 0, negative numbers below.
+        """
         import torch
 
+        # Without their sign, patterns rise with the numbers: IEEE 754 puts the exponent first.
         pattern = self.pattern(values)
         magnitude = pattern & (2 ** (self.bits - 1) - 1)
         return torch.where(pattern == magnitude, magnitude, -magnitude)
@@ -166,38 +189,45 @@ class Format:
         return self.decode(torch.where(places < 0, 2 ** (self.bits - 1) - places, places)).value
 
     def relative_error(self, values):
-        """|rounded - value| / |value|, float64: 1 where a number becomes 0, inf where it becomes inf, 0 for 0 itself."""
+        """|rounded - value| / |value|, float64.
+
+        1 where a number becomes 0, inf where it becomes inf, 0 for 0 itself.
+        """
         import torch
 
         values = _float64(values)
-        error = (self.round(values) - values).abs() / values.abs()
-        return torch.where(
-            (values == 0) | values.isinf() & (self.round(values) == values), 0.0, error
-        )
+        rounded = self.round(values)
+        error = (rounded - values).abs() / values.abs()
+        # 0 / 0 and inf - inf would be NaN.
+        exact = (values == 0) | (values.isinf() & (rounded == values))
+        return torch.where(exact, 0.0, error)
 
     def written(self, pattern: int) -> str:
         """One pattern with its fields apart: `0 01111011 1001101`."""
+        # In binary with leading zeros, so that each field has its full width.
         digits = f"{int(pattern):0{self.bits}b}"
-        return (
-            f"{digits[0]} {digits[1 : 1 + self.exponent_bits]} {digits[1 + self.exponent_bits :]}"
-        )
+        mantissa_at = 1 + self.exponent_bits
+        return f"{digits[0]} {digits[1:mantissa_at]} {digits[mantissa_at:]}"
 
     def formula(self, pattern: int) -> str:
-        """How the fields of one pattern make its value: `2^(123 - 127) x (1 + 77/128) = 0.100097656`."""
+        """How the fields of one pattern make its value.
+
+        Such as `2^(123 - 127) x (1 + 77/128) = 0.100097656`.
+        """
         sign, exponent, mantissa, value = (part.item() for part in self.decode(pattern))
         if math.isnan(value):
-            return "an exponent of ones and a mantissa " + (
-                "that is not 0: NaN" if self.has_inf else "of ones: NaN"
-            )
-        minus = "-" * sign
+            kind = "that is not 0" if self.has_inf else "of ones"
+            return f"an exponent of ones and a mantissa {kind}: NaN"
+        minus = "-" if sign else ""
         if math.isinf(value):
             return f"an exponent of ones and a mantissa of 0: {minus}inf"
         share = f"{mantissa}/{2**self.mantissa_bits}"
-        power, share = (f"{exponent}", f"(1 + {share})") if exponent else ("1", share)
-        return (
-            f"{minus}2^({power} - {self.bias}) x {share} = {exact_number(value)}"
-            + ", subnormal" * (not exponent and mantissa > 0)
-        )
+        if exponent:
+            return f"{minus}2^({exponent} - {self.bias}) x (1 + {share}) = {exact_number(value)}"
+        words = f"{minus}2^(1 - {self.bias}) x {share} = {exact_number(value)}"
+        if mantissa:
+            words += ", subnormal"
+        return words
 
 
 def _float64(values):
@@ -225,7 +255,10 @@ FORMATS = {
 
 
 class Rounding(NamedTuple):
-    """What one number becomes in one format: the nearest number there, its bits, its neighbours, the relative error."""
+    """What one number becomes in one format.
+
+    The nearest number there, its bits, its neighbours, the spacing and the relative error.
+    """
 
     format: Format
     value: float
@@ -237,77 +270,89 @@ class Rounding(NamedTuple):
     error: float
 
     def __str__(self):
-        largest, smallest = self.format.largest, self.format.smallest_subnormal
         if math.isnan(self.result):
             return "NaN"
-        if abs(self.value) > largest and not self.format.has_inf:
+        if abs(self.value) > self.format.largest and not self.format.has_inf:
             return f"{self.result:g}, its largest number: it has no inf"
         if self.value and not self.result:
-            return f"{self.result:g}, for it is not above half the smallest number, {exact_number(smallest)}"
+            smallest = exact_number(self.format.smallest_subnormal)
+            return f"{self.result:g}, for it is not above half the smallest number, {smallest}"
         if math.isinf(self.result) and math.isfinite(self.value):
-            return f"{self.result:g}, for it is too far beyond the largest number, {exact_number(largest)}"
-        exact = "exact" if self.error == 0 else f"relative error {self.error:.2g}"
-        subnormal = ", subnormal" * (0 < abs(self.result) < self.format.smallest_normal)
-        return f"{exact_number(self.result)}, {exact}{subnormal}"
+            largest = exact_number(self.format.largest)
+            return f"{self.result:g}, for it is too far beyond the largest number, {largest}"
+        error = "exact" if self.error == 0 else f"relative error {self.error:.2g}"
+        words = f"{exact_number(self.result)}, {error}"
+        if 0 < abs(self.result) < self.format.smallest_normal:
+            words += ", subnormal"
+        return words
 
 
 def rounding(value: float, format: Format) -> Rounding:
-    """Raises BadInput for what is no number."""
-    numbers = (
-        format.round(value),
-        format.pattern(value),
-        *format.neighbours(value),
-        format.spacing(value),
-        format.relative_error(value),
+    """What `value` becomes in `format`. Raises BadInput for what is no number."""
+    result = format.round(value)  # first: it refuses what float() would stumble over
+    below, above = format.neighbours(value)
+    return Rounding(
+        format=format,
+        value=float(value),
+        result=result.item(),
+        pattern=format.pattern(value).item(),
+        below=below.item(),
+        above=above.item(),
+        spacing=format.spacing(value).item(),
+        error=format.relative_error(value).item(),
     )
-    return Rounding(format, float(value), *(number.item() for number in numbers))
 
 
 # What arithmetic in these formats does.
 
 
 def running_sums(terms, format: Format):
-    """The sum after each of `terms` (n, …), every sum rounded to the format; shape as terms, float64.
+    """The sum after each of `terms` (n, …), every sum rounded to the format; as terms, float64.
 
-    As an accumulator of that format works: term by term. `torch.sum` keeps its accumulator in fp32, and adds in pieces.
+    As an accumulator of that format works: term by term. `torch.sum` keeps its accumulator in fp32,
+    and adds in pieces.
     """
     import torch
 
-    total, sums = (
-        torch.zeros(terms.shape[1:], dtype=torch.float64),
-        torch.empty(terms.shape, dtype=torch.float64),
-    )
+    total = torch.zeros(terms.shape[1:], dtype=torch.float64)
+    sums = torch.empty(terms.shape, dtype=torch.float64)
     for step, term in enumerate(terms.double()):
-        total = sums[step] = format.round(total + term)
+        total = format.round(total + term)
+        sums[step] = total
     return sums
 
 
 def split(values, parts: int) -> list:
     """fp32 values as `parts` bf16 tensors, each the rounding of what the ones before left over.
 
-    Three make up fp32 exactly: 3 x 8 significant bits are its 24. Not so where the last part falls below bf16's
-    smallest number, or a value is larger than bf16's largest. Raises BadInput for no parts.
+    Three make up fp32 exactly: 3 x 8 significant bits are its 24. Not so where the last part falls
+    below bf16's smallest number, or a value is larger than bf16's largest. Raises BadInput for no
+    parts.
     """
     if parts < 1:
         raise BadInput(f"parts: expected a whole number of 1 or more, got {parts}")
-    result, rest = [], values.float()
+    result = []
+    rest = values.float()
     for _ in range(parts):
-        result.append(rest.bfloat16())
-        rest = rest - result[-1].float()
+        part = rest.bfloat16()
+        result.append(part)
+        rest = rest - part.float()
     return result
 
 
 def matmul_in_parts(left, right, parts: int):
-    """left @ right (fp32) from bf16 parts alone: 1, 3 or 6 products for 1, 2 or 3 parts; the smallest are left out.
+    """left @ right (fp32) from bf16 parts alone: 1, 3 or 6 products for 1, 2 or 3 parts.
 
-    Henry, Tang and Heinecke, Leveraging the bfloat16 Datatype (2019), arXiv 1904.06376. A bf16 x bf16 product is exact in
-    fp32, so fp32 matrix products stand for hardware that takes bf16 and adds in fp32.
+    The smallest products are left out. Henry, Tang and Heinecke, Leveraging the bfloat16 Datatype
+    (2019), arXiv 1904.06376. A bf16 x bf16 product is exact in fp32, so fp32 matrix products stand
+    for hardware that takes bf16 and adds in fp32.
     """
-    lefts, rights = split(left, parts), split(right, parts)
+    lefts = split(left, parts)
+    rights = split(right, parts)
     total = 0
-    for order in reversed(
-        range(parts)
-    ):  # small products first: only the last sums round at full size
+    # The products whose parts' numbers add up to `order` are of one size. Small ones come first, so
+    # that only the last sums round at full size.
+    for order in reversed(range(parts)):
         for part in range(order + 1):
             total = total + lefts[part].float() @ rights[order - part].float()
     return total

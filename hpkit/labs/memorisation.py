@@ -1,12 +1,19 @@
-"""Does a model know texts by heart? It gets the beginning of each, and its most likely continuation is held against the real one."""
+"""Does a model know texts by heart?
+
+It gets the beginning of each, and its most likely continuation is held against the real one.
+"""
 
 from typing import NamedTuple
 
 from hpkit.errors import BadInput
+from hpkit.model import continued
 
 
 class Recital(NamedTuple):
-    """The beginning that was given, how the model went on, and how the text goes on; `right`: tokens before the first that differs."""
+    """The beginning that was `given`, how the model went on, and how the text goes on.
+
+    `right`: tokens before the first that differs.
+    """
 
     given: str
     said: str
@@ -15,44 +22,41 @@ class Recital(NamedTuple):
 
 
 def recite(model, tokenizer, texts: list[str], given: int = 24, count: int = 40) -> list[Recital]:
-    """Let the model continue each text for `count` tokens from its first `given`, always by the most likely token.
+    """Let the model continue each text for `count` tokens from its first `given`.
 
-    Texts shorter than both together are left out. The model's mode is as before afterwards. Raises BadInput where none is
-    long enough.
+    Always by the most likely token. Texts shorter than both together are left out. The model's mode
+    is as before afterwards. Raises BadInput where none is long enough.
     """
     import torch
 
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    rows = [row[: given + count] for row in rows if len(row) >= given + count]
+    rows = []
+    for row in tokenizer(texts, add_special_tokens=False)["input_ids"]:
+        if len(row) >= given + count:
+            rows.append(row[: given + count])
     if not rows or given + len(start) < 1:
         raise BadInput(
-            f"recite: expected texts of {given + count} tokens or more, got {len(texts)} shorter ones"
+            f"recite: expected texts of {given + count} tokens or more, "
+            f"got {len(texts)} shorter ones"
         )
     prompts = torch.tensor([start + row[:given] for row in rows], device=model.device)
-    was_training = model.training
-    model.eval()
-    tokens = model.generate(
-        prompts,
-        attention_mask=torch.ones_like(prompts),
-        do_sample=False,
-        max_new_tokens=count,
-        min_new_tokens=count,
-        pad_token_id=tokenizer.pad_token_id,
-        use_cache=True,  # the Trainer has switched it off in the model's config
-    )[:, prompts.shape[1] :].tolist()
-    model.train(was_training)
+    # No end mark before `count` tokens, so that every continuation is as long as the real one.
+    said = continued(model, tokenizer, prompts, count, min_new_tokens=count, do_sample=False)
     recitals = []
-    for row, continuation in zip(rows, tokens):
-        right = next(
-            (
-                place
-                for place, pair in enumerate(zip(continuation, row[given:]))
-                if pair[0] != pair[1]
-            ),
-            count,
+    for row, tokens in zip(rows, said.tolist()):
+        recital = Recital(
+            given=tokenizer.decode(row[:given]),
+            said=tokenizer.decode(tokens),
+            real=tokenizer.decode(row[given:]),
+            right=_tokens_in_common(tokens, row[given:]),
         )
-        recitals.append(
-            Recital(*map(tokenizer.decode, (row[:given], continuation, row[given:])), right)
-        )
+        recitals.append(recital)
     return recitals
+
+
+def _tokens_in_common(said: list[int], real: list[int]) -> int:
+    """How many tokens are the same before the first that differs."""
+    for place, (one, other) in enumerate(zip(said, real)):
+        if one != other:
+            return place
+    return len(real)

@@ -1,4 +1,7 @@
-"""What a reader predicted before the answer was shown: scored, kept in a local file, summed up. The widget is in widgets."""
+"""What a reader predicted before the answer was shown: scored, kept in a local file, summed up.
+
+The widget that asks is in `widgets/prediction.py`.
+"""
 
 import itertools
 import json
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from hpkit.errors import BadInput
 from hpkit.files import cache_folder, write_whole
+from hpkit.formatting import plural
 
 #: With fewer predictions, a share says little about the reader.
 FEW = 20
@@ -18,9 +22,10 @@ FEW = 20
 class Score:
     """How far a guess was from the answer.
 
-    `error`: of numbers the mean distance, relative where asked for; of an order the share of pairs the wrong way round.
-    `within`: whether it is at most the tolerance. `signed`: by how many tolerances the guess was too high, on average,
-    negative for too low; None for an order. `pairs`: (right, all) of an order.
+    `error`: of numbers the mean distance, relative where asked for; of an order the share of pairs
+    the wrong way round. `within`: whether it is at most the tolerance. `signed`: by how many
+    tolerances the guess was too high, on average, negative for too low; None for an order. `pairs`:
+    (right, all) of an order.
     """
 
     error: float
@@ -31,10 +36,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: a number from `low` to `high`, a curve between them at each of `steps`, or an order of the names in `order`.
+    """What is asked: a number, a curve or an order.
 
-    `tolerance` says when a guess is good: its distance from the answer, as a share of it where `relative`, the mean of a
-    curve's; of an order, the share of pairs that may be wrong. `name` is what the guess is kept under. Raises BadInput.
+    A number lies from `low` to `high`, and so does each point of a curve, which has one at each of
+    `steps`; an order is one of the names in `order`. `tolerance` says when a guess is good: its
+    distance from the answer, as a share of it where `relative`, the mean of a curve's; of an order,
+    the share of pairs that may be wrong. `name` is what the guess is kept under. Raises BadInput.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Question:
     order: tuple[str, ...] = ()
 
     def __post_init__(self):
+        # Lists are welcome, and a frozen dataclass is set in this way only.
         object.__setattr__(self, "steps", tuple(self.steps))
         object.__setattr__(self, "order", tuple(self.order))
         for names in (self.steps, self.order):
@@ -55,70 +63,101 @@ class Question:
                     f"prediction {self.name}: expected two or more that differ, got {names!r}"
                 )
         if not self.order and not (self.low < self.high and self.tolerance > 0):
+            expected = "expected low below high, and a tolerance above 0"
             got = f"{self.low}, {self.high}, {self.tolerance}"
-            raise BadInput(
-                f"prediction {self.name}: expected low below high, and a tolerance above 0; got {got}"
-            )
+            raise BadInput(f"prediction {self.name}: {expected}; got {got}")
 
     def values(self, given) -> tuple:
-        """A guess or an answer as a tuple, of one number where a number is asked for. Raises BadInput for what is neither."""
-        expected = f"{len(self.steps)} finite numbers" if self.steps else "a finite number"
-        if self.order:
-            expected = f"{', '.join(self.order)} in some order"
+        """A guess or an answer as a tuple, of one number where a number is asked for.
+
+        Raises BadInput for what is neither.
+        """
         try:
-            values = (
-                tuple(given) if self.order or self.steps or isinstance(given, tuple) else (given,)
-            )
-            if not self.order:
-                values = tuple(map(float, values))
-            right = (
-                sorted(values) == sorted(self.order)
-                if self.order
-                else len(values) == (len(self.steps) or 1)
-            )
-        except (TypeError, ValueError):
+            if self.order:
+                values = tuple(given)
+                right = sorted(values) == sorted(self.order)
+            else:
+                values = self._numbers(given)
+                right = len(values) == (len(self.steps) or 1) and all(map(math.isfinite, values))
+        except (TypeError, ValueError):  # no sequence, no number, names mixed with numbers
             right = False
-        if not right or (not self.order and not all(map(math.isfinite, values))):
-            raise BadInput(f"prediction {self.name}: expected {expected}, got {given!r}")
+        if not right:
+            raise BadInput(f"prediction {self.name}: expected {self._expected()}, got {given!r}")
         return values
+
+    def _numbers(self, given) -> tuple[float, ...]:
+        # A stored guess is a tuple even where it is a single number.
+        if self.steps or isinstance(given, tuple):
+            return tuple(float(value) for value in given)
+        return (float(given),)
+
+    def _expected(self) -> str:
+        if self.order:
+            return f"{', '.join(self.order)} in some order"
+        if self.steps:
+            return f"{len(self.steps)} finite numbers"
+        return "a finite number"
 
     def score(self, guess: tuple, truth: tuple) -> Score:
         """Both as `values` gives them. Raises BadInput for a relative distance from 0."""
         if self.order:
-            pairs = list(itertools.combinations(guess, 2))
-            right = sum(truth.index(first) < truth.index(second) for first, second in pairs)
-            return Score(
-                1 - right / len(pairs),
-                len(pairs) - right <= self.tolerance * len(pairs),
-                None,
-                (right, len(pairs)),
-            )
+            return self._score_order(guess, truth)
         if self.relative and 0 in truth:
-            raise BadInput(
-                f"prediction {self.name}: expected an answer other than 0, from which nothing has a relative distance"
-            )
-        apart = [
-            (guessed - true) / (abs(true) if self.relative else 1)
-            for guessed, true in zip(guess, truth)
-        ]
-        error = statistics.fmean(map(abs, apart))
-        return Score(error, error <= self.tolerance, statistics.fmean(apart) / self.tolerance)
+            expected = "expected an answer other than 0, from which nothing has a relative distance"
+            raise BadInput(f"prediction {self.name}: {expected}")
+        distances = []
+        for guessed, true in zip(guess, truth):
+            distance = guessed - true
+            if self.relative:
+                distance /= abs(true)
+            distances.append(distance)
+        error = statistics.fmean(map(abs, distances))
+        return Score(
+            error=error,
+            within=error <= self.tolerance,
+            signed=statistics.fmean(distances) / self.tolerance,
+        )
+
+    def _score_order(self, guess: tuple, truth: tuple) -> Score:
+        pairs = list(itertools.combinations(guess, 2))
+        right = sum(truth.index(first) < truth.index(second) for first, second in pairs)
+        return Score(
+            error=1 - right / len(pairs),
+            # Counted in pairs: the error is rounded, and could miss the tolerance by a last digit.
+            within=len(pairs) - right <= self.tolerance * len(pairs),
+            pairs=(right, len(pairs)),
+        )
 
     def verdict(self, score: Score) -> str:
         """The score in words."""
-        verdict = f"{'within' if score.within else 'not within'} the tolerance"
+        verdict = "within the tolerance"
+        if not score.within:
+            verdict = f"not {verdict}"
         if score.pairs:
-            return f"{score.pairs[0]} of {score.pairs[1]} pairs in the right order: {verdict}"
-        error, tolerance = (
-            f"{100 * value:.3g} %" if self.relative else f"{value:.4g}"
-            for value in (score.error, self.tolerance)
-        )
-        side = "away" if not score.signed else "too high" if score.signed > 0 else "too low"
-        return f"Your guess was {error} {'away from the answer on average' if self.steps else side}: {verdict} of {tolerance}"
+            right, pairs = score.pairs
+            return f"{right} of {pairs} pairs in the right order: {verdict}"
+        error = self._shown_distance(score.error)
+        tolerance = self._shown_distance(self.tolerance)
+        return f"Your guess was {error} {self._side(score)}: {verdict} of {tolerance}"
+
+    def _shown_distance(self, distance: float) -> str:
+        if self.relative:
+            return f"{100 * distance:.3g} %"
+        return f"{distance:.4g}"
+
+    def _side(self, score: Score) -> str:
+        if self.steps:  # a curve may be too high here and too low there
+            return "away from the answer on average"
+        if not score.signed:
+            return "away"
+        if score.signed > 0:
+            return "too high"
+        return "too low"
 
     def keep(self, guess: tuple, truth: tuple | None, score: Score | None) -> None:
         """Store the guess. A damaged file is put aside first, not overwritten. Raises OSError."""
-        kept, file = _stored(), _file()
+        kept = _stored()
+        file = _file()
         if not kept and file.is_file():
             file.replace(file.with_suffix(".damaged.json"))
         entry = {
@@ -130,17 +169,21 @@ class Question:
         write_whole(file, json.dumps(kept | {self.name: entry}, indent=1))
 
     def kept(self) -> tuple[tuple | None, tuple | None]:
-        """The guess and the answer that are stored for this question, each None where there is none that fits it."""
+        """The guess and the answer stored for this question, None where there is none that fits."""
         entry = _stored().get(self.name, {})
-        found = []
-        for part in ("guess", "truth"):
-            try:
-                found.append(
-                    self.values(tuple(entry[part])) if entry.get("text") == self.text else None
-                )
-            except (KeyError, TypeError, BadInput):
-                found.append(None)
-        return found[0], found[1] if found[0] else None
+        # Under the same name another text may have been asked, in an older version or notebook.
+        if entry.get("text") != self.text:
+            return None, None
+        guess = self._kept_values(entry, "guess")
+        if guess is None:
+            return None, None
+        return guess, self._kept_values(entry, "truth")
+
+    def _kept_values(self, entry: dict, part: str) -> tuple | None:
+        try:
+            return self.values(tuple(entry[part]))
+        except (KeyError, TypeError, BadInput):  # missing, null as before the answer, or damaged
+            return None
 
 
 def _file() -> Path:
@@ -158,7 +201,10 @@ def _stored() -> dict[str, dict]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well the reader predicts: `within` of `n` answered ones. `signed`: mean of Score.signed, None without any."""
+    """How well the reader predicts: `within` of `n` answered ones.
+
+    `signed`: mean of Score.signed, None without any.
+    """
 
     n: int
     within: int
@@ -167,23 +213,31 @@ class Calibration:
     def __str__(self) -> str:
         if not self.n:
             return "No prediction has been answered yet"
-        words = f"n = {self.n} prediction{'s' * (self.n > 1)} so far: {self.within} within tolerance ({self.within / self.n:.0%})"
+        answered = plural(self.n, "prediction")
+        share = f"{self.within / self.n:.0%}"
+        words = f"n = {answered} so far: {self.within} within tolerance ({share})"
         if self.signed is not None:
-            words += f"; numbers were {abs(self.signed):.2g} tolerances too {'high' if self.signed > 0 else 'low'} on average"
-        return words + f". So few prove little about you: wait for {FEW}" * (self.n < FEW)
+            side = "high" if self.signed > 0 else "low"
+            words += f"; numbers were {abs(self.signed):.2g} tolerances too {side} on average"
+        if self.n < FEW:
+            words += f". So few prove little about you: wait for {FEW}"
+        return words
 
 
 def calibration() -> Calibration:
     """The summary over all stored predictions that have been answered."""
-    scores = []
+    within = []
+    signed = []
     for entry in _stored().values():
         score = entry.get("score")
-        signed = score.get("signed") if isinstance(score, dict) else ""
-        if isinstance(signed, (float, int, type(None))) and isinstance(score.get("within"), bool):
-            scores.append((score["within"], signed))
-    signed = [signed for _, signed in scores if signed is not None]
-    return Calibration(
-        len(scores),
-        sum(within for within, _ in scores),
-        statistics.fmean(signed) if signed else None,
-    )
+        # Null before the answer; and anything at all in a file that somebody has edited.
+        if not isinstance(score, dict) or not isinstance(score.get("within"), bool):
+            continue
+        distance = score.get("signed")
+        if distance is None:  # of an order
+            within.append(score["within"])
+        elif isinstance(distance, (float, int)):
+            within.append(score["within"])
+            signed.append(distance)
+    mean = statistics.fmean(signed) if signed else None
+    return Calibration(n=len(within), within=sum(within), signed=mean)

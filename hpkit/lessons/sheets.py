@@ -1,9 +1,12 @@
-"""Made from the cards: the cheat sheet and the glossary, as Markdown, and questions with answers to fine-tune a chat model on."""
+"""Made from the cards: the cheat sheet and the glossary, as Markdown, and questions with answers.
+
+The questions are for fine-tuning a chat model.
+"""
 
 import json
 
 from hpkit.formatting import shown
-from hpkit.hyperparameters import CARDS
+from hpkit.hyperparameters import CARDS, Card
 
 #: What to set first, and why in this order.
 _FIRST = {
@@ -17,35 +20,27 @@ _FIRST = {
 
 
 def cheat_sheet() -> str:
-    """One page of Markdown made from the cards: what to set first, symptom to hyperparameter, where to start."""
+    """One page of Markdown: what to set first, what a symptom asks for, where to start."""
+    reasons = "`hpkit explain NAME` has the reasons and sources"
     lines = [
         "# Cheat sheet",
         "",
-        "Made from the cards by `make notebooks`; `hpkit explain NAME` has the reasons and sources.",
+        f"Made from the cards by `make notebooks`; {reasons}.",
         "",
         "## Set first",
         "",
     ]
-    lines += [f"{number}. `{name}`: {why}" for number, (name, why) in enumerate(_FIRST.items(), 1)]
+    for number, (name, why) in enumerate(_FIRST.items(), start=1):
+        lines.append(f"{number}. `{name}`: {why}")
     lines += [
         "",
         "Then `hpkit check`: it counts the updates and names what cannot work.",
         "",
         "## What you see, and what to change",
         "",
-    ]
-    lines += ["| symptom | hyperparameter | change |", "|---|---|---|"]
-    found = [
-        (symptom, card.name, change)
-        for card in CARDS.values()
-        for symptom, change in card.symptoms.items()
-    ]
-    order = list(dict.fromkeys(symptom for symptom, _, _ in found))
-    lines += [
-        f"| {symptom} | `{name}` | {change} |"
-        for symptom, name, change in sorted(found, key=lambda row: order.index(row[0]))
-    ]
-    lines += [
+        "| symptom | hyperparameter | change |",
+        "|---|---|---|",
+        *_symptom_rows(),
         "",
         "## Where to start",
         "",
@@ -54,14 +49,23 @@ def cheat_sheet() -> str:
     ]
     for card in CARDS.values():
         if card.practice:
-            lines.append(
-                f"| `{card.name}` | {shown(card.default)} | {shown(card.notes)} | {card.practice} |"
-            )
+            default = shown(card.default)
+            lines.append(f"| `{card.name}` | {default} | {shown(card.notes)} | {card.practice} |")
     return "\n".join(lines) + "\n"
 
 
+def _symptom_rows() -> list[str]:
+    """A row for each symptom and hyperparameter; those of one symptom stand together."""
+    rows: dict[str, list[str]] = {}
+    for card in CARDS.values():
+        for symptom, change in card.symptoms.items():
+            row = f"| {symptom} | `{card.name}` | {change} |"
+            rows.setdefault(symptom, []).append(row)
+    return [row for of_symptom in rows.values() for row in of_symptom]
+
+
 def glossary() -> str:
-    """Every hyperparameter in one sentence, as Markdown, with its unit and the notebook that moves it."""
+    """Every hyperparameter in a sentence, as Markdown, with its unit and its notebook."""
     lines = [
         "# Glossary",
         "",
@@ -71,41 +75,47 @@ def glossary() -> str:
         "|---|---|---|---|",
     ]
     for card in sorted(CARDS.values(), key=lambda card: card.name):
-        lines.append(
-            f"| `{card.name}` | {card.unit} | {card.what} | [{card.notebook[:2]}](notebooks/{card.notebook}.ipynb) |"
-        )
+        link = f"[{card.notebook[:2]}](notebooks/{card.notebook}.ipynb)"
+        lines.append(f"| `{card.name}` | {card.unit} | {card.what} | {link} |")
     return "\n".join(lines) + "\n"
 
 
 def questions() -> str:
-    """What the cards know as a conversation of one question and one answer each, in the lines of a JSONL file (`messages`)."""
-    asked = []
+    """What the cards know, as JSONL: conversations (`messages`) of a question and its answer."""
+    lines = []
     for card in CARDS.values():
-        ours = shown(card.starter)
-        asked += [
-            (f"What is {card.name} in a fine-tune?", card.what),
-            (f"In what unit is {card.name} given?", f"{card.unit[0].upper()}{card.unit[1:]}."),
-            (f"What does {card.name} accept?", f"{card.expected[0].upper()}{card.expected[1:]}."),
-            (
-                f"What value does transformers take for {card.name} if I say nothing?",
-                f"{shown(card.default)}.",
-            ),
-            (
-                f"What does hpkit set {card.name} to, and why?",
-                f"{ours}. {card.why or 'The notes have the same value, and it does no harm.'}",
-            ),
-            (
-                f"Was it right to set {card.name}={shown(card.notes)}, as the notes do?",
-                card.verdict,
-            ),
-        ]
-        asked += [(f"Where do I start with {card.name}?", card.practice)] * bool(card.practice)
-        asked += [
-            (f"My run shows this: {symptom}. What do I change?", f"{card.name}: {change}.")
-            for symptom, change in card.symptoms.items()
-        ]
-    rows = [
-        {"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]}
-        for ask, answer in asked
+        for question, answer in _asked_of(card):
+            messages = [
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
+            ]
+            lines.append(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+    return "".join(lines)
+
+
+def _asked_of(card: Card) -> list[tuple[str, str]]:
+    """Questions about one hyperparameter, each with its answer."""
+    name = card.name
+    why = card.why or "The notes have the same value, and it does no harm."
+    asked = [
+        (f"What is {name} in a fine-tune?", card.what),
+        (f"In what unit is {name} given?", _sentence(card.unit)),
+        (f"What does {name} accept?", _sentence(card.expected)),
+        (
+            f"What value does transformers take for {name} if I say nothing?",
+            f"{shown(card.default)}.",
+        ),
+        (f"What does hpkit set {name} to, and why?", f"{shown(card.starter)}. {why}"),
+        (f"Was it right to set {name}={shown(card.notes)}, as the notes do?", card.verdict),
     ]
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if card.practice:
+        asked.append((f"Where do I start with {name}?", card.practice))
+    for symptom, change in card.symptoms.items():
+        question = f"My run shows this: {symptom}. What do I change?"
+        asked.append((question, f"{name}: {change}."))
+    return asked
+
+
+def _sentence(words: str) -> str:
+    # Not str.capitalize, which makes small letters of all the rest, such as JSON.
+    return f"{words[0].upper()}{words[1:]}."

@@ -1,17 +1,17 @@
-"""What is wrong with a run before it runs: findings, each with its number and the change that mends it."""
+"""What is wrong with a run before it runs: findings with their numbers and what mends them."""
 
 from typing import TYPE_CHECKING
 
 import lazy_loader
 
 if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
-    from hpkit.preflight.plan import Plan, preflight, preflight_callback
-    from hpkit.preflight.rules import Finding
+    from hpkit.preflight.findings import preflight, preflight_callback
+    from hpkit.preflight.plan import Finding, Plan, Written
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "plan": ["Plan", "preflight", "preflight_callback"],
-        "rules": ["Finding"],
+        "findings": ["preflight", "preflight_callback"],
+        "plan": ["Finding", "Plan", "Written"],
     },
 )

@@ -7,7 +7,8 @@ import lazy_loader
 if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
     from hpkit.records.comparison import Band, Comparison, band, compare
     from hpkit.records.grids import Grid, Point, load_grids
-    from hpkit.records.recording import merge, plan, record, record_point, recorded_keys
+    from hpkit.records.parts import merge, recorded_keys
+    from hpkit.records.recording import plan, record, record_point
     from hpkit.records.table import Runs, load_runs
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
@@ -15,7 +16,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "comparison": ["Band", "Comparison", "band", "compare"],
         "grids": ["Grid", "Point", "load_grids"],
-        "recording": ["merge", "plan", "record", "record_point", "recorded_keys"],
+        "parts": ["merge", "recorded_keys"],
+        "recording": ["plan", "record", "record_point"],
         "table": ["Runs", "load_runs"],
     },
 )

@@ -10,7 +10,10 @@ from hpkit.finetune.run import LOGGED, Run
 
 
 class Band(NamedTuple):
-    """What the seeds of one setting did at each step: lowest, median and highest. A loss that is no number is infinite."""
+    """What the seeds of one setting did at each step: lowest, median and highest.
+
+    A loss that is no number is infinite.
+    """
 
     steps: list[int]
     low: list[float]
@@ -18,35 +21,53 @@ class Band(NamedTuple):
     high: list[float]
 
 
-def finite(value: float | None) -> float:
-    return value if value is not None and math.isfinite(value) else math.inf
-
-
 def band(runs: Sequence[Run], series: str = "eval_loss") -> Band:
-    """The band of `loss`, `eval_loss`, `learning_rate` or `grad_norm` over runs of one setting. Raises BadInput."""
+    """The band of `loss`, `eval_loss`, `learning_rate` or `grad_norm` over runs of one setting.
+
+    Raises BadInput for no runs, an unknown series, and runs that were measured at other steps.
+    """
     if not runs or series not in LOGGED:
         raise BadInput(
-            f"band: expected recorded runs and one of {', '.join(LOGGED)}, got {len(runs)} runs and {series!r}"
+            f"band: expected recorded runs and one of {', '.join(LOGGED)}, "
+            f"got {len(runs)} runs and {series!r}"
         )
-    curves = [
-        {entry["step"]: finite(entry[series]) for entry in run.history if series in entry}
-        for run in runs
-    ]
-    if any(curve.keys() != curves[0].keys() for curve in curves):
-        raise BadInput(
-            "band: the runs were not measured at the same steps: expected seeds of one setting"
-        )
-    columns = [sorted(curve[step] for curve in curves) for step in sorted(curves[0])]
-    return Band(
-        sorted(curves[0]),
-        [c[0] for c in columns],
-        [statistics.median(c) for c in columns],
-        [c[-1] for c in columns],
-    )
+    curves = [_curve(run, series) for run in runs]
+    for curve in curves:
+        if curve.keys() != curves[0].keys():
+            raise BadInput(
+                "band: the runs were not measured at the same steps: expected seeds of one setting"
+            )
+    result = Band(steps=sorted(curves[0]), low=[], median=[], high=[])
+    for step in result.steps:
+        values = [curve[step] for curve in curves]
+        result.low.append(min(values))
+        result.median.append(statistics.median(values))
+        result.high.append(max(values))
+    return result
+
+
+def _curve(run: Run, series: str) -> dict[int, float]:
+    """Step -> value, at the steps where the series was logged."""
+    curve = {}
+    for entry in run.history:
+        if series in entry:
+            curve[entry["step"]] = _number_or_infinity(entry[series])
+    return curve
+
+
+def _number_or_infinity(value: float | None) -> float:
+    # A diverged run has NaN here, and None where it went through JSON. Infinity sorts behind every
+    # loss, as a loss that is lost should; NaN would make minimum and median depend on the order.
+    if value is None or not math.isfinite(value):
+        return math.inf
+    return value
 
 
 class Comparison(NamedTuple):
-    """Two settings by one figure: the medians over their seeds, and the seeds' spread, the larger of the two ranges."""
+    """Two settings by one figure, `what`: the medians over their seeds, and the seeds' spread.
+
+    The spread is the larger of the two ranges, in the unit of the figure.
+    """
 
     what: str
     one: float
@@ -55,14 +76,20 @@ class Comparison(NamedTuple):
 
     @property
     def larger(self) -> bool:
-        """Is the difference larger than the spread? Between two that both diverged there is none."""
+        """Is the difference larger than the spread? Two that both diverged do not differ."""
+        # Infinity less infinity is NaN, which is larger than nothing.
         return abs(self.one - self.other) > self.spread
 
     def __str__(self) -> str:
-        difference = abs(self.one - self.other) if self.one != self.other else 0.0
-        verdict = "larger than" if self.larger else "not larger than"
+        difference = 0.0
+        if self.one != self.other:
+            difference = abs(self.one - self.other)
+        verdict = "not larger than"
+        if self.larger:
+            verdict = "larger than"
         return (
-            f"{self.what}: {self.one:.5g} and {self.other:.5g}; their difference, {difference:.2g}, "
+            f"{self.what}: {self.one:.5g} and {self.other:.5g}; "
+            f"their difference, {difference:.2g}, "
             f"is {verdict} the seeds' spread, {self.spread:.2g}"
         )
 
@@ -70,8 +97,9 @@ class Comparison(NamedTuple):
 def compare(one: Sequence[Run], other: Sequence[Run], what: str = "eval_loss_after") -> Comparison:
     """Compare two settings by a figure of `Run`, such as `eval_loss_after` or `bars_valid_after`.
 
-    The spread counts finite values alone: a setting that diverged differs from one that did not. Raises BadInput for
-    fewer than two seeds, which have no spread, and for runs evaluated on different text.
+    The spread counts finite values alone: a setting that diverged differs from one that did not.
+    Raises BadInput for fewer than two seeds, which have no spread, and for runs evaluated on
+    different text.
     """
     if min(len(one), len(other)) < 2:
         raise BadInput(
@@ -81,7 +109,18 @@ def compare(one: Sequence[Run], other: Sequence[Run], what: str = "eval_loss_aft
         raise BadInput(
             "compare: the runs were evaluated on different text, so their losses do not compare"
         )
-    figures = [[finite(getattr(run, what)) for run in runs] for runs in (one, other)]
-    ranges = [[value for value in values if value < math.inf] for values in figures]
-    spread = max(max(values) - min(values) if values else 0.0 for values in ranges)
-    return Comparison(what, *map(statistics.median, figures), spread)
+    values_of_one = [_number_or_infinity(getattr(run, what)) for run in one]
+    values_of_other = [_number_or_infinity(getattr(run, what)) for run in other]
+    return Comparison(
+        what,
+        one=statistics.median(values_of_one),
+        other=statistics.median(values_of_other),
+        spread=max(_finite_range(values_of_one), _finite_range(values_of_other)),
+    )
+
+
+def _finite_range(values: list[float]) -> float:
+    finite = [value for value in values if value < math.inf]
+    if not finite:
+        return 0.0
+    return max(finite) - min(finite)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpkit.errors import BadInput, did_you_mean
-from hpkit.files import data_folder
-from hpkit.recipe import STARTER, Recipe, read_toml
+from hpkit.files import data_folder, read_toml
+from hpkit.recipe import STARTER, Recipe
 
 
 class Point(NamedTuple):
@@ -19,15 +19,20 @@ class Point(NamedTuple):
     corpus: str = "airdsAirs"
 
     def named(self) -> dict:
+        """Its values by name: the hyperparameters, `model` and `corpus`."""
         return vars(self.recipe) | {"model": self.model, "corpus": self.corpus}
 
     def with_seed(self, seed: int) -> "Point":
+        """The same setting with another seed. Raises BadInput for what is no seed."""
         return self._replace(recipe=self.recipe.replace(seed=seed))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Settings worth comparing, each to be run with every seed. `asks`: the question that they answer together."""
+    """Settings worth comparing, each to be run with every seed.
+
+    `asks`: the question that they answer together.
+    """
 
     name: str
     asks: str
@@ -36,13 +41,14 @@ class Grid:
 
     def runs(self) -> list[Point]:
         """Every run of the grid, the seeds of one point together."""
-        return [point.with_seed(seed) for point in self.points for seed in self.seeds]
+        return [point.with_seed(seed) for point, seed in itertools.product(self.points, self.seeds)]
 
     @property
     def axes(self) -> dict[str, list]:
-        """What varies over the points, and through which values: hyperparameters, `model`, `corpus`.
+        """What varies over the points, and through which values, in the order of the points.
 
-        `lr_scheduler_kwargs` is left out: it goes with its schedule.
+        The names are those of hyperparameters, `model` and `corpus`. `lr_scheduler_kwargs` is left
+        out: it goes with its schedule.
         """
         values = defaultdict(list)
         for point in self.points:
@@ -52,25 +58,36 @@ class Grid:
         return {name: found for name, found in values.items() if len(found) > 1}
 
     def find(self, **values) -> list[Point]:
-        """The points that have these values: one where every axis is given, none where the grid has no such point."""
-        return [
-            point
-            for point in self.points
-            if values.items() <= {**point.named(), "lr_scheduler_kwargs": None}.items()
-        ]
+        """The points that have these values: one where every axis is given, or none."""
+        found = []
+        for point in self.points:
+            # A schedule's own arguments are no axis, so they tell no two points apart here either.
+            named = point.named() | {"lr_scheduler_kwargs": None}
+            if values.items() <= named.items():
+                found.append(point)
+        return found
 
 
 def load_grids(file: str | Path | None = None) -> dict[str, Grid]:
-    """The grids declared in a TOML file, by name; without one those of the project, `data/grids.toml`. Raises BadInput."""
-    file = Path(file) if file else data_folder() / "grids.toml"
+    """The grids declared in a TOML file, by name; by default the project's, `data/grids.toml`.
+
+    Raises BadInput for a file that cannot be read, and for a grid that cannot be.
+    """
+    if not file:
+        file = data_folder() / "grids.toml"
+    file = Path(file)
     tables = read_toml(file, "grids")
     base = tables.pop("base", {})
     if not tables:
         raise BadInput(f"grids {file}: expected a table for each grid, found none")
-    return {name: _grid(name, table, base, file) for name, table in tables.items()}
+    grids = {}
+    for name, table in tables.items():
+        grids[name] = _grid_from_table(name, table, base, where=f"grid {name} of {file}")
+    return grids
 
 
-_GRID = {
+#: What a grid's table in TOML may hold, and in which form.
+_KEYS_OF_A_GRID = {
     "asks": str,
     "seeds": list,
     "points": list,
@@ -81,34 +98,50 @@ _GRID = {
 }
 
 
-def _grid(name: str, table: dict, base: dict, file: Path) -> Grid:
-    where = f"grid {name} of {file}"
+def _grid_from_table(name: str, table: dict, base: dict, where: str) -> Grid:
+    """Every combination of the axes' values with every one of `points`, upon what is fixed."""
     if not isinstance(table, dict) or not isinstance(base, dict):
         raise BadInput(f"{where}: expected a table [{name}]")
-    for key, value in table.items():
-        if key not in _GRID or not isinstance(value, _GRID[key]):
-            raise BadInput(
-                f"{where}: expected {', '.join(_GRID)}, each in its form; got {key} = {value!r}{did_you_mean(key, _GRID)}"
-            )
-    seeds, axes, points = table.get("seeds"), table.get("axes", {}), table.get("points", [{}])
+    _check_keys(table, where)
+    seeds = table.get("seeds")
+    axes = table.get("axes", {})
+    changes_of_points = table.get("points", [{}])
     if not seeds or not all(isinstance(values, list) and values for values in axes.values()):
         raise BadInput(f"{where}: expected seeds = [1, 2, 3], and a list of values for every axis")
-    if not points or not all(isinstance(point, dict) for point in points):
+    if not changes_of_points or not all(isinstance(point, dict) for point in changes_of_points):
         raise BadInput(f"{where}: expected points = [{{ name = value }}, …]")
-    fixed = (
-        base
-        | table.get("recipe", {})
-        | {key: table[key] for key in ("model", "corpus") if key in table}
-    )
-    made = []
+    fixed = base | table.get("recipe", {})
+    for key in ("model", "corpus"):
+        if key in table:
+            fixed[key] = table[key]
+    points = []
     for values in itertools.product(*axes.values()):
-        for point in points:
-            changes = fixed | dict(zip(axes, values)) | point
-            rest = {key: changes.pop(key) for key in ("model", "corpus") if key in changes}
-            try:
-                made.append(Point(STARTER.replace(**changes), **rest))
-            except BadInput as error:
-                raise BadInput(f"{where}: {error}") from None
-    grid = Grid(name, table.get("asks", ""), tuple(made), tuple(seeds))
-    grid.runs()  # the seeds are checked like everything else
+        for changes in changes_of_points:
+            # The narrower declaration wins: a point's over an axis', an axis' over what is fixed.
+            points.append(_point(fixed | dict(zip(axes, values)) | changes, where))
+    grid = Grid(name, table.get("asks", ""), tuple(points), tuple(seeds))
+    # Only a recipe knows what a seed may be: making every run now refuses a bad one at once.
+    grid.runs()
     return grid
+
+
+def _check_keys(table: dict, where: str) -> None:
+    for key, value in table.items():
+        if key not in _KEYS_OF_A_GRID or not isinstance(value, _KEYS_OF_A_GRID[key]):
+            raise BadInput(
+                f"{where}: expected {', '.join(_KEYS_OF_A_GRID)}, each in its form; "
+                f"got {key} = {value!r}{did_you_mean(key, _KEYS_OF_A_GRID)}"
+            )
+
+
+def _point(values: dict, where: str) -> Point:
+    """The starter recipe with these values; `model` and `corpus` may be among them."""
+    changes = dict(values)
+    beside_the_recipe = {}
+    for key in ("model", "corpus"):
+        if key in changes:
+            beside_the_recipe[key] = changes.pop(key)
+    try:
+        return Point(STARTER.replace(**changes), **beside_the_recipe)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None

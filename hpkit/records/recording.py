@@ -1,7 +1,9 @@
-"""Recording grids: each run trained once, kept as a file of its own, merged into the table."""
+"""Recording grids: what is to be trained, each run once, and training it, several at a time."""
 
 import dataclasses
+import functools
 import gc
+import itertools
 import json
 import multiprocessing
 import os
@@ -16,47 +18,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpkit.accounting import account
-from hpkit.corpus.load import Corpus, load_corpus
+from hpkit.corpus.load import load_corpus
 from hpkit.errors import BadInput
-from hpkit.files import write_whole
 from hpkit.finetune.checkpoints import disk_errors_are_bad_input
-from hpkit.finetune.run import Run
+from hpkit.finetune.run import Run, Yardstick
 from hpkit.finetune.stopping import StopSignal
-from hpkit.finetune.training import Yardstick, train
+from hpkit.finetune.training import train
 from hpkit.model import fingerprint
 from hpkit.recipe import Recipe
 from hpkit.records.grids import Grid, Point
-from hpkit.records.table import (
-    UNREADABLE,
-    from_table,
-    parquet_bytes,
-    read_parquet,
-    recipe_values,
-    short_hash,
-    to_table,
-    whole_table,
-)
+from hpkit.records.parts import merge, recorded_keys, save_part, short_hash
+from hpkit.records.table import canonical_values
 
-#: What every recorded run is measured with: the same 6,144 held-out tokens, whatever the run's sequence length.
+#: What every recorded run is measured with: the same 6,144 held-out tokens, whatever the run's
+#: sequence length.
 YARDSTICK = Yardstick(eval_blocks=24, eval_length=256, sampled_tokens=128)
 
-#: Loading, evaluating and sampling take about as long as training on this many tokens: for the time left alone.
+#: Loading, evaluating and sampling take about as long as training on this many tokens: for the time
+#: left alone.
 _TOKENS_BESIDE = 25_000
 
 
-def run_key(recipe: Recipe, model_fingerprint: str, corpus_fingerprint: str) -> str:
-    """Sixteen hex digits: two runs with the same key would be the same run, measured in the same way."""
-    text = json.dumps(
-        [recipe_values(recipe), model_fingerprint, corpus_fingerprint, YARDSTICK], sort_keys=True
-    )
-    return short_hash(text.encode())
+class PlannedRun(NamedTuple):
+    """A run to be recorded.
 
-
-# Recording.
-
-
-class _Job(NamedTuple):
-    """A run to be recorded: key, setting, what the fingerprints must be, cost as so many tokens, and where its file goes."""
+    The fingerprints are what those of model and corpus must still be after the training. `cost`:
+    its time, as so many tokens. `parts`: the folder where its file goes.
+    """
 
     key: str
     point: Point
@@ -66,104 +54,56 @@ class _Job(NamedTuple):
     parts: Path
 
 
-def record_point(point: Point, watch=None) -> Run:
-    """Train one setting now as it would be recorded, on one thread; `watch` as in `hpkit.finetune.train`."""
-    with _one_thread():
-        run = train(point.recipe, point.model, point.corpus, YARDSTICK, watch)
-    return dataclasses.replace(run, model_fingerprint=fingerprint(point.model))
+def run_key(recipe: Recipe, model_fingerprint: str, corpus_fingerprint: str) -> str:
+    """Sixteen hex digits: two runs with the same key would be the same run, measured alike."""
+    # Recorded tables are found by these keys: another spelling here would train every run anew.
+    text = json.dumps(
+        [canonical_values(recipe), model_fingerprint, corpus_fingerprint, YARDSTICK],
+        sort_keys=True,
+    )
+    return short_hash(text.encode())
 
 
-def plan(grids: Iterable[Grid], parts: Path, part: tuple[int, int] = (1, 1)) -> dict[str, _Job]:
-    """The runs of the grids by key, each once however many grids share it; of part (i, n) every n-th from the i-th on.
+def plan(
+    grids: Iterable[Grid], parts: Path, part: tuple[int, int] = (1, 1)
+) -> dict[str, PlannedRun]:
+    """The runs of the grids by key, each once however many grids share it.
 
-    Raises BadInput for a model, corpus or schedule that cannot be.
+    Of part (i, n) every n-th from the i-th on. Raises BadInput for a model, corpus or schedule that
+    cannot be.
     """
-    points = [point for grid in grids for point in grid.runs()]
-    models = {name: fingerprint(name) for name in {point.model for point in points}}
-    corpora = {name: _known(load_corpus(name)) for name in {point.corpus for point in points}}
-    jobs = {}
+    points = []
+    for grid in grids:
+        points += grid.runs()
+    # Hundreds of points share a handful of models and corpora, and reading one takes a while.
+    model_fingerprint = functools.cache(fingerprint)
+    corpus_to_train_on = functools.cache(_corpus_to_train_on)
+    planned = {}
     for point in points:
-        model, (corpus, characters) = models[point.model], corpora[point.corpus]
+        corpus_fingerprint, characters = corpus_to_train_on(point.corpus)
+        # A character is a token to the starter's tokenizer, and near enough for the time left.
         length = point.recipe.max_seq_length or 512
-        tokens = account(
-            point.recipe, max(characters // length, 1), length
-        ).tokens  # refuses schedules that cannot run
-        key = run_key(point.recipe, model, corpus)
-        jobs[key] = _Job(key, point, model, corpus, tokens + _TOKENS_BESIDE, parts)
-    return dict(list(jobs.items())[part[0] - 1 :: part[1]])
-
-
-def _known(corpus: Corpus) -> tuple[str, int]:
-    """Its fingerprint, and how many characters it has to train on."""
-    return corpus.fingerprint, sum(len(document) + 2 for document in corpus.split()[0])
-
-
-def _record_one(job: _Job) -> tuple[_Job, Run]:
-    run = record_point(job.point)
-    if (run.model_fingerprint, run.corpus_fingerprint) != (
-        job.model_fingerprint,
-        job.corpus_fingerprint,
-    ):
-        raise BadInput(
-            f"model {run.model} or corpus {run.corpus} changed while runs were recorded: start again"
+        sequences = max(characters // length, 1)
+        tokens = account(point.recipe, sequences, length).tokens  # refuses impossible schedules
+        key = run_key(point.recipe, model_fingerprint(point.model), corpus_fingerprint)
+        planned[key] = PlannedRun(
+            key=key,
+            point=point,
+            model_fingerprint=model_fingerprint(point.model),
+            corpus_fingerprint=corpus_fingerprint,
+            cost=tokens + _TOKENS_BESIDE,
+            parts=parts,
         )
-    content = parquet_bytes(to_table([(job.key, run)]))
-    file = job.parts / f"{job.key}-{short_hash(content)}.parquet"
-    write_whole(file, content)
-    for spoilt in {*job.parts.glob(f"{job.key}-*.parquet")} - {
-        file
-    }:  # else this run would not have been due
-        spoilt.unlink(missing_ok=True)
-    gc.collect()  # a Trainer and its model refer to each other
-    return job, run
+    first, step = part
+    return dict(itertools.islice(planned.items(), first - 1, None, step))
 
 
-@contextmanager
-def _one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _start_worker() -> None:
-    """A worker leaves Ctrl-C to its parent, starts no threads for arithmetic, and never outlives its parent."""
-    from tqdm import tqdm
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    tqdm.set_lock(
-        threading.RLock()
-    )  # its own lock is shared among processes, and left behind when a worker is stopped
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-
-
-def _record_all(jobs: list[_Job], processes: int) -> Iterator[tuple[_Job, Run]]:
-    """Record the jobs and yield each when it is done. Leaving early ends the workers at once."""
-    if processes == 1:
-        yield from map(_record_one, jobs)
-        return
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start_worker)
-    try:
-        for future in as_completed([pool.submit(_record_one, job) for job in jobs]):
-            yield future.result()
-    except BaseException as error:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
-        if isinstance(error, BrokenProcessPool):
-            raise BadInput(
-                "a worker process died, killed or out of memory: what was recorded is there, and the same command goes on; "
-                "fewer --processes need less memory"
-            ) from None
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _corpus_to_train_on(name: str) -> tuple[str, int]:
+    """(fingerprint of the corpus, how many characters and marks it has to train on)."""
+    corpus = load_corpus(name)
+    train_documents, _ = corpus.split()
+    # Each document has a mark at its beginning and one at its end.
+    return corpus.fingerprint, sum(len(document) + 2 for document in train_documents)
 
 
 def record(
@@ -175,117 +115,170 @@ def record(
     log=print,
     progress=True,
 ) -> int:
-    """Train every run of the grids that neither `table` nor `parts` has, and return how many that were.
+    """Train every run of the grids that neither `table` nor `parts` has; returns how many.
 
-    Each finished run becomes a file in the folder `parts`. In the end, or when stopped, they are merged into `table`,
-    unless this is one of several parts: those merge when all are done. Raises BadInput, and Interrupted after Ctrl-C.
+    Each finished run becomes a file in the folder `parts`. In the end, or when stopped, they are
+    merged into `table`, unless this is one of several parts: those merge when all are done. `log`
+    takes each line of what happens; None: nobody does. Raises BadInput, and Interrupted after
+    Ctrl-C.
     """
-    from tqdm.auto import tqdm
-
     say = log or (lambda line: None)
-    jobs = plan(grids, parts, part)
+    number, count = part
+    planned = plan(grids, parts, part)
     done = recorded_keys(table, [parts], say)
-    left = [job for key, job in jobs.items() if key not in done]
-    of = f"part {part[0]} of {part[1]}: " if part[1] > 1 else ""
-    say(
-        f"{of}{len(jobs)} runs, {len(jobs) - len(left)} recorded, {len(left)} to train; one thread each, {processes} at a time"
+    due = [run for key, run in planned.items() if key not in done]
+    summary = (
+        f"{len(planned)} runs, {len(planned) - len(due)} recorded, {len(due)} to train; "
+        f"one thread each, {processes} at a time"
     )
-    again = "the same command goes on"
-    with StopSignal().installed(), disk_errors_are_bad_input(parts, again):
+    if count > 1:
+        summary = f"part {number} of {count}: {summary}"
+    say(summary)
+    with StopSignal().installed(), disk_errors_are_bad_input(parts, "the same command goes on"):
         try:
-            layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, left {remaining}{postfix}"
-            bar = tqdm(
-                total=sum(job.cost for job in left),
-                bar_format=layout,
-                disable=not (progress and left),
-            )
-            with bar, closing(_record_all(left, processes)) as finished:
-                bar.set_description(f"0 of {len(left)} runs")
-                for count, (job, run) in enumerate(finished, 1):
-                    bar.set_description(f"{count} of {len(left)} runs", refresh=False)
-                    bar.set_postfix_str(f"evaluation loss {run.eval_loss_after:.3f}", refresh=False)
-                    bar.update(job.cost)
+            _record_with_bar(due, processes, progress)
         finally:
-            if part[1] == 1:
+            # Also when stopped, so that what was finished can be looked at. Parts run side by side
+            # and would write the table over one another.
+            if count == 1:
                 merge(table, [parts], say)
             else:
-                say(f"when all {part[1]} parts are done: hpkit record --merge {parts}")
-    return len(left)
+                say(f"when all {count} parts are done: hpkit record --merge {parts}")
+    return len(due)
 
 
-def _rows_of(folders: Iterable[Path], say) -> Iterator[tuple[str, object]]:
-    """(key, one-row table) of each whole part; one that cannot be read is named and passed over."""
-    for file in sorted(file for folder in folders for file in folder.glob("*.parquet")):
-        key, _, written = file.stem.partition("-")
-        try:
-            content = file.read_bytes()
-            if short_hash(content) != written:
-                raise ValueError("its content is not what its name says")
-            row = read_parquet(content)
-            from_table(row)
-            yield key, row
-        except UNREADABLE as error:
-            say(f"{file} is not a whole recorded run: passed over ({str(error).splitlines()[0]})")
+def _record_with_bar(due: list[PlannedRun], processes: int, progress: bool) -> None:
+    """Record the runs. The bar counts tokens: the longest run costs thirty times the shortest."""
+    from tqdm.auto import tqdm
+
+    bar = tqdm(
+        total=sum(run.cost for run in due),
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, left {remaining}{postfix}",
+        disable=not progress or not due,
+    )
+    # A generator that is left in the middle ends its workers when it is closed, and not before.
+    with bar, closing(_record_all(due, processes)) as finished:
+        bar.set_description(f"0 of {len(due)} runs")
+        for count, (planned, run) in enumerate(finished, 1):
+            bar.set_description(f"{count} of {len(due)} runs", refresh=False)
+            bar.set_postfix_str(f"evaluation loss {run.eval_loss_after:.3f}", refresh=False)
+            bar.update(planned.cost)
 
 
-def recorded_keys(table: Path, folders: Iterable[Path], log=print) -> set[str]:
-    """The keys of all runs in the table and in folders of parts."""
-    return {
-        *(whole_table(table)[0]["key"].to_pylist() if table.exists() else ()),
-        *(key for key, _ in _rows_of(folders, log)),
-    }
+def _record_all(due: list[PlannedRun], processes: int) -> Iterator[tuple[PlannedRun, Run]]:
+    """Record the runs and yield each when it is done. Leaving early ends the workers at once."""
+    if processes == 1:
+        yield from map(_record_one, due)
+        return
+    others = set(multiprocessing.active_children())
+    # "spawn": a fork of a process that has used torch's threads may hang in the first one it needs.
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        for future in as_completed([pool.submit(_record_one, planned) for planned in due]):
+            yield future.result()
+    except BaseException as error:
+        # The pool itself would wait for the runs in hand, which may take minutes.
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise BadInput(
+                "a worker process died, killed or out of memory: what was recorded is there, "
+                "and the same command goes on; fewer --processes need less memory"
+            ) from None
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def merge(table: Path, folders: Iterable[Path], log=print) -> int:
-    """Add what the folders of parts hold to the table, a run once, in the order of keys; returns how many runs it has.
+def _start_worker() -> None:
+    """A worker leaves Ctrl-C to its parent, computes on one thread, and never outlives it."""
+    from tqdm import tqdm
 
-    Parts stay where they are: merging again changes nothing, and a table that is lost can be made anew.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    # tqdm's own lock is shared among processes, and left behind when a worker is stopped.
+    tqdm.set_lock(threading.RLock())
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(parent) -> None:
+    parent.join()
+    # sys.exit would end this thread alone.
+    os._exit(1)
+
+
+def _record_one(planned: PlannedRun) -> tuple[PlannedRun, Run]:
+    run = record_point(planned.point)
+    expected = (planned.model_fingerprint, planned.corpus_fingerprint)
+    if (run.model_fingerprint, run.corpus_fingerprint) != expected:
+        raise BadInput(
+            f"model {run.model} or corpus {run.corpus} changed while runs were recorded: "
+            "start again"
+        )
+    save_part(planned.parts, planned.key, run)
+    gc.collect()  # a Trainer and its model refer to each other
+    return planned, run
+
+
+def record_point(point: Point, watch=None) -> Run:
+    """Train one setting now as it would be recorded, on one thread.
+
+    `watch` is called as in `hpkit.finetune.train`.
     """
-    import pyarrow as pa
+    with _one_thread():
+        run = train(point.recipe, point.model, point.corpus, YARDSTICK, watch)
+    return dataclasses.replace(run, model_fingerprint=fingerprint(point.model))
 
-    say = log or (lambda line: None)
-    rows = {}
-    if table.exists():
-        old, _ = whole_table(table)
-        rows = {key: old.slice(number, 1) for number, key in enumerate(old["key"].to_pylist())}
-    before = len(rows)
-    for key, row in _rows_of(folders, say):
-        rows.setdefault(key, row)
-    if len(rows) > before:
-        merged = pa.concat_tables(
-            [rows[key] for key in sorted(rows)], promote_options="default"
-        ).combine_chunks()
-        with disk_errors_are_bad_input(table, "merge again: hpkit record --merge"):
-            write_whole(table, parquet_bytes(merged))
-    say(f"{table}: {len(rows)} runs, {len(rows) - before} of them new")
-    return len(rows)
+
+@contextmanager
+def _one_thread():
+    """One thread for torch's arithmetic, and afterwards as many as before."""
+    import torch
+
+    # The number of threads decides in which order sums are made, and so their last digits.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def which_part(text: str | None) -> tuple[int, int]:
-    """(i, n) from `i/n` or `/n`; what is not said comes from Slurm's job array or Kubernetes' indexed job. Raises BadInput."""
-    slurm = {
-        name: int(os.environ.get(f"SLURM_ARRAY_TASK_{name}") or default)
-        for name, default in dict(ID=0, MIN=0, STEP=1, COUNT=0).items()
-    }
-    if os.environ.get("SLURM_ARRAY_TASK_ID"):
-        index, count = (slurm["ID"] - slurm["MIN"]) // slurm["STEP"] + 1, slurm["COUNT"]
-    elif os.environ.get("JOB_COMPLETION_INDEX"):
-        index, count = int(os.environ["JOB_COMPLETION_INDEX"]) + 1, 0
-    else:
-        index, count = 0, 0
+    """(i, n) from `i/n` or `/n`; what is not said comes from the cluster that started this process.
+
+    (1, 1) where nobody says anything. Raises BadInput.
+    """
+    index, count = _part_of_cluster()
     if text is None and not index:
         return 1, 1
     match = re.fullmatch(r"(\d*)/(\d+)", text or f"/{count}")
     if not match:
         raise BadInput(f"--part: expected i/n, such as 1/4, got {text!r}")
-    index, count = int(match[1] or index), int(match[2])
+    index = int(match[1] or index)
+    count = int(match[2])
     if not 1 <= index <= count:
-        hint = (
-            ""
-            if index
-            else "; without i it must come from SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX"
-        )
+        hint = ""
+        if not index:
+            hint = "; without i it must come from SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX"
         raise BadInput(
-            f"--part: expected i/n with i from 1 to n, got {index}/{count}{hint}; say --part /n for the number of parts"
+            f"--part: expected i/n with i from 1 to n, got {index}/{count}{hint}; "
+            "say --part /n for the number of parts"
         )
     return index, count
+
+
+def _part_of_cluster() -> tuple[int, int]:
+    """(i, n) by Slurm's job array or Kubernetes' indexed job; 0 for what they do not tell."""
+    if os.environ.get("SLURM_ARRAY_TASK_ID"):
+        # An array may be numbered as its owner likes, such as 5, 7, 9.
+        task = int(os.environ["SLURM_ARRAY_TASK_ID"])
+        first = int(os.environ.get("SLURM_ARRAY_TASK_MIN") or 0)
+        step = int(os.environ.get("SLURM_ARRAY_TASK_STEP") or 1)
+        count = int(os.environ.get("SLURM_ARRAY_TASK_COUNT") or 0)
+        return (task - first) // step + 1, count
+    if os.environ.get("JOB_COMPLETION_INDEX"):
+        # Kubernetes counts from 0, and tells a pod nothing of how many there are.
+        return int(os.environ["JOB_COMPLETION_INDEX"]) + 1, 0
+    return 0, 0

@@ -1,11 +1,9 @@
-"""Recorded runs: grids of settings, trained once and kept in a table that a slider reads, a lookup and never a guess.
+"""The table of recorded runs, which a slider reads: a lookup and never a guess.
 
-A finished run is one small file, `<key>-<hash of its bytes>.parquet`, which gets its name by a rename when it is whole.
-Merging puts such files into the table and can be repeated at will. The key is made of recipe, model, corpus and what was
-measured with, so a run that is there is never trained again, and killing anything at any moment costs the runs in hand.
+A run is a row of Parquet. Its recipe and its history are columns of their own; its other tables,
+such as the versions of the libraries, are JSON text.
 """
 
-import hashlib
 import io
 import json
 import typing
@@ -18,122 +16,8 @@ from hpkit.files import data_folder
 from hpkit.finetune.run import LOGGED, Run
 from hpkit.recipe import Recipe
 
-# What is the same run: told by values, not by how they are written (200 or 200.0).
-
-
-def recipe_values(recipe: Recipe) -> dict:
-    plain = vars(recipe).items()
-    return {
-        name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        for name, value in plain
-    }
-
-
-def _setting(recipe: Recipe, model: str, corpus: str) -> str:
-    return json.dumps([recipe_values(recipe) | {"seed": None}, model, corpus], sort_keys=True)
-
-
-# Runs as rows of Parquet: recipe and history as they are, other tables as JSON text.
-
-
-def _column(hint):
-    import pyarrow as pa
-
-    kinds = set(typing.get_args(hint) or (hint,))
-    if Recipe in kinds:
-        return pa.struct(
-            [(name, _column(kind)) for name, kind in typing.get_type_hints(Recipe).items()]
-        )
-    if list in kinds:
-        return pa.list_(
-            pa.struct([("step", pa.int64()), *((name, pa.float64()) for name in LOGGED)])
-        )
-    plain = {
-        float: pa.float64(),
-        bool: pa.bool_(),
-        int: pa.int64(),
-        str: pa.string(),
-        dict: pa.string(),
-    }
-    return next(column for kind, column in plain.items() if kind in kinds)
-
-
-def _plain(values: dict) -> dict:
-    return {
-        name: json.dumps(value) if isinstance(value, dict) else value
-        for name, value in values.items()
-    }
-
-
-def parquet_bytes(table) -> bytes:
-    import pyarrow.parquet as pq
-
-    file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-    return file.getvalue()
-
-
-def read_parquet(content: bytes):
-    import pyarrow.parquet as pq
-
-    # pyarrow's reading threads sometimes outlive Python and abort a finished process: status -6, one time in ten.
-    # `read_table` would import pyarrow.dataset, which takes longer than reading all runs.
-    return pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read(
-        use_threads=False
-    )
-
-
-def short_hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
 #: What reading a spoilt file of Parquet raises, between pyarrow and `Run`.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, NotImplementedError)
-
-
-def to_table(runs: Iterable[tuple[str, Run]]):
-    """(key, run) pairs as a pyarrow table, one row a run."""
-    import pyarrow as pa
-
-    schema = pa.schema(
-        [
-            ("key", pa.string()),
-            *((name, _column(hint)) for name, hint in typing.get_type_hints(Run).items()),
-        ]
-    )
-    rows = [
-        {"key": key} | _plain(vars(run) | {"recipe": None}) | {"recipe": _plain(vars(run.recipe))}
-        for key, run in runs
-    ]
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def from_table(table) -> list[Run]:
-    """The rows of a pyarrow table as runs; what an older table lacks has its default."""
-    tables = [name for name, hint in typing.get_type_hints(Run).items() if hint is dict]
-    decode = {
-        text: json.loads(text) for name in tables for text in table[name].unique().to_pylist()
-    }
-    runs = []
-    for row in table.drop_columns("key").to_pylist():
-        recipe = row.pop("recipe")
-        recipe["lr_scheduler_kwargs"] = json.loads(recipe["lr_scheduler_kwargs"] or "null")
-        for (
-            name,
-            value,
-        ) in recipe.items():  # transformers counts whole numbers and takes others as shares
-            if isinstance(value, float) and 1 <= value < 2**32 and value.is_integer():
-                recipe[name] = int(value)
-        row |= {name: decode[row[name]] for name in tables}
-        row["history"] = [
-            {name: value for name, value in entry.items() if value is not None}
-            for entry in row["history"]
-        ]
-        runs.append(Run(recipe=Recipe(**recipe), **row))
-    return runs
-
-
-# Reading: lookups, bands over seeds, comparisons.
 
 
 class Runs(Sequence):
@@ -160,28 +44,146 @@ class Runs(Sequence):
     ) -> list[Run]:
         """The runs of exactly this setting, by seed; an empty list where none was recorded.
 
-        `seeds`: only these, such as a grid's own, where another grid has recorded more; None: all. The recipe's own seed
-        does not matter.
+        `seeds`: only these, such as a grid's own, where another grid has recorded more; None: all.
+        The recipe's own seed does not matter.
         """
         found = self._by_setting.get(_setting(recipe, model, corpus), ())
         return [run for run in found if seeds is None or run.recipe.seed in seeds]
 
 
+def _setting(recipe: Recipe, model: str, corpus: str) -> str:
+    """What all seeds of one setting share, as a text to look them up by."""
+    values = canonical_values(recipe) | {"seed": None}
+    return json.dumps([values, model, corpus], sort_keys=True)
+
+
+def canonical_values(recipe: Recipe) -> dict:
+    """The recipe's values, so that two which mean the same are the same: 200 and 200.0 are."""
+    values = dict(vars(recipe))
+    for name, value in values.items():
+        # To Python a bool is an int, and true is not 1.0.
+        if isinstance(value, int) and not isinstance(value, bool):
+            values[name] = float(value)
+    return values
+
+
 def load_runs(file: str | Path | None = None) -> Runs:
-    """Read the table of recorded runs, by default the project's, `data/runs.parquet`. Raises BadInput."""
-    file = Path(file) if file else data_folder() / "runs.parquet"
+    """Read a table of recorded runs, by default the project's, `data/runs.parquet`.
+
+    Raises BadInput where there is none, or none that is whole.
+    """
+    if not file:
+        file = data_folder() / "runs.parquet"
+    file = Path(file)
     if not file.is_file():
         raise BadInput(f"no recorded runs in {file}: record some with `hpkit record`")
-    return Runs(whole_table(file)[1])
+    _, runs = read_table(file)
+    return Runs(runs)
 
 
-def whole_table(file: Path) -> tuple[object, list[Run]]:
-    """The table in the file, and its runs."""
+def read_table(file: Path) -> tuple[object, list[Run]]:
+    """(pyarrow table, its runs) of a file. Raises BadInput where the file is not whole."""
     try:
-        table = read_parquet(file.read_bytes())
+        table = from_parquet(file.read_bytes())
         return table, from_table(table)
     except UNREADABLE as error:
         why = str(error).splitlines()[0]
         raise BadInput(
-            f"{file} is not a whole table of recorded runs ({why}): move it away, then `hpkit record --merge`"
+            f"{file} is not a whole table of recorded runs ({why}): "
+            "move it away, then `hpkit record --merge`"
         ) from None
+
+
+def to_parquet(table) -> bytes:
+    """A pyarrow table as the bytes of a file, with a checksum in every page."""
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    return file.getvalue()
+
+
+def from_parquet(content: bytes):
+    """The pyarrow table in the bytes of a file. Raises one of UNREADABLE where they are spoilt."""
+    import pyarrow.parquet as pq
+
+    # `read_table` would import pyarrow.dataset, which takes longer than reading all runs.
+    file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
+    # pyarrow's reading threads sometimes outlive Python and abort a finished process: status -6,
+    # one time in ten.
+    return file.read(use_threads=False)
+
+
+def to_table(runs: Iterable[tuple[str, Run]]):
+    """(key, run) pairs as a pyarrow table, one row a run."""
+    import pyarrow as pa
+
+    schema = pa.schema([("key", pa.string()), *_columns(Run)])
+    rows = []
+    for key, run in runs:
+        row = _dicts_as_json(vars(run))
+        row["key"] = key
+        row["recipe"] = _dicts_as_json(vars(run.recipe))
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _columns(kind: type) -> list[tuple[str, object]]:
+    """(name, Arrow type) of each field of `Run` or `Recipe`."""
+    return [(name, _arrow_type(hint)) for name, hint in typing.get_type_hints(kind).items()]
+
+
+def _arrow_type(hint):
+    """The Arrow type that holds what a field's type hint allows."""
+    import pyarrow as pa
+
+    # The parts of a hint such as `float | None`; a plain type has none.
+    kinds = typing.get_args(hint) or (hint,)
+    if Recipe in kinds:
+        return pa.struct(_columns(Recipe))
+    if list in kinds:  # the history
+        logged = [(name, pa.float64()) for name in LOGGED]
+        return pa.list_(pa.struct([("step", pa.int64()), *logged]))
+    if float in kinds:
+        return pa.float64()
+    if bool in kinds:
+        return pa.bool_()
+    if int in kinds:
+        return pa.int64()
+    return pa.string()  # text, and dicts as JSON
+
+
+def _dicts_as_json(values: dict) -> dict:
+    encoded = dict(values)
+    for name, value in values.items():
+        if isinstance(value, dict):
+            encoded[name] = json.dumps(value)
+    return encoded
+
+
+def from_table(table) -> list[Run]:
+    """The rows of a pyarrow table as runs; what an older table lacks has its default."""
+    json_columns = [name for name, hint in typing.get_type_hints(Run).items() if hint is dict]
+    runs = []
+    for row in table.drop_columns("key").to_pylist():
+        row["recipe"] = _recipe_of(row["recipe"])
+        row["history"] = [_without_gaps(entry) for entry in row["history"]]
+        for name in json_columns:
+            row[name] = json.loads(row[name])
+        runs.append(Run(**row))
+    return runs
+
+
+def _recipe_of(row: dict) -> Recipe:
+    values = row | {"lr_scheduler_kwargs": json.loads(row["lr_scheduler_kwargs"] or "null")}
+    for name, value in values.items():
+        # The column made a float of every number, but to transformers a whole number is a count,
+        # as of warmup steps, and any other one a share.
+        if isinstance(value, float) and 1 <= value < 2**32 and value.is_integer():
+            values[name] = int(value)
+    return Recipe(**values)
+
+
+def _without_gaps(entry: dict) -> dict:
+    """An entry of the history without the None by which Arrow fills what was not logged."""
+    return {name: value for name, value in entry.items() if value is not None}

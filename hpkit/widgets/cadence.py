@@ -1,12 +1,15 @@
-"""The widget of what a run leaves behind: when it logs, evaluates and saves, and the disk that its checkpoints fill."""
+"""What a run leaves behind: CadencePicture draws it, CadenceExplorer moves it.
+
+That is when it logs, evaluates and saves, and the disk that its checkpoints fill.
+"""
 
 import ipywidgets
 
-from hpkit.accounting import account
-from hpkit.figures.base import BLUE, GREY, ORANGE, Picture, blank, rendered
+from hpkit.accounting import Accounting, account
+from hpkit.figures.base import BLUE, GREY, MOST_POINTS, ORANGE, Picture, blank, rendered
 from hpkit.formatting import shown_bytes
 from hpkit.memory import checkpoint_bytes
-from hpkit.preflight.plan import preflight
+from hpkit.preflight.findings import preflight
 from hpkit.recipe import NOTES, Recipe
 from hpkit.widgets.base import Interactive, decades, paragraphs, slider
 
@@ -18,6 +21,14 @@ ROWS = {
     "kept on disk": "checkpoints",
 }
 
+#: The rules of preflight that speak of this; the others' findings belong to other widgets.
+CADENCE_RULES = (
+    "no-training-loss",
+    "eval-beyond-run",
+    "save-beyond-run",
+    "best-model-mismatch",
+)
+
 
 class CadencePicture:
     """A row of marks for each thing that a run does now and then, over its updates."""
@@ -25,31 +36,32 @@ class CadencePicture:
     def __init__(self):
         self.figure = blank(2.4, layout=None)
         self.axes = self.figure.add_axes((0.16, 0.2, 0.8, 0.75))
-        looks = ((BLUE, "|"), (ORANGE, "s"), (GREY, "D"), ("black", "D"))
         self.rows = {
-            row: self.axes.plot(
-                [], [], color=colour, marker=mark, markersize=10 if mark == "|" else 6, linestyle=""
-            )[0]
-            for row, (colour, mark) in zip(ROWS, looks)
+            "training loss": self._row(color=BLUE, marker="|", markersize=10),
+            "evaluation": self._row(color=ORANGE, marker="s", markersize=6),
+            # Hollow: all that were written; the full ones below are those that are still there.
+            "checkpoint": self._row(color=GREY, marker="D", markersize=6, markerfacecolor="white"),
+            "kept on disk": self._row(color="black", marker="D", markersize=6),
         }
-        self.rows["checkpoint"].set_markerfacecolor("white")
         self.axes.set_yticks(range(len(ROWS)), list(ROWS))
-        self.axes.set_ylim(len(ROWS) - 0.5, -0.5)
+        self.axes.set_ylim(len(ROWS) - 0.5, -0.5)  # the first row is at the top
         self.axes.set_xlabel("update")
         self.axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         self.axes.grid(alpha=0.3, axis="x")
 
-    def draw(self, counts) -> Picture:
-        """`counts`: an accounting.Accounting."""
+    def _row(self, **look):
+        return self.axes.plot([], [], linestyle="", **look)[0]
+
+    def draw(self, counts: Accounting) -> Picture:
         parts = []
         for number, (row, field) in enumerate(ROWS.items()):
             updates = getattr(counts, field)
-            shown = updates[:: len(updates) // 1500 + 1]
-            self.rows[row].set_data(shown, [number] * len(shown))
-            parts.append(
-                f"{row}: {len(updates):,}"
-                + (f", first at {updates[0]:,}, last at {updates[-1]:,}" if updates else "")
-            )
+            points = updates[:: len(updates) // MOST_POINTS + 1]
+            self.rows[row].set_data(points, [number] * len(points))
+            part = f"{row}: {len(updates):,}"
+            if updates:
+                part += f", first at {updates[0]:,}, last at {updates[-1]:,}"
+            parts.append(part)
         self.axes.set_xlim(-0.02 * counts.updates, 1.03 * counts.updates)
         return rendered(
             self.figure, f"What {counts.updates:,} updates leave behind: {'; '.join(parts)}."
@@ -59,16 +71,19 @@ class CadencePicture:
 class CadenceExplorer(Interactive):
     """What a run will log, evaluate and keep, the disk it needs, and what preflight says of it.
 
-    Attributes to set: `examples`, `logging_steps`, `eval_steps` and `save_total_limit` (0 for none), `save_steps`,
-    `load_best_model_at_end`, and `model`, whose checkpoints are counted. `recipe`, `counts`, `findings` and `disk`, in
-    bytes, follow from them.
+    Attributes to set: `examples`, `logging_steps`, `eval_steps` and `save_total_limit` (0 for
+    none), `save_steps`, `load_best_model_at_end`, and `model`, whose checkpoints are counted.
+    `recipe`, `counts`, `findings` and `disk`, in bytes, follow from them.
     """
 
-    RULES = ("no-training-loss", "eval-beyond-run", "save-beyond-run", "best-model-mismatch")
-    counts, findings, disk = None, (), 0
+    counts = None
+    findings = ()
+    disk = 0
 
     def __init__(self, recipe: Recipe = NOTES, examples: int = 52_000):
-        self._base, self._figure, self._sizes = recipe, CadencePicture(), {}
+        self._base = recipe
+        self._figure = CadencePicture()
+        self._checkpoint_bytes = {}
         steps = decades(0, 4, int)
         controls = {
             "examples": slider("examples", decades(1, 6, int)),
@@ -81,38 +96,53 @@ class CadenceExplorer(Interactive):
                 options=("135M", "0.5B", "1B", "7B", "70B"), description="model"
             ),
         }
-        values = {
-            name: getattr(recipe, name) or 0
-            for name in ("logging_steps", "eval_steps", "save_steps", "save_total_limit")
-        }
-        super().__init__(controls, values | {"examples": examples, "model": "7B"})
+        values = dict(
+            logging_steps=recipe.logging_steps,
+            eval_steps=recipe.eval_steps or 0,
+            save_steps=recipe.save_steps,
+            save_total_limit=recipe.save_total_limit or 0,
+            examples=examples,
+            model="7B",
+        )
+        super().__init__(controls, values)
 
     @property
     def recipe(self) -> Recipe:
-        steps = dict(logging_steps=self.logging_steps, save_steps=self.save_steps)
+        """The recipe of the controls, without `load_best_model_at_end`, which a Recipe has not."""
         return self._base.replace(
+            logging_steps=self.logging_steps,
             eval_steps=self.eval_steps or None,
+            save_steps=self.save_steps,
             save_total_limit=self.save_total_limit or None,
-            **steps,
         )
 
-    def _draw(self):
+    def _draw(self) -> tuple[Picture, str]:
         recipe = self.recipe
         self.counts = account(recipe, self.examples)
+        # As a dict, because preflight takes arguments of transformers there that a Recipe lacks.
         settings = vars(recipe) | {"load_best_model_at_end": self.load_best_model_at_end}
         self.findings = [
-            finding for finding in preflight(settings, self.examples) if finding.rule in self.RULES
+            finding
+            for finding in preflight(settings, self.examples)
+            if finding.rule in CADENCE_RULES
         ]
-        if self.model not in self._sizes:
-            self._sizes[self.model] = checkpoint_bytes(self.model, recipe)
-        each, kept = self._sizes[self.model], len(self.counts.checkpoints)
+        each = self._bytes_of_one_checkpoint(recipe)
+        kept = len(self.counts.checkpoints)
         self.disk = each * kept
+        checkpoints = "checkpoint" if kept == 1 else "checkpoints"
+        cadence = self.counts.lines()[2]
         lines = [
-            f"{self.counts.updates:,} updates: {self.counts.lines()[2]}",
-            f"Disk at the end, for a model of {self.model}: {kept} checkpoint{'s' * (kept != 1)} of {shown_bytes(each)}, "
-            f"{shown_bytes(self.disk)} in all",
+            f"{self.counts.updates:,} updates: {cadence}",
+            f"Disk at the end, for a model of {self.model}: "
+            f"{kept} {checkpoints} of {shown_bytes(each)}, {shown_bytes(self.disk)} in all",
         ]
         found = [str(finding) for finding in self.findings]
-        return self._figure.draw(self.counts), paragraphs(
-            lines if found else [*lines, "preflight: nothing found"], found
-        )
+        if not found:
+            lines.append("preflight: nothing found")
+        return self._figure.draw(self.counts), paragraphs(lines, found)
+
+    def _bytes_of_one_checkpoint(self, recipe: Recipe) -> int:
+        # Kept, because no control here changes it and it takes longer than a drawing.
+        if self.model not in self._checkpoint_bytes:
+            self._checkpoint_bytes[self.model] = checkpoint_bytes(self.model, recipe)
+        return self._checkpoint_bytes[self.model]

@@ -25,7 +25,7 @@ class Meter:
         self.peak = 0
 
     def begin(self, batch) -> None:
-        from hpkit.memory import peak_memory_bytes
+        from hpkit.measured_memory import peak_memory_bytes
 
         if len(self.useful) in (self.timed.start, self.timed.stop):
             synchronize(self.device)

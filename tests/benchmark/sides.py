@@ -49,7 +49,7 @@ def measure_side(job: Job) -> dict:
     """A round of updates, and where asked the losses on the batch that all sides share."""
     import psutil
 
-    from hpkit.memory import optimizer_state_bytes
+    from hpkit.measured_memory import optimizer_state_bytes
 
     # What a side must load is part of no side's memory: all of it is there before the first look.
     libraries = ["bitsandbytes", "datasets"]
@@ -208,7 +208,7 @@ def measure_in_turns(job: Job) -> dict[str, list[float]]:
     with models of their own."""
     from transformers import Trainer
 
-    from hpkit.memory import optimizer_state_bytes
+    from hpkit.measured_memory import optimizer_state_bytes
 
     bare = bare_updates(job, CORPUS, job.length, Meter(job.device, 0))
     # Its states are made here: bitsandbytes has one list for both of what to keep at 32 bits.
@@ -251,7 +251,8 @@ def measure_optimizers(job: Job) -> dict[str, dict]:
     their states held and predicted."""
     import torch
 
-    from hpkit.memory import optimizer_state_bytes, optimizer_states, parameters_of
+    from hpkit.measured_memory import optimizer_state_bytes
+    from hpkit.memory import optimizer_states, parameters_of
     from hpkit.model import load_model
 
     model = load_model(job.model)[0].to(job.device)

@@ -7,17 +7,14 @@ import pytest
 from hpkit.errors import BadInput
 from hpkit.figures import bars_picture, charts, curves_picture, histogram_picture, schedules_picture
 from hpkit.figures.base import rendered
-from hpkit.lessons import benchmarks
-from hpkit.lessons.benchmarks import Benchmark, Measured, benchmark_picture
 
 
 @pytest.fixture
 def figures(monkeypatch):
     made = []
-    for module in (charts, benchmarks):
-        monkeypatch.setattr(
-            module, "rendered", lambda figure, alt: made.append(figure) or rendered(figure, alt)
-        )
+    monkeypatch.setattr(
+        charts, "rendered", lambda figure, alt: made.append(figure) or rendered(figure, alt)
+    )
     return made
 
 
@@ -99,51 +96,3 @@ def test_schedules_are_drawn_as_they_are(figures):
         [1, 1, 1],
     ]
     assert "up begins at 0, is highest at 1 after update 2, ends at 1" in picture.alt
-
-
-def test_a_benchmark_is_drawn_with_both_its_quantities(figures):
-    def side(name, rates, peak, same):
-        rest = (0.99, 0.1, None, {"float32": 8}, [1.0])
-        return Measured(
-            "small",
-            2_000_000,
-            "bf16",
-            name,
-            same,
-            "as it comes",
-            rates,
-            [peak] * 3,
-            [100_000_000] * 3,
-            *rest,
-        )
-
-    sides = [
-        side("hpkit", [3000.0, 1000.0, 2000.0], 300_000_000, True),
-        side("Trainer", [900.0, 1000.0, 1100.0], 450_000_000, False),
-    ]
-    picture = benchmark_picture(
-        Benchmark("a CPU", "cpu", 2, "2026-11-23", {}, 3, 10, sides, [], {}, {})
-    )
-    speed, memory = figures[0].axes
-    assert [patch.get_width() for patch in speed.patches] == [2000, 1000]
-    assert [patch.get_width() for patch in memory.patches] == [
-        100,
-        200,
-        100,
-        350,
-    ]  # before the model was loaded, and since
-    assert [list(line.get_xdata()) for line in speed.lines] == [[1000, 3000], [900, 1100]]
-    assert (
-        speed.get_xlim()[1] > 3000
-        and memory.get_xlim()[1] > 450
-        and "2.0 million" in speed.get_title(loc="left")
-    )
-    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == [
-        "hpkit",
-        "before the model was loaded",
-        "the library's defaults",
-    ]
-    assert picture.alt == (
-        "Useful tokens per second and peak memory on a CPU. small, bf16: hpkit 2,000 (1,000 to 3,000), 300 MB; "
-        "Trainer 1,000 (900 to 1,100), 450 MB."
-    )

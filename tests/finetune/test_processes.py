@@ -1,4 +1,6 @@
-"""Several processes: the curve of one process, one voice, one folder, one end; all with the real torchrun, on gloo."""
+"""Several processes: the curve of one process, one voice, one folder, one end; all with the real
+torchrun, on gloo.
+"""
 
 import dataclasses
 import json
@@ -19,7 +21,8 @@ from hpkit.errors import BadInput
 from hpkit.finetune import Run, checkpoints, finetune
 from hpkit.recipe import Recipe
 
-#: 204 blocks of 32 tokens: of an epoch's last update, with 4 blocks to a process, the second process has repeats alone.
+#: 204 blocks of 32 tokens: of an epoch's last update, with 4 blocks to a process, the second
+#: process has repeats alone.
 EPOCHS = Recipe(
     per_device_train_batch_size=4,
     max_seq_length=32,
@@ -50,7 +53,9 @@ def as_flags(recipe: Recipe) -> list[str]:
 
 @pytest.fixture(scope="module")
 def torchrun():
-    """Start a module or script in two processes; returns the finished torchrun, or, with `wait=False`, the live one."""
+    """Start a module or script in two processes; returns the finished torchrun, or, with
+    `wait=False`, the live one.
+    """
     agents = []
 
     def run(*arguments, wait=True, cwd=None):
@@ -155,7 +160,9 @@ def test_one_process_speaks_and_writes(two):
 def test_two_processes_follow_one(
     recipe, rounding, two, torchrun, finetune_flags, tiny_model, few_tunes, tmp_path
 ):
-    """The same examples to an update, in the same order: by two processes, by one, and by one that accumulates."""
+    """The same examples to an update, in the same order: by two processes, by one, and by one that
+    accumulates.
+    """
     together = two[0]
     if recipe is EXACT:
         together = tmp_path / "two"
@@ -186,7 +193,8 @@ def test_two_processes_follow_one(
                 assert here[name] == pytest.approx(
                     there[name], abs=rounding * 10 if name == "grad_norm" else rounding
                 )
-    # Evaluated in the same groups, the losses are the same; blocks differ by a label, so groups of 4 weigh them otherwise.
+    # Evaluated in the same groups, the losses are the same; blocks differ by a label, so groups of
+    # 4 weigh them otherwise.
     for here, there in zip(runs[0].history, runs[1].history):
         if "eval_loss" in here:
             assert here["eval_loss"] == pytest.approx(there["eval_loss"], abs=rounding)
@@ -255,20 +263,19 @@ def test_all_stop_after_the_same_update(signum, to, torchrun, finetune_flags, tm
     recipe = EPOCHS.replace(max_steps=2000, save_steps=10, eval_strategy="no")
     agent = torchrun(*finetune_flags, *as_flags(recipe), "--out", out, wait=False)
     wait_for(out / "checkpoint-10" / "trainer_state.json", agent)
-    (agent if to == "torchrun" else rank_of(agent, 1)).send_signal(signum)
+    told = agent if to == "torchrun" else rank_of(agent, 1)
+    told.send_signal(signum)
     done = finish(agent)
     assert done.stdout.count("stopping here, with a checkpoint") == 1
-    line = f"hpkit: interrupted by {signum.name}; continue with: torchrun --nproc-per-node 2 -m hpkit finetune --resume --out {out}"
+    command = f"torchrun --nproc-per-node 2 -m hpkit finetune --resume --out {out}"
+    line = f"hpkit: interrupted by {signum.name}; continue with: {command}"
     assert done.stderr.count(line) == 1 and "[rank" not in done.stderr
     if to == "rank 1":
         assert done.stderr.count(f"exitcode  : {128 + signum}") >= 1
     last = max(out.glob("checkpoint-*"), key=checkpoints.update_of)
     assert checkpoints.checkpoint_fault(last, 2) is None
-    assert (
-        json.loads((last / "trainer_state.json").read_text())["global_step"]
-        == checkpoints.update_of(last)
-        < 2000
-    )
+    state = json.loads((last / "trainer_state.json").read_text())
+    assert state["global_step"] == checkpoints.update_of(last) < 2000
     assert not (out / "run.json").exists()
 
 
@@ -279,8 +286,12 @@ from hpkit.errors import BadInput
 from hpkit.finetune import finetune
 from hpkit.recipe import STARTER
 rank = os.environ["RANK"]
-# Runs after what hpkit has registered. gloo aborts one program in three that ends while the processes are still joined.
-atexit.register(lambda: open(sys.argv[3] + "/joined" + rank, "w").write(str(torch.distributed.is_initialized())))
+# Runs after what hpkit has registered. gloo aborts one program in three that ends while the
+# processes are still joined.
+def note():
+    joined = torch.distributed.is_initialized()
+    open(sys.argv[3] + "/joined" + rank, "w").write(str(joined))
+atexit.register(note)
 try:
     corpus = sys.argv[2] if rank == "0" else "nowhere.abc"
     finetune(STARTER.replace(max_seq_length=32), sys.argv[1], corpus, sys.argv[3] + "/out")

@@ -1,4 +1,6 @@
-"""What makes a run fast or small: chosen for the machine with a reason, and without an effect on the loss."""
+"""What makes a run fast or small: chosen for the machine with a reason, and without an effect on
+the loss.
+"""
 
 import dataclasses
 import importlib.util
@@ -9,11 +11,13 @@ import torch
 from transformers import BloomConfig, BloomForCausalLM
 
 from hpkit.__main__ import main
-from hpkit.capability import MACHINES, decide
+from hpkit.capability import MACHINES, decide, probe
 from hpkit.errors import BadInput
-from hpkit.finetune import AUTO, Throughput, finetune
+from hpkit.finetune import AUTO, Throughput, finetune, session
 from hpkit.finetune import throughput as module
+from hpkit.finetune.checkpoints import Request, Started
 from hpkit.finetune.throughput import COMPILE_PAYS_AFTER, choose
+from hpkit.finetune.training import make_trainer
 from hpkit.model import load_model
 from hpkit.recipe import STARTER, Recipe
 
@@ -161,10 +165,13 @@ def plain(tiny_model, few_tunes, tmp_path_factory):
 def test_the_loss_is_the_same_within_rounding(
     asked, plain, tiny_model, few_tunes, tmp_path, monkeypatch
 ):
-    seen, make = [], finetune.__globals__["_make_trainer"]
-    monkeypatch.setitem(
-        finetune.__globals__, "_make_trainer", lambda *given: seen.append(make(*given)) or seen[0]
-    )
+    seen = []
+
+    def remembered(*given):
+        seen.append(make_trainer(*given))
+        return seen[0]
+
+    monkeypatch.setattr(session, "make_trainer", remembered)
     torch._dynamo.utils.counters.clear()
     run = finetune(SMALL, tiny_model, few_tunes, tmp_path / "run", log=None, throughput=asked)
     assert losses(run) == pytest.approx(plain, rel=1e-5)
@@ -173,22 +180,18 @@ def test_the_loss_is_the_same_within_rounding(
     assert trainer.model.is_activation_checkpointing == bool(asked.activation_checkpointing)
     assert trainer.get_train_dataloader().num_workers == (asked.dataloader_num_workers or 0)
     assert bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]) == bool(asked.torch_compile)
-    said = {
-        choice["what"]: choice
-        for choice in json.loads((tmp_path / "run" / "run.json").read_text())["capability"][
-            "choices"
-        ]
-    }
-    assert said.keys() >= vars(asked).keys()
+    written = json.loads((tmp_path / "run" / "run.json").read_text())
+    said = {choice["what"] for choice in written["capability"]["choices"]}
+    assert said >= vars(asked).keys()
 
 
 @pytest.mark.slow
 def test_a_shortage_of_memory_turns_checkpointing_on(tiny_model, few_tunes, tmp_path, monkeypatch):
-    real, lines = finetune.__globals__["probe"], []
-    # Weights, gradients and states of this model take 1.4 MB, the activations of 2 x 32 tokens another 0.7.
-    monkeypatch.setitem(
-        finetune.__globals__, "probe", lambda: dataclasses.replace(real(), memory_free=1_600_000)
-    )
+    # Weights, gradients and states of this model take 1.4 MB, the activations of 2 x 32 tokens
+    # another 0.7.
+    small = dataclasses.replace(probe(), memory_free=1_600_000)
+    monkeypatch.setattr(session, "probe", lambda: small)
+    lines = []
     finetune(SMALL, tiny_model, few_tunes, tmp_path / "run", log=lines.append)
     text = "\n".join(lines)
     assert "activation_checkpointing: auto -> true: the run would hold more than is free" in text
@@ -206,17 +209,12 @@ def test_a_bad_value_is_one_line(tmp_path, capsys):
 
 
 def test_a_resumed_run_keeps_what_was_asked_of_it(tmp_path, monkeypatch):
-    out, seen = tmp_path / "out", []
+    out = tmp_path / "out"
     out.mkdir()
-    request = {
-        "recipe": dataclasses.asdict(STARTER),
-        "model": "starter",
-        "corpus": "aksak",
-        "corpus_fingerprint": "889",
-    }
-    (out / "started.json").write_text(
-        json.dumps(request | {"throughput": vars(Throughput("eager", torch_compile=False))})
-    )
+    asked = Throughput("eager", torch_compile=False)
+    request = Request(STARTER, "starter", "aksak", throughput=asked)
+    Started(request, corpus_fingerprint="889").write(out)
+    seen = []
 
     def stop(*given, throughput, **rest):
         seen.append(throughput)
@@ -224,11 +222,9 @@ def test_a_resumed_run_keeps_what_was_asked_of_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr("hpkit.finetune.finetune", stop)
     resume = ["finetune", "--resume", "--out", str(out)]
-    assert (
-        main(resume) == 2
-        and main([*resume, "--attn_implementation", "sdpa", "--use_liger_kernel", "false"]) == 2
-    )
+    assert main(resume) == 2
+    assert main([*resume, "--attn_implementation", "sdpa", "--use_liger_kernel", "false"]) == 2
     assert seen == [
-        Throughput("eager", torch_compile=False),
+        asked,
         Throughput("sdpa", use_liger_kernel=False, torch_compile=False),
     ]

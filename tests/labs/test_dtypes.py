@@ -1,4 +1,4 @@
-"""What a live training holds, against torch's own rules for autocast and against memory's prediction."""
+"""What a live training holds, against torch's rules for autocast and memory's prediction."""
 
 import pytest
 import torch
@@ -39,7 +39,8 @@ def test_autocast_changes_products_and_nothing_that_stays(live, count):
     for kind, table in live["autocast"].activations.items():
         # torch's autocast has matrix products in its list, and neither norms nor look-ups
         products = ("Linear", "LlamaAttention", "LlamaMLP", "SiLUActivation")
-        assert list(table) == (["bf16"] if kind in products else ["fp32"]), kind
+        expected = "bf16" if kind in products else "fp32"
+        assert list(table) == [expected], kind
 
 
 def test_bf16_weights_make_all_of_it_bf16(live, count):
@@ -69,13 +70,10 @@ def test_eight_bit_states_show_as_such(count):
 
 
 def test_the_table_has_a_column_for_each_set_up(live):
-    lines = types_table(live).splitlines()
-    assert lines[0].split() == list(live)
-    assert next(line for line in lines if line.startswith("out of Linear")).split()[3:] == [
-        "fp32",
-        "bf16",
-        "bf16",
-    ]
-    assert "bf16" in next(
-        line for line in lines if line.startswith("saved")
-    ) and "%" in types_table(live)
+    table = types_table(live)
+    header, *lines = table.splitlines()
+    assert header.split() == list(live)
+    (linear,) = [line for line in lines if line.startswith("out of Linear")]
+    assert linear.split()[3:] == ["fp32", "bf16", "bf16"]
+    (saved,) = [line for line in lines if line.startswith("saved")]
+    assert "bf16" in saved and "%" in table

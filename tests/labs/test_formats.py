@@ -1,4 +1,7 @@
-"""Formats: every 16-bit and 8-bit pattern and a million fp32 values against torch, ml_dtypes and exact fractions."""
+"""Formats: every 16-bit and 8-bit pattern and a million fp32 values.
+
+Against torch, ml_dtypes and exact fractions.
+"""
 
 import functools
 import math
@@ -30,7 +33,10 @@ def every_pattern(format) -> torch.Tensor:
 
 @functools.cache
 def a_million(kind: str) -> torch.Tensor:
-    """fp32 values of random bits: every magnitude, subnormals, inf and NaN. `ties`: cut so that most lie half-way in some format."""
+    """fp32 values of random bits: every magnitude, subnormals, inf and NaN.
+
+    `ties`: cut so that most lie half-way in some format.
+    """
     bits = torch.randint(-(2**31), 2**31, (1_000_000,), generator=torch.Generator().manual_seed(7))
     if kind == "ties":
         kept = torch.randint(0, 24, bits.shape, generator=torch.Generator().manual_seed(8))
@@ -40,22 +46,24 @@ def a_million(kind: str) -> torch.Tensor:
 
 def same(one, other) -> bool:
     """Equal, with the sign of zero; NaN equals NaN."""
-    one, other = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    one = np.asarray(one, dtype=np.float64)
+    other = np.asarray(other, dtype=np.float64)
     numbers = ~np.isnan(one)
-    return np.array_equal(one, other, equal_nan=True) and np.array_equal(
-        np.signbit(one[numbers]), np.signbit(other[numbers])
-    )
+    same_signs = np.array_equal(np.signbit(one[numbers]), np.signbit(other[numbers]))
+    return same_signs and np.array_equal(one, other, equal_nan=True)
 
 
 def nearest(value: float, format) -> Fraction | float:
     """Round half to even in exact fractions: Python's own `round` of a Fraction does it."""
     lowest = 2 - 2 ** (format.exponent_bits - 1)
     power = max(lowest, math.frexp(value)[1] - 1) - format.mantissa_bits
-    rounded = round(Fraction(value) / Fraction(2) ** power) * Fraction(2) ** power
-    most = (Fraction(2) - Fraction(1, 2**format.mantissa_bits)) * Fraction(2) ** (
-        2 ** (format.exponent_bits - 1) - 1
-    )
-    return rounded if abs(rounded) <= most or not format.has_inf else math.copysign(math.inf, value)
+    step = Fraction(2) ** power
+    rounded = round(Fraction(value) / step) * step
+    bias = 2 ** (format.exponent_bits - 1) - 1
+    most = (Fraction(2) - Fraction(1, 2**format.mantissa_bits)) * Fraction(2) ** bias
+    if format.has_inf and abs(rounded) > most:
+        return math.copysign(math.inf, value)
+    return rounded
 
 
 # Values, fields and range.
@@ -65,26 +73,32 @@ def nearest(value: float, format) -> Fraction | float:
 def test_every_pattern_is_what_torch_and_ml_dtypes_say(format):
     patterns = every_pattern(format)
     numpy_whole, torch_whole = WHOLE[format.bits // 8]
+    numbers = patterns.numpy().astype(numpy_whole).view(NUMPY[format.name])
     with np.errstate(all="ignore"):
-        theirs = patterns.numpy().astype(numpy_whole).view(NUMPY[format.name]).astype(np.float64)
+        theirs = numbers.astype(np.float64)
     torchs = patterns.to(torch_whole).view(getattr(torch, format.dtype)).double()
     fields = format.decode(patterns)
     assert same(fields.value, theirs) and same(fields.value, torchs)
-    again = (
-        fields.sign << format.bits - 1 | fields.exponent << format.mantissa_bits | fields.mantissa
-    )
-    assert torch.equal(again, patterns)
+    sign = fields.sign << (format.bits - 1)
+    exponent = fields.exponent << format.mantissa_bits
+    assert torch.equal(sign | exponent | fields.mantissa, patterns)
     real = ~fields.value.isnan()
     assert torch.equal(format.pattern(fields.value)[real], patterns[real])
     # No rounding of a number that is there; none beyond the largest in a format without inf.
     assert same(format.round(fields.value), fields.value)
+
+
+@pytest.mark.parametrize("format", [FP16, BF16, E4M3, E5M2], ids=lambda format: format.name)
+def test_neighbours_and_spacing_of_every_pattern_are_what_ml_dtypes_says(format):
+    patterns = every_pattern(format)
+    numpy_whole, _ = WHOLE[format.bits // 8]
+    numbers = patterns.numpy().astype(numpy_whole).view(NUMPY[format.name])
+    highest = numbers.dtype.type(format.largest)
     with np.errstate(all="ignore"):
-        numbers = patterns.numpy().astype(numpy_whole).view(NUMPY[format.name])
-        up, down = (
-            np.nextafter(numbers, numbers.dtype.type(end)).astype(np.float64)
-            for end in (format.largest, -format.largest)
-        )
+        up = np.nextafter(numbers, highest).astype(np.float64)
+        down = np.nextafter(numbers, -highest).astype(np.float64)
         step = np.abs(np.spacing(np.abs(numbers)).astype(np.float64))
+    fields = format.decode(patterns)
     below, above = format.neighbours(fields.value)
     inside = fields.value.abs() < format.largest
     assert int(inside.sum()) > 0.8 * len(patterns)
@@ -107,18 +121,15 @@ def test_fp32_and_tf32_patterns():
 @pytest.mark.parametrize("format", FORMATS.values(), ids=list(FORMATS))
 def test_the_range_is_what_the_libraries_say(format):
     if format is TF32:  # NVIDIA's description: the exponent of fp32, the mantissa of fp16
-        assert (format.smallest_normal, format.epsilon, format.bits) == (
-            FP32.smallest_normal,
-            FP16.epsilon,
-            19,
-        )
+        assert format.smallest_normal == FP32.smallest_normal
+        assert format.epsilon == FP16.epsilon
+        assert format.bits == 19
         assert format.largest == float(nearest(FP32.largest - 2.0**117, format))
         return
-    torchs, theirs = torch.finfo(getattr(torch, format.dtype)), ml_dtypes.finfo(NUMPY[format.name])
-    assert (
-        format.largest == torchs.max == float(theirs.max)
-        and format.bits == torchs.bits == theirs.bits
-    )
+    torchs = torch.finfo(getattr(torch, format.dtype))
+    theirs = ml_dtypes.finfo(NUMPY[format.name])
+    assert format.largest == torchs.max == float(theirs.max)
+    assert format.bits == torchs.bits == theirs.bits
     assert format.smallest_normal == torchs.smallest_normal == float(theirs.smallest_normal)
     assert format.epsilon == torchs.eps == float(theirs.eps)
     assert format.smallest_subnormal == float(theirs.smallest_subnormal)
@@ -130,31 +141,22 @@ def test_the_range_is_what_the_libraries_say(format):
 
 
 def test_neighbours_where_the_range_ends():
-    inf, nan = math.inf, math.nan
     for format in (FP32, FP16, BF16):
         dtype = getattr(torch, format.dtype)
-        for value in (
-            0.0,
-            -0.0,
-            format.largest,
-            -format.largest,
-            inf,
-            format.smallest_normal,
-            -format.smallest_subnormal,
-        ):
+        values = [0.0, -0.0, format.largest, -format.largest, math.inf]
+        values += [format.smallest_normal, -format.smallest_subnormal]
+        for value in values:
             there = torch.tensor(value, dtype=dtype)
-            ends = [
-                torch.nextafter(there, torch.tensor(end, dtype=dtype)).item() for end in (-inf, inf)
-            ]
-            assert [number.item() for number in format.neighbours(value)] == ends
-    assert [number.item() for number in E4M3.neighbours(1e9)] == pytest.approx(
-        [448, nan], nan_ok=True
-    )
-    assert all(number.isnan() for number in BF16.neighbours(nan))
-    below, above = BF16.neighbours([0.1, 257.0, -257.0])  # between two numbers
-    assert (above - below).tolist() == [2.0**-11, 2, 2] and (
-        below < torch.tensor([0.1, 257, -257])
-    ).all()
+            below, above = format.neighbours(value)
+            assert below == torch.nextafter(there, torch.tensor(-math.inf, dtype=dtype))
+            assert above == torch.nextafter(there, torch.tensor(math.inf, dtype=dtype))
+    below, above = E4M3.neighbours(1e9)
+    assert below == 448 and above.isnan()
+    assert all(number.isnan() for number in BF16.neighbours(math.nan))
+    between = [0.1, 257.0, -257.0]
+    below, above = BF16.neighbours(between)
+    assert (above - below).tolist() == [2.0**-11, 2, 2]
+    assert (below < torch.tensor(between)).all()
 
 
 # Rounding.
@@ -169,51 +171,38 @@ def test_a_million_values_round_as_in_torch_and_ml_dtypes(format, kind):
     ours = format.round(values)
     assert same(ours, values.to(getattr(torch, format.dtype)).double())
     if format is E4M3:
-        # Where the libraries part: ml_dtypes has NaN from half-way to the next number on, torch 2.13 stops at the largest.
+        # Where the libraries part: ml_dtypes has NaN from half-way to the next number on, torch
+        # 2.13 stops at the largest.
         beyond = values.abs() > 464
         assert np.isnan(theirs[beyond]).all()
         assert set(ours[beyond].abs().nan_to_num(-1).tolist()) in ({448.0}, {-1.0})
-        ours, theirs = ours[~beyond], theirs[~beyond]
+        ours = ours[~beyond]
+        theirs = theirs[~beyond]
     assert same(ours, theirs)
 
 
 @pytest.mark.parametrize("format", FORMATS.values(), ids=list(FORMATS))
 def test_rounding_is_to_nearest_even_in_exact_fractions(format):
-    values = torch.cat([a_million(kind)[:4000] for kind in ("any", "ties")])
-    # Half-way between neighbours all over the range, where fp32 can say it; the ends of the range.
+    anywhere = torch.cat([a_million("any")[:4000], a_million("ties")[:4000]]).double()
     places = torch.linspace(0, int(format.place(format.largest)) - 1, 1000).long()
-    ends = torch.tensor(
-        [
-            format.largest,
-            format.largest + format.spacing(format.largest) / 2,
-            format.smallest_subnormal / 2,
-        ],
-        dtype=torch.float64,
-    )
-    values = (
-        torch.cat(
-            [
-                values[values.isfinite()].double(),
-                (format.at(places) + format.at(places + 1)) / 2,
-                ends,
-            ]
-        )
-        .float()
-        .double()
-    )
-    values = values[values.isfinite() & (values.abs() <= (math.inf if format.has_inf else 448))]
-    ours = format.round(torch.cat([values, -values])).tolist()
-    assert len(ours) > 5000 and ours == [
-        float(nearest(value, format)) for value in (*values.tolist(), *(-values).tolist())
-    ]
+    half_way = (format.at(places) + format.at(places + 1)) / 2
+    beyond = float(format.largest + format.spacing(format.largest) / 2)
+    ends = [format.largest, beyond, format.smallest_subnormal / 2]
+    values = torch.cat([anywhere, half_way, torch.tensor(ends, dtype=torch.float64)])
+    values = values.float().double()  # of those half-way, what fp32 can say
+    values = values[values.isfinite()]
+    if not format.has_inf:
+        values = values[values.abs() <= 448]
+    values = torch.cat([values, -values])
+    ours = format.round(values).tolist()
+    assert len(ours) > 5000
+    assert ours == [float(nearest(value, format)) for value in values.tolist()]
 
 
 def test_fp64_goes_through_fp32_as_in_torch_and_ml_dtypes():
     value = 1 + 2**-8 + 2**-40  # just above the middle, which is what fp32 makes of it
-    assert (
-        BF16.round(value).item() == 1 == float(np.float64(value).astype(ml_dtypes.bfloat16))
-        and nearest(value, BF16) > 1
-    )
+    assert BF16.round(value).item() == 1 == float(np.float64(value).astype(ml_dtypes.bfloat16))
+    assert nearest(value, BF16) > 1
     assert torch.tensor(value, dtype=torch.float64).bfloat16().item() == 1
 
 
@@ -239,18 +228,16 @@ def test_one_number_in_words(name, value, words):
 
 def test_relative_error_is_at_most_half_a_step_and_eight_times_larger_in_bf16():
     """The notes say that bf16 loses less precision than fp16."""
-    values = torch.exp2(
-        torch.rand(1_000_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 29
-        - 14
-    )
-    errors = {format.name: format.relative_error(values) for format in (FP32, FP16, BF16)}
-    for name, error in errors.items():
-        assert (
-            0.9 * FORMATS[name].epsilon / 2
-            < error.max()
-            <= FORMATS[name].epsilon / 2 * (1 + 2**-20)
-        )
-    assert errors["bf16"].mean() / errors["fp16"].mean() == pytest.approx(8, rel=0.01)
+    generator = torch.Generator().manual_seed(1)
+    powers = torch.rand(1_000_000, generator=generator, dtype=torch.float64) * 29 - 14
+    values = torch.exp2(powers)
+    means = {}
+    for format in (FP32, FP16, BF16):
+        error = format.relative_error(values)
+        half_a_step = format.epsilon / 2
+        assert 0.9 * half_a_step < error.max() <= half_a_step * (1 + 2**-20)
+        means[format.name] = error.mean()
+    assert means["bf16"] / means["fp16"] == pytest.approx(8, rel=0.01)
     special = FP16.relative_error([0.0, 1e-8, 1e6, math.inf, math.nan, 0.5])
     assert special.tolist() == pytest.approx([0, 1, math.inf, 0, math.nan, 0], nan_ok=True)
 
@@ -277,7 +264,8 @@ def test_bad_input_is_said_in_one_line(wrong, message):
 def test_running_sums_are_the_formats_own_additions(format):
     dtype = getattr(torch, format.dtype)
     terms = torch.randn(300, 50, generator=torch.Generator().manual_seed(2)).to(dtype)
-    sums, total = running_sums(terms, format), torch.zeros(50, dtype=dtype)
+    sums = running_sums(terms, format)
+    total = torch.zeros(50, dtype=dtype)
     for step, term in enumerate(terms):
         total = total + term
         assert torch.equal(sums[step], total.double())
@@ -286,53 +274,69 @@ def test_running_sums_are_the_formats_own_additions(format):
 
 
 def test_bf16_products_are_exact_in_fp32():
-    """Every pair of significands, and with it every pair of numbers whose product neither overflows nor underflows."""
+    """Every pair of significands.
+
+    And with it every pair of numbers whose product neither overflows nor underflows.
+    """
     significands = BF16.decode(torch.arange(127 << 7, 128 << 7)).value  # from 1 to below 2
     products = significands[:, None] * significands[None, :]  # 16 bits: exact in float64
-    assert torch.equal(products, FP32.round(products)) and not torch.equal(
-        products, BF16.round(products)
-    )
+    assert torch.equal(products, FP32.round(products))
+    assert not torch.equal(products, BF16.round(products))
     small = BF16.round([2.0**-75 * (1 + 1 / 128)])[0]
     assert FP32.round(small * small) != small * small  # and where it underflows, not
 
 
 def test_three_bf16_parts_are_the_fp32_value():
-    values = torch.cat(
-        [torch.randn(100_000, generator=torch.Generator().manual_seed(3)), a_million("any")]
-    )
+    normal = torch.randn(100_000, generator=torch.Generator().manual_seed(3))
+    values = torch.cat([normal, a_million("any")])
     values = values[(values.abs() > 1e-30) & (values.abs() < 1e38)]
     first, second, third = (part.double() for part in split(values, 3))
     assert torch.equal(first + second + third, values.double())
     # What one or two parts leave is below half a step of 8 and of 16 bits.
-    assert ((values - first).abs() <= 2.0**-8 * values.abs()).all() and (values - first).any()
-    assert ((values - first - second).abs() <= 2.0**-16 * values.abs()).all() and (
-        values - first - second
-    ).any()
+    after_one = values - first
+    after_two = values - first - second
+    assert (after_one.abs() <= 2.0**-8 * values.abs()).all() and after_one.any()
+    assert (after_two.abs() <= 2.0**-16 * values.abs()).all() and after_two.any()
     assert all(part.dtype == torch.bfloat16 for part in split(values, 2))
 
 
-def test_products_of_parts_come_near_fp32(monkeypatch):
+@pytest.fixture
+def matrices():
     generator = torch.Generator().manual_seed(4)
-    left, right = (
-        torch.randn(96, 160, generator=generator),
-        torch.randn(160, 80, generator=generator),
-    )
+    left = torch.randn(96, 160, generator=generator)
+    right = torch.randn(160, 80, generator=generator)
+    return left, right
+
+
+def test_products_of_parts_come_near_fp32(matrices):
+    left, right = matrices
     true = left.double() @ right.double()
-    error = {
-        parts: float((matmul_in_parts(left, right, parts) - true).norm() / true.norm())
-        for parts in (1, 2, 3)
-    }
-    fp32 = float((left @ right - true).norm() / true.norm())
-    one = float((left.bfloat16().double() @ right.bfloat16().double() - true).norm() / true.norm())
-    assert error[1] == pytest.approx(one, rel=1e-3)
-    assert 100 < error[1] / error[2] < 2000 and 10 < error[2] / fp32 < 100 and error[3] < 1.5 * fp32
-    lefts, rights, total = split(left, 3), split(right, 3), 0
+
+    def error(product) -> float:
+        return float((product - true).norm() / true.norm())
+
+    one, two, three = (error(matmul_in_parts(left, right, parts)) for parts in (1, 2, 3))
+    fp32 = error(left @ right)
+    rounded = error(left.bfloat16().double() @ right.bfloat16().double())
+    assert one == pytest.approx(rounded, rel=1e-3)
+    assert 100 < one / two < 2000 and 10 < two / fp32 < 100 and three < 1.5 * fp32
+    lefts = split(left, 3)
+    rights = split(right, 3)
+    total = 0
     for first, second in ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0)):  # large products first
         total = total + lefts[first].float() @ rights[second].float()
-    assert error[3] < 0.96 * float((total - true).norm() / true.norm())
-    called, matmul = [], torch.Tensor.__matmul__
-    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: called.append(1) or matmul(a, b))
-    for parts, products in ((1, 1), (2, 3), (3, 6)):
-        called.clear()
-        matmul_in_parts(left, right, parts)
-        assert len(called) == products
+    assert three < 0.96 * error(total)
+
+
+@pytest.mark.parametrize(("parts", "products"), [(1, 1), (2, 3), (3, 6)])
+def test_how_many_products_parts_take(parts, products, matrices, monkeypatch):
+    called = []
+    matmul = torch.Tensor.__matmul__
+
+    def counted(left, right):
+        called.append(1)
+        return matmul(left, right)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", counted)
+    matmul_in_parts(*matrices, parts)
+    assert len(called) == products

@@ -1,4 +1,4 @@
-"""Rules for small updates to bf16 weights, against float64 and against the neighbours that ml_dtypes names."""
+"""Rules for small updates to bf16 weights, against float64 and ml_dtypes' neighbours."""
 
 import ml_dtypes
 import numpy as np
@@ -14,12 +14,12 @@ def test_stochastic_rounding_takes_one_of_the_two_neighbours_and_is_right_on_ave
     rounded = round_stochastically(values, torch.Generator().manual_seed(0)).double()
     for value, found in zip(values[::40_000].tolist(), rounded.reshape(4, -1)):
         near = np.float32(value).astype(ml_dtypes.bfloat16)
-        step = 1 if (float(near) < value) else -1
-        other = np.nextafter(near, np.array(step * np.inf, dtype=ml_dtypes.bfloat16))
+        # The other neighbour lies beyond the value.
+        beyond = np.copysign(np.inf, value - float(near)).astype(ml_dtypes.bfloat16)
+        other = np.nextafter(near, beyond)
         assert set(found.tolist()) == {float(near), float(other)}
-        assert found.mean().item() == pytest.approx(
-            value, abs=0.02 * abs(float(near) - float(other))
-        )
+        step = abs(float(near) - float(other))
+        assert found.mean().item() == pytest.approx(value, abs=0.02 * step)
 
 
 def test_stochastic_rounding_leaves_what_bf16_has():
@@ -33,9 +33,10 @@ def test_a_small_update_is_lost_in_bf16_alone():
         for _ in range(200):
             weights.add(torch.full((2000,), -1e-4))
         moved = 1 - weights.values.double().mean().item()
-        assert moved == (0 if rule == "bf16" else pytest.approx(0.02, rel=0.11)), (
-            rule
-        )  # bf16 has steps of 0.004 there
+        if rule == "bf16":  # its numbers are 0.004 apart there
+            assert moved == 0
+        else:
+            assert moved == pytest.approx(0.02, rel=0.11), rule
 
 
 def test_all_rules_but_bf16_arrive():

@@ -1,4 +1,4 @@
-"""The range test against geometric rates, Adam's first step, and a loss computed by the model itself."""
+"""The range test against geometric rates, Adam's first step, and the model's own loss."""
 
 import numpy as np
 import pytest
@@ -18,12 +18,10 @@ def test_rates_rise_by_one_factor_and_the_first_step_is_adams():
     threads = torch.get_num_threads()
     steps = range_test(POINT, 1e-6, 1e-3, 4, held_out=2)
     assert np.allclose([step.rate for step in steps], np.geomspace(1e-6, 1e-3, 4))
-    assert steps[0].moved == pytest.approx(
-        1e-6, rel=0.02
-    )  # Adam's first step is one rate, whatever the gradient
-    assert (
-        steps == range_test(POINT, 1e-6, 1e-3, 4, held_out=2) and torch.get_num_threads() == threads
-    )
+    # Adam's first step is one rate, whatever the gradient.
+    assert steps[0].moved == pytest.approx(1e-6, rel=0.02)
+    assert steps == range_test(POINT, 1e-6, 1e-3, 4, held_out=2)
+    assert torch.get_num_threads() == threads
     assert steps != range_test(POINT.with_seed(1), 1e-6, 1e-3, 4, held_out=2)
 
 
@@ -33,27 +31,25 @@ def test_the_loss_is_the_models_on_the_held_out_blocks():
     model, tokenizer = load_model("starter")
     block = pack(encode(load_corpus("airdsAirs"), tokenizer)[1], 32)[:2]
     inputs = {name: torch.tensor([entry[name] for entry in block]) for name in block[0]}
-    logits = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"]).logits[
-        :, :-1
-    ]
-    expected = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), inputs["labels"][:, 1:].flatten()
-    )
+    logits = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"]).logits
+    predictions = logits[:, :-1].flatten(0, 1)
+    labels = inputs["labels"][:, 1:].flatten()
+    expected = torch.nn.functional.cross_entropy(predictions, labels)
     assert step.loss == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_a_limit_on_the_gradient_does_not_limit_adams_step():
-    limits = [
-        range_test(POINT._replace(recipe=POINT.recipe.replace(max_grad_norm=limit)), 1e-4, 1e-4, 3)
-        for limit in (0, 0.01)
-    ]
-    assert limits[0][0].moved == pytest.approx(limits[1][0].moved, rel=0.1)
+    moved = {}
+    for limit in (0, 0.01):
+        point = POINT._replace(recipe=POINT.recipe.replace(max_grad_norm=limit))
+        first, *_ = range_test(point, 1e-4, 1e-4, 3)
+        moved[limit] = first.moved
+    assert moved[0] == pytest.approx(moved[0.01], rel=0.1)
 
 
 def test_the_suggestion_and_what_cannot_be():
-    assert suggested_rate(
-        [RangeStep(1e-4, 2.0, 0), RangeStep(1e-3, 1.0, 0), RangeStep(1e-2, 3.0, 0)]
-    ) == pytest.approx(1e-4)
+    steps = [RangeStep(1e-4, 2.0, 0), RangeStep(1e-3, 1.0, 0), RangeStep(1e-2, 3.0, 0)]
+    assert suggested_rate(steps) == pytest.approx(1e-4)
     for low, high, updates in ((0, 1, 10), (1, 0.1, 10), (0.1, 1, 1)):
         with pytest.raises(BadInput, match="range test: expected 0 < low <= high"):
             range_test(POINT, low, high, updates)

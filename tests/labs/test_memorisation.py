@@ -1,4 +1,7 @@
-"""Reciting: held against the model's own probabilities, computed without `generate`, and against a model that knows one text."""
+"""Reciting, held against the model's own probabilities, computed without `generate`.
+
+And against a model that knows one text.
+"""
 
 import pytest
 import torch
@@ -28,9 +31,8 @@ def test_each_token_is_the_most_likely_after_those_before(starter):
     for recital in recitals:
         ids = tokenizer(recital.given + recital.said, add_special_tokens=False)["input_ids"]
         with torch.no_grad():
-            likely = (
-                model(torch.tensor([[tokenizer.bos_token_id, *ids]])).logits.argmax(-1)[0].tolist()
-            )
+            logits = model(torch.tensor([[tokenizer.bos_token_id, *ids]])).logits
+        likely = logits.argmax(-1)[0].tolist()
         assert likely[12:-1] == ids[12:]
         assert recital.said[: recital.right] == recital.real[: recital.right]
         assert recital.right == 10 or recital.said[recital.right] != recital.real[recital.right]
@@ -40,9 +42,8 @@ def test_each_token_is_the_most_likely_after_those_before(starter):
 def test_a_text_learned_by_heart_is_recited_and_the_mode_is_kept():
     torch.manual_seed(1)
     model, tokenizer = load_model("starter")
-    ids = torch.tensor(
-        [[tokenizer.bos_token_id, *tokenizer(TUNES[1], add_special_tokens=False)["input_ids"]]]
-    )
+    tokens = tokenizer(TUNES[1], add_special_tokens=False)["input_ids"]
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokens]])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model.train()
     for _ in range(40):
@@ -50,9 +51,9 @@ def test_a_text_learned_by_heart_is_recited_and_the_mode_is_kept():
         optimizer.step()
         optimizer.zero_grad()
     (recital,) = recite(model, tokenizer, TUNES[1:2], given=10, count=18)
-    assert (
-        recital.right == 18 and recital.said == recital.real == TUNES[1][10:28] and model.training
-    )
+    assert recital.right == 18
+    assert recital.said == recital.real == TUNES[1][10:28]
+    assert model.training
 
 
 def test_texts_that_are_too_short_are_named(starter):

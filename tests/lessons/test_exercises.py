@@ -1,54 +1,94 @@
-"""Exercises: each check takes its solution, and neither the untouched stub nor a typical wrong answer."""
+"""Exercises: each check takes its solution, no untouched stub and no typical wrong answer."""
+
+import pkgutil
 
 import pytest
 
 from hpkit.errors import BadInput
-from hpkit.lessons import EXERCISES, BrokenRun, Exercise, check_answer, check_cure
+from hpkit.lessons import (
+    EXERCISES,
+    BrokenRun,
+    Exercise,
+    check_answer,
+    check_cure,
+    exercises,
+    register,
+    usual_point,
+)
 from hpkit.records import recording
 
-NUMBERS = [name for name, exercise in EXERCISES.items() if isinstance(exercise, Exercise)]
-BROKEN = [name for name, exercise in EXERCISES.items() if isinstance(exercise, BrokenRun)]
+
+def names_of(kind: type) -> list[str]:
+    return [name for name, exercise in EXERCISES.items() if isinstance(exercise, kind)]
+
+
+NUMBERS = names_of(Exercise)
+BROKEN = names_of(BrokenRun)
+
+
+def test_every_notebooks_exercises_are_registered_in_order():
+    files = {module.name for module in pkgutil.iter_modules(exercises.__path__)}
+    registered = list(register.NOTEBOOKS)
+    assert registered == sorted(registered, key=lambda notebook: notebook.NOTEBOOK)
+    for notebook in registered:
+        # Taken out one by one, so that none can stand there twice.
+        files.remove(notebook.__name__.rpartition(".")[2])
+        for name, exercise in notebook.EXERCISES.items():
+            assert EXERCISES[name] is exercise
+            assert exercise.notebook == notebook.NOTEBOOK
+            assert name.startswith(f"{notebook.NOTEBOOK[:2]}-")
+    assert not files
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NUMBERS)
 def test_an_answer_is_told_from_typical_wrong_ones(name):
     exercise = EXERCISES[name]
-    assert check_answer(name, exercise.answer()).right and exercise.why in repr(
-        check_answer(name, exercise.answer())
-    )
-    replies = {check_answer(name, wrong) for wrong in exercise.wrong()}
-    assert not any(right for right, _ in replies) and {words for _, words in replies} == set(
-        exercise.wrong().values()
-    )
+    reply = check_answer(name, exercise.answer())
+    assert reply.right
+    assert exercise.why in repr(reply)
+    wrong = exercise.wrong()
+    said = set()
+    for answer in wrong:
+        reply = check_answer(name, answer)
+        assert not reply.right
+        said.add(reply.words)
+    # Every slip is told, though two may be told in the same words.
+    assert said == set(wrong.values())
     for stub in (..., None, "408", True):
-        assert not check_answer(name, stub).right and "Expected a number" in repr(
-            check_answer(name, stub)
-        )
+        reply = check_answer(name, stub)
+        assert not reply.right
+        assert "Expected a number" in repr(reply)
     assert "no slip that is common" in check_answer(name, 7e77).words
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_cure_cures_and_other_changes_do_not(name, monkeypatch):
-    monkeypatch.setattr(
-        recording, "YARDSTICK", recording.YARDSTICK._replace(sampled_tokens=2)
-    )  # no check listens to the tunes
+    # No check listens to the tunes.
+    silent = recording.YARDSTICK._replace(sampled_tokens=2)
+    monkeypatch.setattr(recording, "YARDSTICK", silent)
     exercise = EXERCISES[name]
     assert check_cure(name, **exercise.cure) == (True, exercise.why)
     for changes in ({}, exercise.cure | {"seed": 1}):
-        assert (
-            not check_cure(name, **changes).right
-            and "one argument" in check_cure(name, **changes).words
-        )
+        reply = check_cure(name, **changes)
+        assert not reply.right
+        assert "one argument" in reply.words
     for changes in exercise.wrong:
-        assert len(changes) == 1 and not check_cure(name, **changes).right
+        assert len(changes) == 1
+        assert not check_cure(name, **changes).right
+
+
+def test_the_usual_point_takes_changes():
+    changed = usual_point(max_steps=7)
+    assert changed.recipe == usual_point().recipe.replace(max_steps=7)
+    with pytest.raises(BadInput, match="max_steps: expected"):
+        usual_point(max_steps=0)
 
 
 def test_bad_input_is_named():
-    with pytest.raises(
-        BadInput, match="exercise: expected one of .*, got '02-update' .did you mean 02-updates"
-    ):
+    message = "exercise: expected one of .*, got '02-update' .did you mean 02-updates"
+    with pytest.raises(BadInput, match=message):
         check_answer("02-update", 1)
     with pytest.raises(BadInput, match="unknown hyperparameter 'warmup'"):
         check_cure(BROKEN[0], warmup=1)

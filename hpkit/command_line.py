@@ -1,0 +1,314 @@
+"""What the command line takes: five commands, their options, and the words of `--help`."""
+
+import argparse
+
+from hpkit.capability import MACHINES
+from hpkit.errors import BadInput, did_you_mean
+from hpkit.formatting import shown
+from hpkit.hyperparameters import CARDS
+
+_FINETUNE = """\
+Fine-tune a language model and see, hear and keep what came of it.
+
+  hpkit finetune                                    the starter on James Aird's Airs, about a minute
+  hpkit finetune --learning_rate 1e-2               the same with one thing changed
+  hpkit finetune --recipe notes                     the notes' recipe: watch how little it trains
+  hpkit finetune --model fresh                      from random weights
+  hpkit finetune --model org/name --corpus my.txt   any causal model, your own text
+  hpkit finetune --model chat.gguf --corpus my.jsonl   a chat model, questions and answers
+  hpkit finetune --resume --out runs/mine           go on after Ctrl-C or a crash
+  torchrun --nproc-per-node 2 -m hpkit finetune     on two GPUs, with twice the examples an update
+
+A line of a JSONL file, and a row of a hub data set, has `text`, or `prompt` and `completion`, or
+`messages`, which go through the model's chat template. Where there are answers, the loss counts
+their tokens alone.
+
+The run's folder holds run.json, loss.png, model/, and before and after the run 32 sampled tunes in
+ABC notation, with sound and piano roll of the first that parses. Exit status: 0 done, 2 bad input,
+130 stopped by Ctrl-C.
+"""
+
+
+_CHECK = f"""\
+Say what would go wrong in a run, before it runs: each finding with its number, and the change that
+mends it.
+
+  hpkit check --recipe notes --examples 640           6 updates, and a warmup of 2,000
+  hpkit check --recipe starter --corpus airdsAirs     examples and lengths from the text itself
+  hpkit check train.py --examples 52000 --device t4   a script, which is read and never run
+  hpkit check tune.ipynb --model org/name --json      a notebook; memory and loss of that model
+
+A script's TrainingArguments, SFTConfig and their like are found, and their arguments read as far as
+the text alone tells them. What it does not tell is named, and rules that need it stay silent.
+Devices: here (this machine, looked at), {", ".join(MACHINES)}.
+Exit status: 0 no errors, 1 errors found, 2 bad input.
+"""
+
+
+_RECORD = """\
+Train every run of a grid of settings and keep them in a table, so that a slider shows real curves.
+
+  hpkit record --list                        the grids, their questions, what is recorded and left
+  hpkit record --grid seeds --processes 2    one grid, two runs at a time, one thread each
+  hpkit record --processes 2                 all grids
+  hpkit record --part 1/4                    on each of four machines another part; Slurm arrays and
+                                             Kubernetes' indexed jobs say which by themselves (there
+                                             give --part /4)
+  hpkit record --merge runs/record/runs …    put the parts, copied here, into the table
+  hpkit record --grids my.toml               grids of your own, declared like data/grids.toml
+
+Stop with Ctrl-C or kill it: the same command goes on with the runs that are missing, and none is
+trained twice. Each finished run is a file of its own until all are merged into the table. Exit
+status: 0 done, 2 bad input, 130 stopped.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, with the nearest option for a misspelt one."""
+
+    def error(self, message: str):
+        raise BadInput(message)
+
+    def parse_known_args(self, args=None, namespace=None):
+        namespace, unknown = super().parse_known_args(args, namespace)
+        # argparse would list all words that it does not know, and guess at none.
+        for word in unknown:
+            if word.startswith("--"):
+                name = word.partition("=")[0]
+                hint = did_you_mean(name, self._option_string_actions)
+                raise BadInput(f"unknown option {name}{hint}; `{self.prog} --help` lists all")
+        return namespace, unknown
+
+
+def build_parser(attention: tuple[str, ...]) -> argparse.ArgumentParser:
+    """The parser of all five commands; `attention`: what --attn_implementation takes."""
+    parser = _Parser(
+        prog="hpkit",
+        description="Learn every fine-tuning hyperparameter by moving it.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    plain = dict(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    finetune = commands.add_parser(
+        "finetune",
+        help="train a model and keep what came of it",
+        description=_FINETUNE,
+        usage="hpkit finetune [options]",
+        **plain,
+    )
+    _add_finetune(finetune, attention)
+    check = commands.add_parser(
+        "check",
+        help="what would go wrong in a run: of a recipe, a script or a notebook",
+        description=_CHECK,
+        usage="hpkit check (FILE | --recipe RECIPE) [options]",
+        **plain,
+    )
+    _add_check(check)
+    record = commands.add_parser(
+        "record",
+        help="train grids of settings into a table",
+        description=_RECORD,
+        usage="hpkit record [options]",
+        **plain,
+    )
+    _add_record(record)
+    device = commands.add_parser(
+        "device", help="what this machine can do for a recipe, and why", allow_abbrev=False
+    )
+    device.add_argument(
+        "name", nargs="?", default="here", help=f"here (default), {', '.join(MACHINES)}"
+    )
+    device.add_argument(
+        "--recipe",
+        default="starter",
+        metavar="starter|notes|FILE.toml",
+        help="what is asked of it (default: starter)",
+    )
+
+    explain = commands.add_parser(
+        "explain",
+        help="what a hyperparameter does, the notes' value, ours, and why",
+        allow_abbrev=False,
+    )
+    explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
+    explain.add_argument("--markdown", action="store_true", help="the recipe as the README's table")
+    explain.add_argument(
+        "--cheat-sheet",
+        action="store_true",
+        help="one page: what to set first, what to change when something is wrong",
+    )
+    return parser
+
+
+def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...]) -> None:
+    finetune.add_argument(
+        "--recipe",
+        metavar="starter|notes|FILE.toml",
+        help="where the hyperparameters start from (default: starter)",
+    )
+    finetune.add_argument(
+        "--model",
+        metavar="NAME",
+        help="starter (default), fresh, a folder, a .gguf file or a hub id; no pickle is read",
+    )
+    finetune.add_argument(
+        "--corpus",
+        metavar="NAME",
+        help="airdsAirs (default), oneills1850, ryansMammoth, aksak, or your own: a text, ABC or "
+        "JSONL file, a folder, a hub data set's id",
+    )
+    finetune.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="new or empty folder for the run (default: runs/ and the time)",
+    )
+    finetune.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the unfinished run in --out; nothing else need be repeated",
+    )
+    finetune.add_argument(
+        "--json",
+        action="store_true",
+        help="print run.json on standard output, everything else on standard error",
+    )
+    group = finetune.add_argument_group(
+        "speed and memory: the loss stays as it is; chosen for the machine unless given"
+    )
+    group.add_argument("--attn_implementation", choices=attention, help="how attention is computed")
+    switches = {
+        "use_liger_kernel": "loss and norms as fused GPU kernels, where the liger-kernel package "
+        "is installed",
+        "torch_compile": "compile the model before its first update: a minute first, faster "
+        "updates then",
+        "activation_checkpointing": "keep few activations and compute them twice: a larger batch "
+        "or model fits, and an update takes longer",
+    }
+    for name, text in switches.items():
+        group.add_argument(
+            f"--{name}", type=_switch, nargs="?", const=True, metavar="true|false", help=text
+        )
+    group.add_argument(
+        "--dataloader_num_workers",
+        type=_whole,
+        metavar="N",
+        help="processes that put batches together ahead",
+    )
+    _add_hyperparameters(finetune)
+
+
+def _add_check(check: argparse.ArgumentParser) -> None:
+    check.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="a Python script (.py) or a notebook (.ipynb); it is read, never run",
+    )
+    check.add_argument(
+        "--recipe",
+        metavar="starter|notes|FILE.toml",
+        help="a recipe, with the hyperparameters below changed",
+    )
+    check.add_argument(
+        "--examples",
+        type=_count,
+        metavar="N",
+        help="how many training examples there are; without it, nothing is counted",
+    )
+    check.add_argument(
+        "--processes",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="how many devices share them (default: 1)",
+    )
+    check.add_argument(
+        "--model",
+        metavar="NAME",
+        help="starter, fresh, a folder, a hub id, or a size such as 7B: memory and loss are "
+        "checked",
+    )
+    check.add_argument(
+        "--corpus", metavar="NAME", help="as in finetune: examples and lengths come from its text"
+    )
+    check.add_argument(
+        "--device",
+        metavar="NAME",
+        help=f"here, {', '.join(MACHINES)}: precision and memory are checked",
+    )
+    check.add_argument("--json", action="store_true", help="print calls and findings as JSON")
+    _add_hyperparameters(check)
+
+
+def _add_record(record: argparse.ArgumentParser) -> None:
+    record.add_argument(
+        "--grid",
+        metavar="NAME",
+        action="append",
+        help="only this grid; may be given several times (default: all)",
+    )
+    record.add_argument("--list", action="store_true", help="show the grids, and train nothing")
+    record.add_argument(
+        "--processes",
+        metavar="N",
+        type=_count,
+        default=1,
+        help="runs at a time; no more than cores (default: 1)",
+    )
+    record.add_argument(
+        "--part",
+        metavar="i/n",
+        help="only the i-th of n parts, for several machines; not merged by itself",
+    )
+    record.add_argument(
+        "--merge",
+        metavar="FOLDER",
+        nargs="*",
+        help="train nothing; merge parts into the table (default: --parts)",
+    )
+    record.add_argument(
+        "--grids", metavar="FILE.toml", help="declared grids (default: data/grids.toml)"
+    )
+    record.add_argument(
+        "--table",
+        metavar="FILE",
+        help="default: data/runs.parquet, or runs/NAME.parquet for --grids NAME.toml",
+    )
+    record.add_argument(
+        "--parts",
+        metavar="FOLDER",
+        help="where finished runs wait (default: runs/record/ and the table's name)",
+    )
+
+
+def _add_hyperparameters(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "hyperparameters, under transformers' names; each overrides the recipe"
+    )
+    for card in CARDS.values():
+        # A flag such as --bf16 may stand alone; every other hyperparameter wants its value.
+        alone = {}
+        if isinstance(card.default, bool):
+            alone = dict(nargs="?", const="true")
+        text = f"{card.what} ours: {shown(card.starter)}".replace("%", "%%")
+        group.add_argument(f"--{card.name}", metavar="VALUE", help=text, **alone)
+
+
+def _count(text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of {least} or more, got {text!r}"
+        )
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    return _count(text, 0)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"

@@ -1,0 +1,85 @@
+"""What a model writes by itself: tunes judged by rule, passages of text, or answers to prompts."""
+
+import math
+from typing import NamedTuple
+
+from hpkit.corpus.answers import prompt_of
+from hpkit.corpus.load import Corpus
+from hpkit.corpus.music import Verdict
+from hpkit.model import context_length, likeliest, sample
+
+SAMPLED_TUNES = 32
+SAMPLED_TEXTS = 2
+#: Of a text, or of an answer to a prompt.
+SAMPLED_TOKENS = 80
+#: Where a model's config does not say how long its sequences may be.
+USUAL_CONTEXT = 512
+
+
+class Measured(NamedTuple):
+    """One look at a model: evaluation loss in nats per token, and its sampled tunes.
+
+    `bars_valid`: the share, 0 to 1, of their bars that add up; `tunes_parsed`: how many parse. Both
+    are None where no tune was sampled.
+    """
+
+    eval_loss: float
+    bars_valid: float | None = None
+    tunes_parsed: int | None = None
+
+
+def sample_tunes(
+    trainer, corpus: Corpus, eval_loss: float, seed: int, most_tokens: int
+) -> list[str]:
+    """32 tunes of at most `most_tokens`; none where the corpus is not tunes, or the model is
+    broken.
+
+    A model whose loss is no finite number has no probabilities left to draw by.
+    """
+    if corpus.kind != "tunes" or not math.isfinite(eval_loss):
+        return []
+    longest = min(_room(trainer.model), most_tokens)
+    return sample(trainer.model, trainer.processing_class, SAMPLED_TUNES, longest, seed)
+
+
+def sample_texts(trainer, corpus: Corpus, eval_loss: float, seed: int) -> list[str]:
+    """Two texts from the model's own distribution, or its likeliest answers to the first prompts
+    held out.
+
+    None where the corpus is tunes, or `eval_loss` is no finite number.
+    """
+    if corpus.kind == "tunes" or not math.isfinite(eval_loss):
+        return []
+    model, tokenizer = trainer.model, trainer.processing_class
+    longest = min(_room(model), SAMPLED_TOKENS)
+    if corpus.kind == "text":
+        return sample(model, tokenizer, SAMPLED_TEXTS, longest, seed)
+    _, held_out = corpus.split()
+    # Greedy: what a chat model says is to be compared before and after, not its luck.
+    texts = []
+    for document in held_out[:SAMPLED_TEXTS]:
+        prompt = prompt_of(corpus.kind, document, tokenizer)
+        texts.append(f"{prompt}[{likeliest(model, tokenizer, prompt, longest)}]")
+    return texts
+
+
+def measured(eval_loss: float, verdicts: list[Verdict]) -> Measured:
+    """The loss beside what the judge says of the sampled tunes, of which there may be none."""
+    if not verdicts:
+        return Measured(eval_loss)
+    valid, bars = count_bars(verdicts)
+    share = 0.0
+    if bars:
+        share = valid / bars
+    return Measured(eval_loss, share, sum(verdict.parses for verdict in verdicts))
+
+
+def count_bars(verdicts: list[Verdict]) -> tuple[int, int]:
+    """(bars that add up, all bars) of all tunes together."""
+    valid = sum(verdict.bars_valid for verdict in verdicts)
+    return valid, sum(verdict.bars for verdict in verdicts)
+
+
+def _room(model) -> int:
+    """How many tokens fit behind the first."""
+    return (context_length(model) or USUAL_CONTEXT) - 1

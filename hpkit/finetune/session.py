@@ -1,0 +1,309 @@
+"""`finetune(recipe, model, corpus, out) -> Run`: the training, and all that keeps a run safe.
+
+`training` has the run itself. Around it: a folder that can be resumed, one process that speaks and
+writes, signals that stop after an update, samples and pictures, and a line for everything that
+happens.
+"""
+
+import dataclasses
+import io
+from pathlib import Path
+
+from hpkit.capability import Machine, decide, probe
+from hpkit.corpus.music import Verdict, judge, parse, tune_book, write_wav
+from hpkit.errors import BadInput
+from hpkit.figures.runs import loss_picture, piano_roll
+from hpkit.files import write_whole
+from hpkit.finetune import processes
+from hpkit.finetune.checkpoints import (
+    Request,
+    check_folder,
+    disk_errors_are_bad_input,
+    last_whole_checkpoint,
+    restored,
+    save_model,
+    start_folder,
+    update_of,
+)
+from hpkit.finetune.run import Run
+from hpkit.finetune.samples import Measured, count_bars, measured, sample_texts, sample_tunes
+from hpkit.finetune.stopping import StopSignal
+from hpkit.finetune.throughput import AUTO, Throughput, choose
+from hpkit.finetune.training import Job, as_run, fit, make_trainer, prepare
+from hpkit.memory import optimizer_states, parameters_of
+from hpkit.model import load_model, quiet_transformers
+from hpkit.preflight.findings import preflight
+from hpkit.recipe import STARTER, Recipe
+
+
+def finetune(
+    recipe: Recipe = STARTER,
+    model: str = "starter",
+    corpus: str = "airdsAirs",
+    out: str | Path = "runs/finetune",
+    resume: bool = False,
+    log=print,
+    throughput: Throughput = AUTO,
+) -> Run:
+    """Fine-tune `model` on `corpus` by `recipe`, and leave everything in the folder `out`.
+
+    `model` is `starter`, `fresh` (random weights), a folder or a hub id; `corpus` a built-in name,
+    a file, a folder or a hub data set's id. `resume` continues an unfinished run in `out` from its
+    last whole checkpoint. `log` takes each line of what is to be said; None silences the bar too.
+    `throughput`: what makes it fast; a resumed run may change it. Under torchrun or accelerate
+    launch every process calls it: one says and writes, and all return its Run. Raises BadInput,
+    before anything is written, for what cannot work, and Interrupted after Ctrl-C or SIGTERM.
+    """
+    processes.join()
+    if not processes.is_main():
+        log = None
+    out = Path(out)
+    request = Request(recipe, model, str(corpus), processes.count(), throughput)
+    stop = StopSignal()
+    with (
+        stop.installed(),
+        disk_errors_are_bad_input(out, f"continue with resume, out {out}"),
+        quiet_transformers(),
+    ):
+        processes.from_main(lambda: check_folder(out, request, resume))
+        return _Session(request, out, stop, log).run()
+
+
+class _Session:
+    """One call of `finetune`: what was asked for, where it goes, who stops it and who is told."""
+
+    def __init__(self, request: Request, out: Path, stop: StopSignal, log):
+        self.request = request
+        self.out = out
+        self.stop = stop
+        self.progress = log is not None
+        self.say = log or (lambda line: None)
+
+    def run(self) -> Run:
+        """From loading to `run.json`."""
+        with processes.all_or_none():
+            job = self.prepare()
+        started = processes.from_main(lambda: start_folder(self.out, self.request, job))
+        self._check_that_all_see_the_folder()
+        checkpoint = processes.from_main(
+            lambda: last_whole_checkpoint(self.out, self.say, processes.count())
+        )
+        if checkpoint:
+            self.say(f"resuming from {checkpoint.name}")
+        elif started.before:
+            self.say("no whole checkpoint: starting from the first update")
+        resumed_from = update_of(checkpoint) if checkpoint else None
+        # A kill between the last update and run.json leaves nothing to train, and the Trainer,
+        # given that checkpoint, would train one update too many.
+        all_trained = checkpoint and resumed_from >= job.accounting.updates
+        if all_trained:
+            model, _ = load_model(str(checkpoint), job.recipe.dtype)
+            job = dataclasses.replace(job, model=model)
+        bar = _make_progress_bar(job, self.stop, self.say, self.progress)
+        trainer = make_trainer(job, [bar])
+        before = started.before
+        if before is None:
+            before = self.measure("before", trainer, job)
+            started = dataclasses.replace(started, before=before)
+            processes.from_main(lambda: started.write(self.out))
+        if all_trained:
+            result = restored(trainer, checkpoint)
+        else:
+            with self.stop.during_training(), bar:
+                result = fit(trainer, job.recipe, checkpoint)
+        after = self.measure("after", trainer, job)
+        save_model(trainer, self.out)
+        run = as_run(job, trainer, result, before, after, resumed_from)
+        processes.from_main(lambda: self.finish(job, run))
+        return run
+
+    def prepare(self) -> Job:
+        """Load and count everything, say what will happen, and choose what makes it fast."""
+        request = self.request
+        machine = processes.from_main(probe)
+        capability = decide(request.recipe, machine)
+        self.say_all(capability.choices)
+        job = prepare(request.recipe, request.model, request.corpus, capability, self.out)
+        self.say(
+            f"model {request.model}: {job.model.num_parameters():,} parameters; "
+            f"corpus {job.corpus.name}: {len(job.corpus.documents):,} documents"
+        )
+        passed_over = sorted(job.corpus.passed_over.items(), key=lambda item: -item[1])
+        for why, count in passed_over[:3]:
+            self.say(f"  passed over {count}: {why}")
+        self.say_all(job.accounting.lines())
+        return self.make_fast(job, machine)
+
+    def make_fast(self, job: Job, machine: Machine) -> Job:
+        """The job with attention, compiling and the like settled, and preflight's findings said."""
+        findings = preflight(
+            job.recipe,
+            len(job.train_blocks),
+            job.model,
+            machine,
+            processes=job.accounting.processes,
+        )
+        shortage = next((one for one in findings if one.rule == "memory-over-free"), None)
+        throughput, choices = choose(
+            self.request.throughput,
+            job.capability,
+            job.model,
+            job.accounting.updates,
+            short_of_memory=shortage is not None,
+        )
+        self.say_all(choices)
+        if shortage and throughput.activation_checkpointing:
+            # What is recomputed need not be held: this mends a shortage where the rest has room.
+            held = shortage.evidence
+            if held["weights"] + held["gradients"] + held["optimizer"] <= held["free"]:
+                findings.remove(shortage)
+        self.say_all(findings)
+        # Attention belongs to the model, the rest to the Trainer's arguments; these are made anew,
+        # for transformers works some of them out while they are made.
+        job.model.set_attn_implementation(throughput.attn_implementation)
+        settings = job.settings | throughput.settings
+        return dataclasses.replace(
+            job,
+            settings=settings,
+            arguments=job.recipe.training_arguments(self.out, **settings),
+            capability=dataclasses.replace(
+                job.capability, choices=[*job.capability.choices, *choices]
+            ),
+        )
+
+    def say_all(self, lines) -> None:
+        for line in lines:
+            self.say(str(line))
+
+    def _check_that_all_see_the_folder(self) -> None:
+        # Each of several machines has a disk of its own, where the others' checkpoints are not.
+        with processes.all_or_none():
+            if not (self.out / "started.json").exists():
+                raise BadInput(
+                    f"out {self.out}: one process cannot see what another has written there; "
+                    "choose a folder that all machines share"
+                )
+
+    # Before and after the loop.
+
+    def measure(self, when: str, trainer, job: Job) -> Measured:
+        """Evaluate on all processes; sample on the main one, which leaves the samples in `out`."""
+        eval_loss = trainer.evaluate()["eval_loss"]
+        self.say(f"evaluation loss {when}: {eval_loss:.4f}")
+        return processes.from_main(lambda: self.keep_samples(when, trainer, job, eval_loss))
+
+    def keep_samples(self, when: str, trainer, job: Job, eval_loss: float) -> Measured:
+        texts = sample_texts(trainer, job.corpus, eval_loss, job.recipe.seed)
+        if texts:
+            write_whole(self.out / f"{when}.txt", "\n\n".join(texts) + "\n")
+            self.say(f"a sample {when} the run:\n{texts[0]}\n")
+        tunes = sample_tunes(
+            trainer,
+            job.corpus,
+            eval_loss,
+            job.recipe.seed,
+            most_tokens=job.yardstick.sampled_tokens,
+        )
+        verdicts = [judge(tune) for tune in tunes]
+        result = measured(eval_loss, verdicts)
+        if tunes:
+            titles = [
+                f"sample {number} {when} the run: {verdict}"
+                for number, verdict in enumerate(verdicts, 1)
+            ]
+            write_whole(self.out / f"{when}.abc", tune_book(tunes, titles))
+            valid, bars = count_bars(verdicts)
+            self.say(f"sample 1 {when}: {verdicts[0]}\n{tunes[0]}")
+            self.say(
+                f"all {len(tunes)} samples {when}: {result.tunes_parsed} parse, "
+                f"{valid} of {bars} bars add up"
+            )
+            if when == "after" and result.tunes_parsed:
+                let_it_be_heard(tunes, verdicts, self.out, self.say)
+        return result
+
+    def finish(self, job: Job, run: Run) -> None:
+        """The last files: the picture of the loss, and `run.json`, which says that all is done."""
+        self.say(_states_in_words(job, run))
+        picture = loss_picture(run.history)
+        write_whole(self.out / "loss.png", picture.png)
+        self.say(picture.alt)
+        write_whole(self.out / "run.json", run.to_json())
+
+
+def let_it_be_heard(tunes: list[str], verdicts: list[Verdict], out: Path, say) -> None:
+    """Leave sound and piano roll of the first sampled tune that parses, and say which it is."""
+    number = next(number for number, verdict in enumerate(verdicts) if verdict.parses)
+    tune = parse(tunes[number])
+    # Made in memory first, so that no half-written file lies under the final name.
+    sound = io.BytesIO()
+    write_wav(tune, sound)
+    write_whole(out / "after.wav", sound.getvalue())
+    picture = piano_roll(tune, f"sample {number + 1}, the first that parses")
+    write_whole(out / "after.png", picture.png)
+    say(f"hear it: {out / 'after.wav'}. {picture.alt}")
+
+
+def _states_in_words(job: Job, run: Run) -> str:
+    """What the optimizer held, beside what `memory` predicts from the model's shapes."""
+    held = run.optimizer_state_bytes
+    quantized = run.optimizer_state_dtypes.get("uint8", {"bytes": 0})["bytes"]
+    words = (
+        f"optimizer state: {held / 1e6:.3f} MB held, {quantized / max(held, 1):.0%} of it in 8 bits"
+    )
+    try:
+        states = optimizer_states(parameters_of(job.model), job.capability.optim, job.recipe.dtype)
+    except BadInput:  # an optimizer whose states nobody predicts
+        return words
+    predicted = sum(state.bytes for state in states)
+    return f"{words}; {predicted / 1e6:.3f} MB predicted"
+
+
+def _make_progress_bar(job: Job, stop: StopSignal, say, shown: bool):
+    """A Trainer callback that draws a bar and grants the wish to stop; its `with` ends the bar."""
+    from tqdm.auto import tqdm
+    from transformers import TrainerCallback
+
+    class ProgressBar(TrainerCallback):
+        """Draws the progress bar, and asks for a checkpoint and an end when a signal has come."""
+
+        bar = None
+        loss = None
+        first_token = 0
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            self.first_token = state.num_input_tokens_seen
+            self.bar = tqdm(
+                total=job.accounting.updates,
+                initial=state.global_step,
+                unit="update",
+                disable=not shown,
+            )
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.bar.update(state.global_step - self.bar.n)
+            # tqdm knows when this process began; a resumed run's first tokens were not its own.
+            seconds = max(self.bar.format_dict["elapsed"], 1e-9)
+            tokens = state.num_input_tokens_seen - self.first_token
+            beside = {"tokens/s": f"{tokens / seconds:,.0f}"}
+            if self.loss is not None:
+                beside["loss"] = f"{self.loss:.3f}"
+            self.bar.set_postfix(beside, refresh=False)
+            # Every process asks here, whether a signal reached it or not: none may train on alone.
+            stop.agree()
+            if stop.agreed:
+                say("stopping here, with a checkpoint; a second signal stops at once, without")
+                control.should_save = True
+                control.should_training_stop = True
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            self.loss = (logs or {}).get("loss", self.loss)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            if self.bar is not None:
+                self.bar.close()
+
+    return ProgressBar()

@@ -1,0 +1,60 @@
+"""The rule about the disk: what the checkpoints of a run take, and what is free."""
+
+import shutil
+from pathlib import Path
+
+from hpkit.capability import MACHINES
+from hpkit.errors import BadInput
+from hpkit.formatting import shown_bytes
+from hpkit.memory import checkpoint_bytes
+from hpkit.preflight.plan import WEIGHT_FORMATS, Finding, rule
+
+MANY_CHECKPOINTS = 10
+
+
+@rule("disk-filled", "counts", "save_strategy", "save_steps", "save_total_limit")
+def disk_filled(plan):
+    kept = len(plan.counts.checkpoints)
+    size = _checkpoint_size(plan)
+    free = _free_where_it_writes(plan)
+    total = kept * size if size else None
+    over = bool(total and free and total > free)
+    if kept <= MANY_CHECKPOINTS and not over:
+        return
+    message = f"{kept} checkpoints stay on disk"
+    if total:
+        message += f", {shown_bytes(size)} each: {shown_bytes(total)}"
+    fix = "set save_total_limit=2"
+    if over:
+        message += f"; {shown_bytes(free)} are free"
+        # The third is written before the first goes.
+        if 3 * size >= free:
+            fix = "set save_strategy=no, and find room"
+    yield Finding(
+        severity="error" if over else "warning",
+        argument="save_total_limit",
+        message=message,
+        fix=fix,
+        evidence={"checkpoints": kept, "bytes": total},
+    )
+
+
+def _checkpoint_size(plan) -> int | None:
+    if plan.model is None or plan.dtype not in WEIGHT_FORMATS:
+        return None
+    try:
+        return checkpoint_bytes(plan.model.source, plan.recipe.replace(dtype=plan.dtype))
+    except BadInput:  # an optimizer whose states nobody predicts
+        return None
+
+
+def _free_where_it_writes(plan) -> int | None:
+    """Bytes free on the output folder's disk; None where the run is not to be on this machine."""
+    if plan.machine in MACHINES.values():
+        return None
+    out = Path(str(plan.given.get("output_dir") or ".")).absolute()
+    # The Trainer makes the folder later; until then its disk is that of the nearest parent.
+    for folder in (out, *out.parents):
+        if folder.is_dir():
+            return shutil.disk_usage(folder).free
+    return None

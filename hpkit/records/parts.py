@@ -1,0 +1,95 @@
+"""Finished runs, each a small file of its own, and their merging into the table.
+
+A finished run is `<key>-<hash of its bytes>.parquet`, which gets its name by a rename when it is
+whole. Merging puts such files into the table and can be repeated at will. The key is made of
+recipe, model, corpus and what was measured with, so a run that is there is never trained again,
+and killing anything at any moment costs the runs in hand.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hpkit.files import write_whole
+from hpkit.finetune.checkpoints import disk_errors_are_bad_input
+from hpkit.finetune.run import Run
+from hpkit.records.table import (
+    UNREADABLE,
+    from_parquet,
+    from_table,
+    read_table,
+    to_parquet,
+    to_table,
+)
+
+
+def short_hash(content: bytes) -> str:
+    """Sixteen hex digits of SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def save_part(folder: Path, key: str, run: Run) -> None:
+    """Leave a finished run in the folder, in the place of any spoilt file of the same key."""
+    content = to_parquet(to_table([(key, run)]))
+    file = folder / f"{key}-{short_hash(content)}.parquet"
+    write_whole(file, content)
+    for other in list(folder.glob(f"{key}-*.parquet")):
+        # A whole one would have kept this run from being trained.
+        if other != file:
+            other.unlink(missing_ok=True)
+
+
+def read_parts(folders: Iterable[Path], say) -> Iterator[tuple[str, object]]:
+    """(key, pyarrow table of one row) of each whole part; another is named and passed over."""
+    files = []
+    for folder in folders:
+        files += folder.glob("*.parquet")
+    for file in sorted(files):
+        key, _, written = file.stem.partition("-")
+        try:
+            content = file.read_bytes()
+            if short_hash(content) != written:
+                raise ValueError("its content is not what its name says")
+            row = from_parquet(content)
+            from_table(row)  # its hash may be right, and it still no run
+            yield key, row
+        except UNREADABLE as error:
+            say(f"{file} is not a whole recorded run: passed over ({str(error).splitlines()[0]})")
+
+
+def recorded_keys(table: Path, folders: Iterable[Path], log=print) -> set[str]:
+    """The keys of all runs in the table and in folders of parts."""
+    keys = set()
+    if table.exists():
+        rows, _ = read_table(table)
+        keys.update(rows["key"].to_pylist())
+    for key, _ in read_parts(folders, log):
+        keys.add(key)
+    return keys
+
+
+def merge(table: Path, folders: Iterable[Path], log=print) -> int:
+    """Add what the folders of parts hold to the table, and return how many runs it then has.
+
+    A run is added once, and the rows are in the order of keys. Parts stay where they are: merging
+    again changes nothing, and a table that is lost can be made anew. `log` takes each line of what
+    happens; None: nobody does. Raises BadInput for a table that is not whole, and a full disk.
+    """
+    import pyarrow as pa
+
+    say = log or (lambda line: None)
+    rows = {}
+    if table.exists():
+        recorded, _ = read_table(table)
+        for number, key in enumerate(recorded["key"].to_pylist()):
+            rows[key] = recorded.slice(number, 1)
+    before = len(rows)
+    for key, row in read_parts(folders, say):
+        rows.setdefault(key, row)
+    if len(rows) > before:
+        # "default" lets columns that only newer runs have be empty in the older ones.
+        merged = pa.concat_tables([rows[key] for key in sorted(rows)], promote_options="default")
+        with disk_errors_are_bad_input(table, "merge again: hpkit record --merge"):
+            write_whole(table, to_parquet(merged))
+    say(f"{table}: {len(rows)} runs, {len(rows) - before} of them new")
+    return len(rows)

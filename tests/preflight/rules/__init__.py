@@ -1,0 +1,1 @@
+"""A package, because a test module here may be called as one beside it."""

@@ -1,0 +1,65 @@
+"""Grids: what those of the project hold, and mistakes in a file of them."""
+
+import math
+
+import pytest
+
+from hpkit.errors import BadInput
+from hpkit.records import load_grids
+
+
+def test_the_grids_hold_what_they_promise():
+    grids = load_grids()
+    for grid in grids.values():
+        assert len(grid.seeds) >= 3 and grid.asks
+    axes = grids["learning_rate"].axes
+    assert set(axes) == {"learning_rate", "warmup_steps", "lr_scheduler_type"}
+    (point,) = grids["learning_rate"].find(
+        learning_rate=1e-3, warmup_steps=0.1, lr_scheduler_type="linear"
+    )
+    assert point == grids["seeds"].points[0]
+    assert not grids["learning_rate"].find(learning_rate=2e-3)
+    rates = axes["learning_rate"]
+    assert len(rates) == 8 and math.log10(rates[-1] / rates[0]) > 3.5
+    warmups = axes["warmup_steps"]
+    assert len(warmups) == 5
+    assert warmups[-1] > grids["learning_rate"].points[0].recipe.max_steps
+    assert len(axes["lr_scheduler_type"]) == 4
+    assert len(grids["learning_rate"].runs()) == 480
+    assert len(grids["seeds"].runs()) == 20
+    assert "lr_scheduler_type" not in grids["precision"].axes
+    assert grids["pretrained"].axes["model"] == ["starter", "fresh"]
+
+
+def test_equal_tokens_are_nearly_equal():
+    sequences = set()
+    for point in load_grids()["batch_equal_tokens"].points:
+        recipe = point.recipe
+        batch = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+        sequences.add(batch * recipe.max_steps)
+    assert max(sequences) <= 800 and min(sequences) >= 768  # 128 does not divide 800
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "expected a table for each grid"),
+        ("[base]\nmax_steps = 5", "expected a table for each grid"),
+        ("seeds = [1]", r"expected a table \[seeds\]"),
+        ("[a]\naxes.learning_rate = [1e-3]", r"expected seeds = \[1, 2, 3\]"),
+        ("[a]\nseeds = [1]\naxes.learning_rate = 1e-3", "a list of values for every axis"),
+        ("[a]\nseeds = [1]\npoints = [1]", "expected points ="),
+        ("[a]\nseeds = [1]\naxis.learning_rate = [1e-3]", "did you mean axes?"),
+        ("[a]\nseeds = [1]\naxes.learning_rat = [1e-3]", "did you mean learning_rate?"),
+        ("[a]\nseeds = ['one']", "seed: expected a whole number"),
+        (
+            "[a]\nseeds = [1]\naxes.learning_rate = [-1]",
+            "learning_rate: expected a number above 0, got -1",
+        ),
+    ],
+)
+def test_mistakes_in_a_file_of_grids(text, message, tmp_path):
+    file = tmp_path / "grids.toml"
+    file.write_text(text)
+    with pytest.raises(BadInput, match=message):
+        load_grids(file)

@@ -114,31 +114,8 @@ def build_parser(attention: tuple[str, ...]) -> argparse.ArgumentParser:
         **plain,
     )
     _add_record(record)
-    device = commands.add_parser(
-        "device", help="what this machine can do for a recipe, and why", allow_abbrev=False
-    )
-    device.add_argument(
-        "name", nargs="?", default="here", help=f"here (default), {', '.join(MACHINES)}"
-    )
-    device.add_argument(
-        "--recipe",
-        default="starter",
-        metavar="starter|notes|FILE.toml",
-        help="what is asked of it (default: starter)",
-    )
-
-    explain = commands.add_parser(
-        "explain",
-        help="what a hyperparameter does, the notes' value, ours, and why",
-        allow_abbrev=False,
-    )
-    explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
-    explain.add_argument("--markdown", action="store_true", help="the recipe as the README's table")
-    explain.add_argument(
-        "--cheat-sheet",
-        action="store_true",
-        help="one page: what to set first, what to change when something is wrong",
-    )
+    _add_device(commands)
+    _add_explain(commands)
     return parser
 
 
@@ -280,6 +257,36 @@ def _add_record(record: argparse.ArgumentParser) -> None:
         "--parts",
         metavar="FOLDER",
         help="where finished runs wait (default: runs/record/ and the table's name)",
+    )
+
+
+def _add_device(commands) -> None:
+    device = commands.add_parser(
+        "device", help="what this machine can do for a recipe, and why", allow_abbrev=False
+    )
+    device.add_argument(
+        "name", nargs="?", default="here", help=f"here (default), {', '.join(MACHINES)}"
+    )
+    device.add_argument(
+        "--recipe",
+        default="starter",
+        metavar="starter|notes|FILE.toml",
+        help="what is asked of it (default: starter)",
+    )
+
+
+def _add_explain(commands) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="what a hyperparameter does, the notes' value, ours, and why",
+        allow_abbrev=False,
+    )
+    explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
+    explain.add_argument("--markdown", action="store_true", help="the recipe as the README's table")
+    explain.add_argument(
+        "--cheat-sheet",
+        action="store_true",
+        help="one page: what to set first, what to change when something is wrong",
     )
 
 

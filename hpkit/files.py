@@ -1,6 +1,9 @@
 """Where the kit's own files are; reading TOML; writing a file whole or not at all."""
 
+import errno
 import os
+import re
+from contextlib import contextmanager
 from pathlib import Path
 
 from hpkit.errors import BadInput
@@ -63,3 +66,30 @@ def write_whole(path: Path, content: str | bytes, optional: bool = False) -> Non
         part.unlink(missing_ok=True)
         if not optional:
             raise
+
+
+@contextmanager
+def disk_errors_are_bad_input(out: Path, again: str):
+    """A folder that cannot be written becomes one line, which ends with what to do `again`.
+
+    torch and safetensors report a full disk in words of their own.
+    """
+    try:
+        yield
+    except Exception as error:
+        # safetensors' errors carry the number in their text, torch's none at all.
+        number = getattr(error, "errno", None)
+        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or re.search(
+            r"os error (28|122|27)\b|No space left|PytorchStreamWriter", str(error)
+        ):
+            raise BadInput(
+                f"no space left on the device while writing to {out}: what was whole before is "
+                f"still there; free some space, then {again}"
+            ) from error
+        refused = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
+        if refused or number == errno.EROFS:
+            raise BadInput(
+                f"{out} cannot be written ({error.strerror}): choose another folder"
+            ) from error
+        raise

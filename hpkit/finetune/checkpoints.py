@@ -6,12 +6,10 @@ finished run.
 """
 
 import dataclasses
-import errno
 import json
 import re
 import shutil
 import zipfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,33 +171,6 @@ def _disk_needed(job: Job) -> int:
         each = checkpoint_bytes(job.model, job.recipe.replace(optim="adamw_torch"))
     model = sum(weight.nbytes for weight in job.model.parameters())
     return model + (len(job.accounting.checkpoints) + 1) * each
-
-
-@contextmanager
-def disk_errors_are_bad_input(out: Path, again: str):
-    """A folder that cannot be written becomes one line, which ends with what to do `again`.
-
-    torch and safetensors report a full disk in words of their own.
-    """
-    try:
-        yield
-    except Exception as error:
-        # safetensors' errors carry the number in their text, torch's none at all.
-        number = getattr(error, "errno", None)
-        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or re.search(
-            r"os error (28|122|27)\b|No space left|PytorchStreamWriter", str(error)
-        ):
-            raise BadInput(
-                f"no space left on the device while writing to {out}: what was whole before is "
-                f"still there; free some space, then {again}"
-            ) from error
-        refused = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
-        if refused or number == errno.EROFS:
-            raise BadInput(
-                f"{out} cannot be written ({error.strerror}): choose another folder"
-            ) from error
-        raise
 
 
 # Checkpoints, as the Trainer writes them.

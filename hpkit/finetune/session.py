@@ -13,12 +13,11 @@ from hpkit.capability import Machine, decide, probe
 from hpkit.corpus.music import Verdict, judge, parse, tune_book, write_wav
 from hpkit.errors import BadInput
 from hpkit.figures.runs import loss_picture, piano_roll
-from hpkit.files import write_whole
+from hpkit.files import disk_errors_are_bad_input, write_whole
 from hpkit.finetune import processes
 from hpkit.finetune.checkpoints import (
     Request,
     check_folder,
-    disk_errors_are_bad_input,
     last_whole_checkpoint,
     restored,
     save_model,

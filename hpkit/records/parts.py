@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hpkit.files import write_whole
-from hpkit.finetune.checkpoints import disk_errors_are_bad_input
+from hpkit.files import disk_errors_are_bad_input, write_whole
 from hpkit.finetune.run import Run
 from hpkit.records.table import (
     UNREADABLE,

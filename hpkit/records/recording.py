@@ -20,7 +20,7 @@ from typing import NamedTuple
 from hpkit.accounting import account
 from hpkit.corpus.load import load_corpus
 from hpkit.errors import BadInput
-from hpkit.finetune.checkpoints import disk_errors_are_bad_input
+from hpkit.files import disk_errors_are_bad_input
 from hpkit.finetune.run import Run, Yardstick
 from hpkit.finetune.stopping import StopSignal
 from hpkit.finetune.training import train

@@ -8,17 +8,7 @@ import json
 import ipywidgets
 
 from hpkit.accounting import Accounting, account
-from hpkit.figures.base import (
-    BLUE,
-    GREY,
-    MOST_POINTS,
-    ORANGE,
-    Picture,
-    blank,
-    key,
-    rendered,
-    say,
-)
+from hpkit.figures.base import BLUE, GREY, MOST_POINTS, ORANGE, Picture, blank, key, rendered, say
 from hpkit.formatting import plural, shown, shown_rate
 from hpkit.hyperparameters import SCHEDULERS
 from hpkit.preflight.findings import preflight

@@ -1,7 +1,6 @@
 """A run's folder: stopped and resumed, in use, cut short, full."""
 
 import dataclasses
-import errno
 import json
 import resource
 import shutil
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hpkit.errors import BadInput
 from hpkit.finetune import checkpoints, finetune
 from hpkit.recipe import Recipe
 
@@ -264,24 +262,3 @@ def test_no_room_on_the_way(tiny_model, few_tunes, tmp_path):
     assert not (tmp_path / "out" / "run.json").exists()
     run = finetune(SMALL, tiny_model, few_tunes, tmp_path / "out", resume=True, log=None)
     assert run.updates == 12
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left"),
-        RuntimeError("PytorchStreamWriter failed"),
-        OSError(errno.EDQUOT, "x"),
-    ],
-)
-def test_each_way_of_saying_the_disk_is_full(error, tmp_path):
-    with (
-        pytest.raises(BadInput, match="no space left"),
-        checkpoints.disk_errors_are_bad_input(tmp_path, "go on"),
-    ):
-        raise error
-    with (
-        pytest.raises(RuntimeError, match="something else"),
-        checkpoints.disk_errors_are_bad_input(tmp_path, "go on"),
-    ):
-        raise RuntimeError("something else")

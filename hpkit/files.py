@@ -10,7 +10,7 @@ from hpkit.errors import BadInput
 
 
 def data_folder() -> Path:
-    """The project's `data/`: inside the package when installed, beside it in a checkout."""
+    """The project's `data/`: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parent
     packaged = package / "data"
     if packaged.is_dir():

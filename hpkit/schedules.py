@@ -121,8 +121,9 @@ def _share_by_formula(recipe: Recipe, updates: int, warmup: int):
         kwargs["min_lr_rate"] = kwargs.pop("min_lr") / recipe.learning_rate
     kwargs["peak"] = recipe.learning_rate
     after_warmup = _AFTER_WARMUP[name]
-    # cosine_warmup_with_min_lr counts each update as done when it begins.
-    begun = 1 if name == "cosine_warmup_with_min_lr" else 0
+    begun = 0
+    if name == "cosine_warmup_with_min_lr":
+        begun = 1  # it counts each update as done when it begins
 
     def share_after(step: int) -> float:
         if step >= warmup:

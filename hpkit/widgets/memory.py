@@ -111,6 +111,7 @@ class MemoryExplorer(Interactive):
             "max_seq_length": slider("max_seq_length", doublings(16, 32_768)),
             "device": ipywidgets.Dropdown(options=tuple(self._machines), description="device"),
         }
+        # Activations need a length: where a recipe leaves it to the model, 512 stands for it.
         values = dict(
             model=model,
             optim=recipe.optim,
@@ -129,6 +130,7 @@ class MemoryExplorer(Interactive):
         elif device in self._machines:
             return device
         else:
+            # `here` is looked at only where it is asked for: that takes seconds.
             machine = find_machine(device)
             name = device
         if not machine.memory_free:
@@ -221,6 +223,7 @@ class MemoryExplorer(Interactive):
             if batch == 0:
                 continue
             if batch < recipe.per_device_train_batch_size:
+                # As large an update from smaller batches: it costs time and nothing else.
                 times = math.ceil(recipe.per_device_train_batch_size / batch)
                 changed = changed.replace(per_device_train_batch_size=batch)
                 changes.append(

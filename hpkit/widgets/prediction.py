@@ -320,6 +320,7 @@ class Prediction(Interactive):
             raise BadInput(self.error)
 
     def _state(self):
+        # The words depend on more than the controls: committing moves none of them.
         return self._values(), self.committed, self._pending, self.truth
 
     def _draw(self) -> tuple[Picture, str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "run": ["Run", "WHOLE", "Yardstick"],
+        "run": ["WHOLE", "Run", "Yardstick"],
         "session": ["finetune"],
         "stopping": ["Interrupted"],
         "throughput": ["AUTO", "Throughput"],

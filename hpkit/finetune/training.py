@@ -171,7 +171,8 @@ def make_trainer(job: Job, callbacks: list | None = None):
     arguments.include_num_input_tokens_seen = "all"
     # A full fine-tune uses every parameter, and looking for unused ones takes time.
     arguments.ddp_find_unused_parameters = False
-    trainer = without_repeats(Trainer)(
+    Trainer = without_repeats(Trainer)
+    trainer = Trainer(
         model=job.model,
         args=arguments,
         train_dataset=job.train_blocks,

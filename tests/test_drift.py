@@ -117,7 +117,11 @@ def used(source: str) -> dict[str, set[str]]:
             if name:
                 found.setdefault(name, set())
         elif isinstance(node, ast.Call):
-            name = names.dotted(node.func)
+            made = node.func
+            # `without_repeats(Trainer)(...)` makes a Trainer, and takes what a Trainer takes.
+            if isinstance(made, ast.Call) and len(made.args) == 1:
+                made = made.args[0]
+            name = names.dotted(made)
             if name:
                 keywords = {keyword.arg for keyword in node.keywords}
                 found.setdefault(name, set()).update(keywords - {None})  # None: `**settings`

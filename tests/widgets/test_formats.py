@@ -288,7 +288,7 @@ def test_no_text_of_the_picture_lies_on_another_or_outside():
             picture, whole = explorer._figure, explorer._figure.figure.bbox
             for scale in picture.scales:
                 boxes = sorted(
-                    (text.get_window_extent().extents for text in scale[1:] if text.get_text()),
+                    (text.get_window_extent().extents for text in scale.texts if text.get_text()),
                     key=lambda box: box[0],
                 )
                 assert boxes and all(

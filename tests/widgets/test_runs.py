@@ -11,7 +11,7 @@ import pytest
 from hpkit.errors import BadInput
 from hpkit.files import data_folder
 from hpkit.recipe import STARTER
-from hpkit.records import Grid, Point, Runs, load_grids, load_runs, record_point
+from hpkit.records import Band, Grid, Point, Runs, load_grids, load_runs, record_point
 from hpkit.widgets import Interactive, RunExplorer
 
 GRIDS = load_grids()
@@ -247,7 +247,7 @@ def test_a_run_of_now_lies_over_the_band(small):
     explorer = RunExplorer(
         small, recorded, compare_with={"learning_rate": 1e-3}, learning_rate=1e-3, seed=9
     )
-    train, stop = explorer._buttons[1:]
+    train, stop = explorer._train_button, explorer._stop_button
     train.click()
     assert explorer.training and train.disabled and not stop.disabled
     with pytest.raises(BadInput, match="being trained"):
@@ -320,7 +320,7 @@ def test_a_run_is_stopped_by_its_button(small):
     explorer.train()
     while explorer._bar.value < 5:
         time.sleep(0.01)
-    explorer._buttons[2].click()
+    explorer._stop_button.click()
     assert explorer.wait() is None and not explorer.training
     done = explorer.live[0].done
     assert 5 <= done < 100_000 and f"stopped after update {done:,}" in explorer._status.value
@@ -351,7 +351,7 @@ def test_a_run_that_cannot_be_says_why(small):
 def test_a_loss_that_is_no_number_is_said():
     explorer = RunExplorer("seeds", RUNS)
     picture = explorer._curves.draw(
-        "loss", [("this", ([0, 5, 9], [1, 2, 3], [1, 2, math.inf], [1, 2, math.inf]))], []
+        "loss", [("this", Band([0, 5, 9], [1, 2, 3], [1, 2, math.inf], [1, 2, math.inf]))], []
     )
     assert (
         list(explorer._curves.medians[0].get_xdata()) == [0, 5]

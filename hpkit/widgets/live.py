@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpkit.finetune.run import Run
+from hpkit.records.comparison import finite
 from hpkit.records.grids import Point
 from hpkit.records.recording import record_point
 
@@ -45,6 +46,35 @@ class LiveRun:
     @property
     def stopped(self) -> bool:
         return isinstance(self.error, Stopped)
+
+    @property
+    def outcome(self) -> str:
+        """What became of it, once it is over."""
+        if self.run:
+            return f"trained {self.name} in {self.run.train_seconds:.0f} s"
+        if self.stopped:
+            return (
+                f"stopped after update {self.done:,}: what was measured stays drawn, "
+                "and Train starts anew"
+            )
+        return "the training failed: the reason stands above the picture"
+
+    def verdict(self, recorded: list[float]) -> str:
+        """Where it ended beside the recorded seeds, whose losses at the end are given."""
+        if not self.run:
+            return f"Trained now: {self.name}, at update {self.done:,}"
+        end = finite(self.run.eval_loss_after)
+        words = f"Trained now with {self.name}: evaluation loss at the end {end:.5g}"
+        if not recorded:
+            return f"{words}; no recorded seed to hold it against"
+        lowest = min(recorded)
+        highest = max(recorded)
+        side = "within"
+        if end < lowest:
+            side = "below"
+        elif end > highest:
+            side = "above"
+        return f"{words}, {side} the recorded seeds ({lowest:.5g} to {highest:.5g})"
 
     def start(self, progressed: Callable, ended: Callable) -> None:
         """Train now. In the training's thread `progressed(self, logged)` is called after every

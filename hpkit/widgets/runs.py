@@ -1,7 +1,7 @@
 """The widget over recorded runs: a lookup for every setting, and a real training, now, for any.
 
-`RunExplorer` is the widget. Its pictures are run_pictures', since widget and pictures together are
-longer than a reader likes; a training beside it is live's.
+`RunExplorer` is the widget. What it does with others has a file each: the settings of a grid
+(grid_settings), the pictures (run_pictures), a training beside it (live).
 """
 
 import contextlib
@@ -17,11 +17,18 @@ import ipywidgets
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.figures.base import Picture
 from hpkit.finetune.run import Run
-from hpkit.formatting import plural, shown, shown_number, shown_rate
+from hpkit.formatting import plural, shown, shown_number
 from hpkit.records.comparison import band, compare, finite
 from hpkit.records.grids import Grid, Point, load_grids
 from hpkit.records.table import Runs, load_runs
 from hpkit.widgets.base import Interactive, paragraphs, slider
+from hpkit.widgets.grid_settings import (
+    GridSettings,
+    brief,
+    same_setting,
+    shown_value,
+    stop_between,
+)
 from hpkit.widgets.live import LiveRun
 from hpkit.widgets.run_pictures import CurvesPicture, EndsPicture, median_and_range
 
@@ -64,9 +71,9 @@ class RunExplorer(Interactive):
             hint = did_you_mean(str(grid), grids)
             raise BadInput(f"grid: expected one of {', '.join(grids)}, got {grid!r}{hint}")
         self._grid = grid if isinstance(grid, Grid) else grids[grid]
-        self._runs = load_runs() if runs is None else runs
         self._axes = self._grid.axes
-        self._settings = {self._named(self._values_of(point)): point for point in self._grid.points}
+        self._settings = GridSettings(self._grid, load_runs() if runs is None else runs)
+        self._listed = {self._settings.name_of(point): point for point in self._grid.points}
         self._live = []
         self._redraws = 0  # a part of the state, so that what a training logs is drawn
         self._jumping = False
@@ -76,12 +83,14 @@ class RunExplorer(Interactive):
         self._ends = EndsPicture()
         controls = self._make_controls()
         below = self._make_buttons()
-        start = self._usual_point(grids)
+        # The starter's recipe, as short as the grids have it.
+        start = self._settings.most_like(grids["seeds"].points[0])
+        usual = self._settings.values_of(start)
         self._reference = start
         if compare_with is not None:
-            self._reference = self._point(self._values_of(start) | compare_with)
+            self._reference = self._settings.point_of(usual | compare_with)
         # A seed that no grid has: a new draw, which may fall outside the band.
-        values = self._values_of(start) | {"seed": 31} | values
+        values = usual | {"seed": 31} | values
         super().__init__(controls, values, self._grid.asks, below)
         self._say("")
 
@@ -93,7 +102,7 @@ class RunExplorer(Interactive):
             control.observe(self._moved, "value")
         if math.prod(map(len, self._axes.values())) > len(self._grid.points):
             controls["setting"] = ipywidgets.Dropdown(
-                options=tuple(self._settings), description="recorded settings"
+                options=tuple(self._listed), description="recorded settings"
             )
             controls["setting"].observe(self._jump, "value")
         views = (*_CURVES, *(_ALONG + name for name in self._axes))
@@ -131,7 +140,7 @@ class RunExplorer(Interactive):
         values = sorted(values)
         stops = values[:1]
         for low, high in pairwise(values):
-            stops += [_stop_between(low, high), high]
+            stops += [stop_between(low, high), high]
         control = slider(name, stops)
         # By default a slider's label is the number; here it says what was never recorded.
         control.options = [(self._label(name, value), value) for _, value in control.options]
@@ -142,51 +151,15 @@ class RunExplorer(Interactive):
             return f"{shown_number(value)} (new)"
         return shown_number(value)
 
-    # Settings: values of the axes, and the points that have them.
-
-    def _values_of(self, point: Point) -> dict:
-        return {name: value for name, value in point.named().items() if name in self._axes}
+    # Settings and their runs.
 
     def _values_at_hand(self) -> dict:
         return {name: self.controls[name].value for name in self._axes}
 
-    @staticmethod
-    def _named(values: dict) -> str:
-        """A setting in words."""
-        return ", ".join(f"{name} {_shown(name, value)}" for name, value in values.items())
-
-    def _usual_point(self, grids: dict[str, Grid]) -> Point:
-        """The grid's point most like the starter's recipe, as short as the grids have it."""
-        usual = grids["seeds"].points[0].named()
-
-        def likeness(point: Point) -> int:
-            values = point.named()
-            return sum(values[name] == usual[name] for name in self._axes)
-
-        return max(self._grid.points, key=likeness)
-
-    def _point(self, values: dict) -> Point:
-        """The setting with these values for all axes, recorded or not. Raises BadInput."""
-        found = self._grid.find(**values)
-        if found:
-            return found[0]
-        base = self._point_of_schedule(values.get("lr_scheduler_type"))
-        changes = {name: _whole_or_share(value) for name, value in values.items()}
-        # Of a point, model and corpus are its own, and the rest its recipe's.
-        own = {name: changes.pop(name) for name in ("model", "corpus") if name in changes}
-        return base._replace(recipe=base.recipe.replace(**changes), **own)
-
-    def _point_of_schedule(self, schedule: str | None) -> Point:
-        """A recorded point with this schedule, for its lr_scheduler_kwargs, which are no axis."""
-        for point in self._grid.points:
-            if schedule is None or point.recipe.lr_scheduler_type == schedule:
-                return point
-        return self._grid.points[0]
-
     @property
     def point(self) -> Point:
         """The setting at hand; its recipe's seed is not the one to be trained with."""
-        return self._point(self._values_at_hand())
+        return self._settings.point_of(self._values_at_hand())
 
     @property
     def reference(self) -> Point:
@@ -199,10 +172,7 @@ class RunExplorer(Interactive):
         return self._live_at(self.point)
 
     def _live_at(self, point: Point) -> list[LiveRun]:
-        return [live for live in self._live if _same_setting(live.point, point)]
-
-    def _recorded_at(self, point: Point) -> list[Run]:
-        return self._runs.at(*point, seeds=self._grid.seeds)
+        return [live for live in self._live if same_setting(live.point, point)]
 
     # Moving: the axes and the list of recorded settings say the same.
 
@@ -221,15 +191,16 @@ class RunExplorer(Interactive):
         if change["new"] is None or self._jumping:
             return
         with self._moving_together():
-            for name, value in self._values_of(self._settings[change["new"]]).items():
+            point = self._listed[change["new"]]
+            for name, value in self._settings.values_of(point).items():
                 self._put(name, value)
 
     def _moved(self, change) -> None:
         """An axis has moved: the list of recorded settings follows, or shows nothing."""
         if "setting" in self.controls and not self._jumping:
-            words = self._named(self._values_at_hand())
+            words = self._settings.named(self._values_at_hand())
             with self._moving_together():
-                self.controls["setting"].value = words if words in self._settings else None
+                self.controls["setting"].value = words if words in self._listed else None
 
     def compare_with_this(self) -> None:
         """Make the setting at hand the one that others are compared with."""
@@ -301,7 +272,7 @@ class RunExplorer(Interactive):
     def _ended(self, live: LiveRun) -> None:
         with self._lock:
             self._set_training(False)
-            self._say(_outcome(live))
+            self._say(live.outcome)
             self._redraw()
             # After the redraw, which takes away what was wrong before.
             if isinstance(live.error, BadInput):
@@ -324,16 +295,16 @@ class RunExplorer(Interactive):
             super()._changed(change)
 
     def _state(self):
-        return super()._state(), self._redraws, self._named(self._values_of(self._reference))
+        return super()._state(), self._redraws, self._settings.name_of(self._reference)
 
     def _draw(self):
         point = self.point
-        self.recorded = self._recorded_at(point)
-        others = self._recorded_at(self._reference)
+        self.recorded = self._settings.recorded_at(point)
+        others = self._settings.recorded_at(self._reference)
         lines = [
             self._about_recorded(point),
             *self._against_reference(point, others),
-            *map(self._about_live, self.live),
+            *(live.verdict([_end(run) for run in self.recorded]) for live in self.live),
         ]
         if self.show.startswith(_ALONG):
             picture = self._draw_ends(self.show.removeprefix(_ALONG))
@@ -343,16 +314,16 @@ class RunExplorer(Interactive):
 
     def _draw_curves(self, point: Point, others: list[Run]) -> Picture:
         series, what = _CURVES[self.show]
-        here = self._values_of(point)
-        there = self._values_of(self._reference)
+        here = self._settings.values_of(point)
+        there = self._settings.values_of(self._reference)
         # What both have in common is left out of their names; a key has little room.
         differ = [name for name in here if here[name] != there[name]] or list(here)
         name = "the recorded seeds"
         if differ:
-            name = f"this: {_brief(here, differ)}"
+            name = f"this: {brief(here, differ)}"
         found = [(name, self.recorded)]
-        if not _same_setting(point, self._reference):
-            found.append((f"against: {_brief(there, differ)}", others))
+        if not same_setting(point, self._reference):
+            found.append((f"against: {brief(there, differ)}", others))
         settings = [(name, band(runs, series) if runs else None) for name, runs in found]
         live = []
         for run in self.live:
@@ -361,28 +332,29 @@ class RunExplorer(Interactive):
         return self._curves.draw(what, settings, live)
 
     def _draw_ends(self, axis: str) -> Picture:
-        here = self._values_of(self.point)
-        trained = [self._values_of(live.point)[axis] for live in self._live]
+        here = self._settings.values_of(self.point)
+        trained = [self._settings.values_of(live.point)[axis] for live in self._live]
         values = list(dict.fromkeys([*self._axes[axis], here[axis], *trained]))
         if not isinstance(values[0], (bool, str)):
             values.sort()
         columns = []
         for value in values:
-            point = self._point(here | {axis: value})
-            recorded = [_end(run) for run in self._recorded_at(point)]
+            point = self._settings.point_of(here | {axis: value})
+            recorded = [_end(run) for run in self._settings.recorded_at(point)]
             now = [_end(live.run) for live in self._live_at(point) if live.run]
-            columns.append((_shown(axis, value), recorded, now))
+            columns.append((shown_value(axis, value), recorded, now))
         return self._ends.draw(_EVALUATION_LOSS, axis, columns, values.index(here[axis]))
 
     # Words.
 
     def _about_recorded(self, point: Point) -> str:
-        name = self._named(self._values_of(point)) or "the one setting of this grid"
+        name = self._settings.name_of(point) or "the one setting of this grid"
         if not self.recorded:
-            return (
-                f"{name}: not recorded, so nothing is drawn for it. "
-                f"Train this point now{self._usual_seconds()}"
-            )
+            words = f"{name}: not recorded, so nothing is drawn for it. Train this point now"
+            seconds = self._settings.usual_seconds()
+            if seconds is not None:
+                words += f" (about {seconds:.0f} s where the others were recorded)"
+            return words
         ends = [_end(run) for run in self.recorded]
         words = (
             f"{name}: recorded with {plural(len(ends), 'seed')}; "
@@ -393,28 +365,19 @@ class RunExplorer(Interactive):
             words += f"; it ends worse than it began, {before:.5g}"
         return words
 
-    def _usual_seconds(self) -> str:
-        """How long a training took where the grid's runs were recorded; nothing where none was."""
-        seconds = []
-        for point in self._grid.points:
-            seconds += [run.train_seconds for run in self._recorded_at(point)]
-        if not seconds:
-            return ""
-        return f" (about {statistics.median(seconds):.0f} s where the others were recorded)"
-
     def _against_reference(self, point: Point, others: list[Run]) -> list[str]:
         """The difference from the reference, held against the seeds' spread."""
         self.comparison = None
         if not self._axes:
             return []
-        if _same_setting(point, self._reference):
+        if same_setting(point, self._reference):
             return ["This is the setting that others are compared with: move a slider"]
         this = "This"
         runs = self.recorded
         if not runs:
             this = "This, trained now"
             runs = [live.run for live in self.live if live.run]
-        reference = self._named(self._values_of(self._reference))
+        reference = self._settings.name_of(self._reference)
         if min(len(runs), len(others)) < 2:
             return [
                 f"No verdict against {reference}: a spread needs two seeds or more of each, "
@@ -423,83 +386,7 @@ class RunExplorer(Interactive):
         self.comparison = compare(runs, others)
         return [f"{this}, against {reference}: {self.comparison}"]
 
-    def _about_live(self, live: LiveRun) -> str:
-        if not live.run:
-            return f"Trained now: {live.name}, at update {live.done:,}"
-        end = _end(live.run)
-        words = f"Trained now with {live.name}: evaluation loss at the end {end:.5g}"
-        if not self.recorded:
-            return f"{words}; no recorded seed to hold it against"
-        ends = [_end(run) for run in self.recorded]
-        lowest = min(ends)
-        highest = max(ends)
-        side = "within"
-        if end < lowest:
-            side = "below"
-        elif end > highest:
-            side = "above"
-        return f"{words}, {side} the recorded seeds ({lowest:.5g} to {highest:.5g})"
-
-
-def _outcome(live: LiveRun) -> str:
-    """What became of a training that is over."""
-    if live.run:
-        return f"trained {live.name} in {live.run.train_seconds:.0f} s"
-    if live.stopped:
-        return (
-            f"stopped after update {live.done:,}: what was measured stays drawn, "
-            "and Train starts anew"
-        )
-    return "the training failed: the reason stands above the picture"
-
-
-def _same_setting(one: Point, other: Point) -> bool:
-    """Are the two one setting? The seed does not count."""
-    return one.with_seed(0) == other.with_seed(0)
-
 
 def _end(run: Run) -> float:
     """The evaluation loss at the end in nats per token; what is no number counts as infinite."""
     return finite(run.eval_loss_after)
-
-
-def _shown(name: str, value) -> str:
-    if name == "learning_rate":
-        return shown_rate(value)
-    return shown(value)
-
-
-def _brief(values: dict, names: list[str]) -> str:
-    """The values alone; of true and false the names as well, or nobody could say of what."""
-    words = []
-    for name in names:
-        said = _shown(name, values[name])
-        words.append(f"{name} {said}" if isinstance(values[name], bool) else said)
-    return ", ".join(words)
-
-
-def _whole_or_share(value):
-    """transformers counts whole numbers and takes others as shares: 8.0 is to be 8."""
-    if isinstance(value, float) and value >= 1 and value.is_integer():
-        return int(value)
-    return value
-
-
-def _stop_between(low: float, high: float) -> float:
-    """A round number between two, to be tried: half-way by ratio.
-
-    Between powers of two another one, or three quarters of the higher.
-    """
-    if _power_of_two(low) and _power_of_two(high):
-        doublings = round(math.log2(high / low))
-        if doublings % 2 == 0:
-            return low * 2 ** (doublings // 2)
-        return 3 * high // 4
-    if not low:  # from zero there is no ratio
-        return _whole_or_share(high / 2)
-    return _whole_or_share(float(f"{math.sqrt(low * high):.1g}"))
-
-
-def _power_of_two(value: float) -> bool:
-    # One bit alone: one less has all the lower ones, and shares none with it.
-    return isinstance(value, int) and value > 0 and value & (value - 1) == 0

@@ -3,97 +3,108 @@
 from hpkit.corpus import music
 from hpkit.figures.base import BLUE, GREY, ORANGE, Picture, blank, rendered
 
+_PITCHES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
+
 
 def loss_picture(history: list[dict]) -> Picture:
     """Training loss, evaluation loss and learning rate over the updates of one run.
 
-    `history` holds dicts with `step` and any of `loss`, `eval_loss`, `learning_rate`; loss in nats a token.
+    `history` holds dicts with `step` and any of `loss`, `eval_loss`, `learning_rate`; loss in nats
+    a token.
     """
     figure = blank(4.6)
     top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 1))
-    series = {
-        name: [(entry["step"], entry[name]) for entry in history if entry.get(name) is not None]
-        for name in ("loss", "eval_loss", "learning_rate")
-    }
-    if series["loss"]:
-        top.plot(
-            *zip(*series["loss"]),
-            color=BLUE,
-            marker=".",
-            label="training (mean since the last point)",
-        )
-    if series["eval_loss"]:
-        top.plot(
-            *zip(*series["eval_loss"]),
-            color=ORANGE,
-            marker="s",
-            linestyle="--",
-            label="evaluation (held-out)",
-        )
-    if series["learning_rate"]:
-        bottom.plot(*zip(*series["learning_rate"]), color=GREY, marker=".")
+    parts = []
+    training = _logged(history, "loss")
+    if training:
+        label = "training (mean since the last point)"
+        top.plot(*zip(*training), color=BLUE, marker=".", label=label)
+        parts.append(f"training loss {_first_and_last(training)}")
+    evaluation = _logged(history, "eval_loss")
+    if evaluation:
+        look = {"color": ORANGE, "marker": "s", "linestyle": "--"}
+        top.plot(*zip(*evaluation), label="evaluation (held-out)", **look)
+        parts.append(f"evaluation loss {_first_and_last(evaluation)}")
+    rates = _logged(history, "learning_rate")
+    if rates:
+        bottom.plot(*zip(*rates), color=GREY, marker=".")
+        step, peak = max(rates, key=lambda point: point[1])
+        ends = _first_and_last(rates)
+        parts.append(f"learning rate {ends}, highest {peak:.4g} at update {step}")
     top.set_ylabel("loss (nats per token)")
     bottom.set_ylabel("learning rate")
     bottom.set_xlabel("update")
     bottom.set_ylim(bottom=0)
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
-    if series["loss"] or series["eval_loss"]:
+    # A legend of nothing is a warning of matplotlib's.
+    if training or evaluation:
         top.legend(frameon=False)
-    names = {
-        "loss": "training loss",
-        "eval_loss": "evaluation loss",
-        "learning_rate": "learning rate",
-    }
-    parts = [
-        f"{names[name]} {points[0][1]:.4g} at update {points[0][0]}, {points[-1][1]:.4g} at update {points[-1][0]}"
-        for name, points in series.items()
-        if points
-    ]
-    if series["learning_rate"]:
-        step, peak = max(series["learning_rate"], key=lambda point: point[1])
-        parts[-1] += f", highest {peak:.4g} at update {step}"
-    return rendered(
-        figure, "Loss and learning rate: " + ("; ".join(parts) or "nothing was logged") + "."
-    )
+    words = "; ".join(parts) or "nothing was logged"
+    return rendered(figure, f"Loss and learning rate: {words}.")
+
+
+def _logged(history: list[dict], name: str) -> list[tuple]:
+    """(step, value) wherever `name` was logged."""
+    return [(entry["step"], entry[name]) for entry in history if entry.get(name) is not None]
+
+
+def _first_and_last(points: list[tuple]) -> str:
+    first_step, first = points[0]
+    last_step, last = points[-1]
+    return f"{first:.4g} at update {first_step}, {last:.4g} at update {last_step}"
 
 
 def piano_roll(tune: music.Tune, title: str) -> Picture:
-    """The notes of a tune as bars of a piano roll: time in eighths, pitch by name; faulty bars are hatched."""
-    notes, bars = music.melody(tune), music.bars(tune)
+    """The notes of a tune as bars of a piano roll: time in eighths, pitch by name.
+
+    Faulty bars, those that do not add up, are hatched.
+    """
+    notes = music.melody(tune)
+    bars = music.bars(tune)
+    pitches = [pitch for pitch, _, _ in notes]
+    faulty = sum(bar.adds_up is False for bar in bars)
     figure = blank(3.4)
     axes = figure.subplots()
-    pitches = [pitch for pitch, _, _ in notes]
-    low, high = min(pitches) - 1, max(pitches) + 1
-    for bar in bars:
-        axes.axvline(float(bar.start), color=GREY, linewidth=0.6, alpha=0.6)
-        if bar.adds_up is False:
-            start, width = float(bar.start), float(bar.duration)
-            axes.axvspan(
-                start, start + width, facecolor="none", edgecolor=ORANGE, hatch="//", linewidth=0
-            )
+    _draw_bar_lines(axes, bars)
     axes.barh(
         pitches,
+        # A little shorter than they sound, so that a note repeated is two bars and not one.
         [length * 0.92 for _, _, length in notes],
         left=[start for _, start, _ in notes],
         height=0.8,
         color=BLUE,
     )
-    names = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
-    ticks = [pitch for pitch in range(low, high + 1) if pitch in pitches]
-    axes.set_yticks(ticks, [f"{names[pitch % 12]}{pitch // 12 - 1}" for pitch in ticks], fontsize=8)
-    axes.set_ylim(low, high)
+    _name_pitches(axes, pitches)
     axes.set_xlim(0, float(max(bar.start + bar.duration for bar in bars)))
     axes.set_xlabel("time (eighth notes); vertical lines are bar lines")
     axes.set_ylabel("pitch")
-    faulty = sum(bar.adds_up is False for bar in bars)
-    axes.set_title(
-        title + (f"; hatched: bars that do not add up ({faulty})" if faulty else ""),
-        fontsize=10,
-        loc="left",
-    )
+    heading = title
+    if faulty:
+        heading += f"; hatched: bars that do not add up ({faulty})"
+    axes.set_title(heading, fontsize=10, loc="left")
+    beats, unit = tune.meter
     alt = (
-        f"Piano roll, {title}: {len(notes)} notes in {len(bars)} bars of {tune.meter[0]}/{tune.meter[1]} in {tune.key}, "
-        f"from MIDI pitch {min(pitches)} to {max(pitches)}; bars that do not add up: {faulty}."
+        f"Piano roll, {title}: {len(notes)} notes in {len(bars)} bars of {beats}/{unit} "
+        f"in {tune.key}, from MIDI pitch {min(pitches)} to {max(pitches)}; "
+        f"bars that do not add up: {faulty}."
     )
     return rendered(figure, alt)
+
+
+def _draw_bar_lines(axes, bars: list) -> None:
+    for bar in bars:
+        start = float(bar.start)  # music counts in fractions, which matplotlib does not know
+        end = start + float(bar.duration)
+        axes.axvline(start, color=GREY, linewidth=0.6, alpha=0.6)
+        # None is no fault: an upbeat, say, need not add up.
+        if bar.adds_up is False:
+            axes.axvspan(start, end, facecolor="none", edgecolor=ORANGE, hatch="//", linewidth=0)
+
+
+def _name_pitches(axes, pitches: list[int]) -> None:
+    """Only pitches that occur have a tick; MIDI's 60 is C4."""
+    ticks = sorted(set(pitches))
+    names = [f"{_PITCHES[pitch % 12]}{pitch // 12 - 1}" for pitch in ticks]
+    axes.set_yticks(ticks, names, fontsize=8)
+    axes.set_ylim(min(pitches) - 1, max(pitches) + 1)

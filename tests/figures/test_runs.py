@@ -1,4 +1,4 @@
-"""Pictures: their words come from their numbers, and the same numbers give the same bytes."""
+"""Pictures of runs: their words come from their numbers; the same numbers give the same bytes."""
 
 from hpkit import figures
 from hpkit.corpus import music
@@ -14,7 +14,8 @@ HISTORY = [
 def test_loss_picture():
     picture = figures.loss_picture(HISTORY)
     assert picture.alt == (
-        "Loss and learning rate: training loss 1.5 at update 10, 1.2 at update 20; evaluation loss 2 at update 0, 1.3 at update 20; "
+        "Loss and learning rate: training loss 1.5 at update 10, 1.2 at update 20; "
+        "evaluation loss 2 at update 0, 1.3 at update 20; "
         "learning rate 0.001 at update 10, 0.0005 at update 20, highest 0.001 at update 10."
     )
     assert picture.png == figures.loss_picture(HISTORY).png
@@ -30,8 +31,6 @@ def test_loss_picture_draws_nan_as_a_gap():
 def test_piano_roll():
     tune = music.parse("M:2/4\nK:G\nG|ABcd|efgab|c4|")
     picture = figures.piano_roll(tune, "a tune")
-    assert (
-        "11 notes in 4 bars of 2/4 in G, from MIDI pitch 67 to 83; bars that do not add up: 1"
-        in picture.alt
-    )
+    words = "11 notes in 4 bars of 2/4 in G, from MIDI pitch 67 to 83; bars that do not add up: 1"
+    assert words in picture.alt
     assert picture.png.startswith(b"\x89PNG")

@@ -1,4 +1,7 @@
-"""QuantizationExplorer: every control moved; what is drawn and said is compared with blockwise itself."""
+"""QuantizationExplorer: every control moved.
+
+What is drawn and said is compared with blockwise itself.
+"""
 
 import numpy
 import pytest
@@ -28,54 +31,56 @@ def explorer():
 def check(explorer) -> None:
     """What is drawn and said, against blockwise on the values of the ipywidgets."""
     at = {name: control.value for name, control in explorer.controls.items()}
-    tensor, place = explorer._averages[at["parameter"]][at["average"]], None
+    tensor = explorer._averages[at["parameter"]][at["average"]]
+    outlier = "no outlier"
     if at["outlier"]:
         tensor, place = with_outlier(tensor, at["outlier"])
+        outlier = f"outlier put at {place:,}: {tensor.flatten()[place]:.3g}"
     size = None if at["block_size"] == WHOLE else int(at["block_size"])
     expected = quantize(tensor, size, at["code_book"], at["average"] == "exp_avg", at["rounding"])
     assert numpy.array_equal(explorer.quantized.after, expected.after)
-    figure, error = explorer._figure, expected.relative_error
+    check_picture(explorer._figure, expected)
+    assert (len(explorer._figure.outlier.get_xdata()) == 1) == bool(at["outlier"])
+    assert (explorer.harm is not None) == bool(at["outlier"])
+    summary = explorer.summary
+    assert f"{expected.mean_relative_error:.2%}" in summary
+    assert f"{expected.became_zero:.2%} of the values come back as zero" in summary
+    codes = f"{expected.codes.nbytes:,} bytes of codes"
+    assert f"{codes} and {expected.scales.nbytes:,} of scales" in summary
+    assert ("was put there by this widget" in summary) == bool(at["outlier"])
+    title = f"{at['parameter']}, {at['average']}"
+    blocks = f"values, in {len(expected.scales):,} block"
+    assert explorer.picture.alt.startswith(f"{title}: {blocks}")
+    assert outlier in explorer.picture.alt
+    assert explorer.error == ""
+
+
+def check_picture(figure, expected) -> None:
     heights = figure.kept.get_data().values
     assert heights.sum() == pytest.approx(100)
-    assert figure.zero.get_data().values.sum() == pytest.approx(
-        100 * (expected.after == 0)[expected.before != 0].mean()
-    )
+    zeros = 100 * (expected.after == 0)[expected.before != 0].mean()
+    assert figure.zero.get_data().values.sum() == pytest.approx(zeros)
     # Each drawn block's error, in powers of ten, is that of its values.
     starts, drawn = figure.by_place.get_data()
-    for number in (0, (len(starts) - 2) // 2, len(starts) - 2):
-        block = error[int(starts[number]) : int(starts[number + 1])]
+    last = len(starts) - 2
+    for number in (0, last // 2, last):
+        block = expected.relative_error[int(starts[number]) : int(starts[number + 1])]
         assert 10 ** drawn[number] == pytest.approx(numpy.nanmean(block.astype(float)), rel=1e-4)
-    assert len(starts) == len(expected.scales) + 1 and starts[-1] == tensor.numel()
-    assert (
-        (len(figure.outlier.get_xdata()) == 1) == bool(at["outlier"]) == (explorer.harm is not None)
-    )
-    assert f"{expected.mean_relative_error:.2%}" in explorer.summary
-    assert f"{expected.became_zero:.2%} of the values come back as zero" in explorer.summary
-    assert (
-        f"{expected.codes.nbytes:,} bytes of codes and {expected.scales.nbytes:,} of scales"
-        in explorer.summary
-    )
-    assert ("was put there by this widget" in explorer.summary) == bool(at["outlier"])
-    alt = explorer.picture.alt
-    assert alt.startswith(
-        f"{at['parameter']}, {at['average']}: values, in {len(expected.scales):,} block"
-    )
-    assert (
-        f"outlier put at {place:,}: {tensor.flatten()[place]:.3g}"
-        if place is not None
-        else "no outlier"
-    ) in alt
-    assert explorer.error == ""
+    assert len(starts) == len(expected.scales) + 1
+    assert starts[-1] == len(expected.before)
 
 
 @pytest.mark.parametrize(
     "name", ["parameter", "average", "block_size", "code_book", "rounding", "outlier"]
 )
 def test_it_follows_every_control(explorer, name):
-    control, seen = explorer.controls[name], set()
+    control = explorer.controls[name]
     explorer.set(parameter="first", outlier=100)
     options = [option[1] if isinstance(option, tuple) else option for option in control.options]
-    for value in options[:: 8 if name == "outlier" else 1]:
+    if name == "outlier":  # of many every eighth
+        options = options[::8]
+    seen = set()
+    for value in options:
         control.value = value  # as the browser's message does
         check(explorer)
         seen.add(explorer.summary + explorer.picture.alt)
@@ -84,14 +89,13 @@ def test_it_follows_every_control(explorer, name):
 
 def test_it_starts_with_the_largest_tensor_in_the_optimizers_blocks(explorer):
     check(explorer)
-    assert (explorer.parameter, explorer.block_size, explorer.code_book, explorer.outlier) == (
-        "first",
-        "256",
-        "dynamic",
-        0,
-    )
+    assert explorer.parameter == "first"
+    assert explorer.block_size == "256"
+    assert explorer.code_book == "dynamic"
+    assert explorer.outlier == 0
     explorer.block_size = 64
-    assert explorer.block_size == "64" and len(explorer.quantized.scales) == 73
+    assert explorer.block_size == "64"
+    assert len(explorer.quantized.scales) == 73
     check(explorer)
 
 
@@ -112,7 +116,8 @@ def test_many_blocks_are_drawn_together_and_said_so():
     explorer = QuantizationExplorer({"large": {"exp_avg": values, "exp_avg_sq": values**2}})
     explorer.block_size = 64
     starts, drawn = explorer._figure.by_place.get_data()
-    assert len(starts) < 1500 and "mean of 3 blocks each" in explorer._figure.places.get_xlabel()
+    assert len(starts) < 1500
+    assert "mean of 3 blocks each" in explorer._figure.places.get_xlabel()
     error = explorer.quantized.relative_error[: 3 * 64].astype(float)
     assert 10 ** drawn[0] == pytest.approx(error.mean(), rel=1e-4)
 
@@ -123,7 +128,8 @@ def test_zeros_alone_can_be_drawn():
     for rounding in ("nearest", "cpu"):
         explorer.set(rounding=rounding, outlier=0)
         explorer.outlier = 10
-        assert explorer.picture and explorer.error == ""
+        assert explorer.picture
+        assert explorer.error == ""
 
 
 def test_nonsense_is_bad_input(explorer):

@@ -1,6 +1,8 @@
-"""RunExplorer: what is drawn is held against the rows of the table, read with pyarrow; live runs against the same training alone."""
+"""RunExplorer: what is drawn is held against the rows of the table, read with pyarrow.
 
-import math
+Live runs are held against the same training alone.
+"""
+
 import statistics
 import time
 
@@ -32,18 +34,16 @@ def rows_at(explorer, grid: Grid, **changes) -> list[dict]:
         for name, value in grid.points[0].named().items()
         if name not in (*grid.axes, "seed", "lr_scheduler_kwargs")
     }
-    found = [
-        row
-        for row in ROWS
-        if (values | fixed).items()
-        <= {**row["recipe"], "model": row["model"], "corpus": row["corpus"]}.items()
-    ]
+    found = []
+    for row in ROWS:
+        setting = {**row["recipe"], "model": row["model"], "corpus": row["corpus"]}
+        if (values | fixed).items() <= setting.items():
+            found.append(row)
     # One schedule of the grids has kwargs, and always the same ones.
     assert len({row["recipe"]["lr_scheduler_kwargs"] for row in found}) < 2
-    return sorted(
-        (row for row in found if row["recipe"]["seed"] in grid.seeds),
-        key=lambda row: row["recipe"]["seed"],
-    )
+    by_seed = {row["recipe"]["seed"]: row for row in found}
+    assert len(by_seed) == len(found)
+    return [by_seed[seed] for seed in sorted(by_seed) if seed in grid.seeds]
 
 
 def curves(rows: list[dict], series: str) -> dict[int, list[float]]:
@@ -57,93 +57,100 @@ def curves(rows: list[dict], series: str) -> dict[int, list[float]]:
 
 
 def check_curves(explorer, grid: Grid, series: str) -> None:
-    measured, picture = curves(rows_at(explorer, grid), series), explorer._curves
-    line, area = picture.medians[0], picture.bands[0]
+    measured = curves(rows_at(explorer, grid), series)
+    picture = explorer._curves
+    line = picture.medians[0]
+    area = picture.bands[0]
     assert line.get_visible() == area.get_visible() == bool(measured)
     if not measured:
-        assert "not recorded" in explorer.picture.alt and "not recorded" in explorer.summary
+        assert "not recorded" in explorer.picture.alt
+        assert "not recorded" in explorer.summary
         return
     steps = sorted(measured)
     assert list(line.get_xdata()) == steps
     assert list(line.get_ydata()) == [statistics.median(measured[step]) for step in steps]
-    corners = {tuple(corner) for corner in area.get_paths()[0].vertices}
-    assert corners == {
-        (step, end) for step in steps for end in (min(measured[step]), max(measured[step]))
-    }
+    ends = set()
+    for step, values in measured.items():
+        ends |= {(step, min(values)), (step, max(values))}
+    assert {tuple(corner) for corner in area.get_paths()[0].vertices} == ends
     last = measured[steps[-1]]
-    assert (
-        f"{statistics.median(last):.5g} at update {steps[-1]:,} ({min(last):.5g} to {max(last):.5g})"
-        in explorer.picture.alt
-    )
+    spread = f"({min(last):.5g} to {max(last):.5g})"
+    words = f"{statistics.median(last):.5g} at update {steps[-1]:,} {spread}"
+    assert words in explorer.picture.alt
     low, high = picture.axes.get_ylim()
     assert low < min(map(min, measured.values())) <= max(map(max, measured.values())) < high
 
 
 def check_ends(explorer, grid: Grid, axis: str) -> None:
+    here = getattr(explorer, axis)
+    values = grid.axes[axis]
+    if not isinstance(values[0], (bool, str)):  # numbers are in order, names as the grid has them
+        values = sorted({*values, here})
+    columns = []
+    for value in values:
+        rows = rows_at(explorer, grid, **{axis: value})
+        columns.append([row["eval_loss_after"] for row in rows])
     drawn = set(zip(*explorer._ends.seeds.get_data()))
+    expected = set()
+    for place, column in enumerate(columns):
+        expected |= {(place, end) for end in column}
+    assert drawn == expected
+    assert explorer._ends.here.get_x() == values.index(here) - 0.5
     labels = [label.get_text() for label in explorer._ends.axes.get_xticklabels()]
-    values = sorted(
-        {*grid.axes[axis], getattr(explorer, axis)},
-        key=lambda value: (isinstance(value, str), value),
-    )
-    if isinstance(values[0], (str, bool)):
-        values = grid.axes[axis]
-    assert len(labels) == len(values)
-    ends = [
-        [row["eval_loss_after"] for row in rows_at(explorer, grid, **{axis: value})]
-        for value in values
-    ]
-    assert drawn == {(place, end) for place, column in enumerate(ends) for end in column}
-    assert explorer._ends.here.get_x() == values.index(getattr(explorer, axis)) - 0.5
-    for label, column in zip(labels, ends):
-        words = (
-            f"{statistics.median(column):.5g} ({min(column):.5g} to {max(column):.5g})"
-            if column
-            else "not recorded"
-        )
+    for label, column in zip(labels, columns, strict=True):
+        words = "not recorded"
+        if column:
+            words = f"{statistics.median(column):.5g} ({min(column):.5g} to {max(column):.5g})"
         assert f"{label}: {words}" in explorer.picture.alt
+
+
+#: What each view over a run shows, by its first word.
+SERIES = {
+    "evaluation": "eval_loss",
+    "training": "loss",
+    "gradient": "grad_norm",
+    "learning": "learning_rate",
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_control_draws_the_rows(name):
-    grid, explorer = GRIDS[name], RunExplorer(name, RUNS)
+    grid = GRIDS[name]
+    explorer = RunExplorer(name, RUNS)
     for control in explorer.controls.values():
-        start, seen = control.value, set()
+        start = control.value
         options = [option[1] if isinstance(option, tuple) else option for option in control.options]
-        for value in options if control is not explorer.controls["seed"] else options[:3]:
+        expected = len(options)
+        if control is explorer.controls["seed"]:  # of the next run, and no part of what is drawn
+            options = options[:3]
+            expected = 1
+        seen = set()
+        for value in options:
             control.value = value  # as the browser's message does
             if explorer.show.startswith("evaluation loss at the end"):
                 check_ends(explorer, grid, explorer.show.split(" along ")[1])
             else:
-                series = dict(
-                    evaluation="eval_loss",
-                    training="loss",
-                    gradient="grad_norm",
-                    learning="learning_rate",
-                )
-                check_curves(explorer, grid, series[explorer.show.split()[0]])
+                check_curves(explorer, grid, SERIES[explorer.show.split()[0]])
             seen.add(explorer.summary + explorer.picture.alt)
         control.value = start
-        assert len(seen) == (1 if control is explorer.controls["seed"] else len(options))
+        assert len(seen) == expected
     assert explorer.error == ""
 
 
 def test_nothing_lies_between_two_recorded_values():
     explorer = RunExplorer("learning_rate", RUNS, learning_rate=2e-3)
-    assert (
-        explorer.recorded == []
-        and explorer.comparison is None
-        and not explorer._curves.medians[0].get_visible()
-    )
+    assert explorer.recorded == []
+    assert explorer.comparison is None
+    assert not explorer._curves.medians[0].get_visible()
     assert explorer.summary.startswith(
         "learning_rate 2.0e-3, warmup_steps 0.1, lr_scheduler_type linear: not recorded"
     )
     explorer.learning_rate = 1.7e-3  # no stop of the slider, and no recorded value either
-    assert explorer.controls["learning_rate"].label == "0.0017 (new)" and explorer.recorded == []
-    recorded = [
-        value for label, value in explorer.controls["learning_rate"].options if "(new)" not in label
-    ]
+    slider = explorer.controls["learning_rate"]
+    assert slider.label == "0.0017 (new)"
+    assert explorer.recorded == []
+    recorded = [value for label, value in slider.options if "(new)" not in label]
     assert recorded == sorted(GRIDS["learning_rate"].axes["learning_rate"])
 
 
@@ -154,44 +161,55 @@ def test_a_difference_is_held_against_the_seeds():
         compare_with={"learning_rate": 3e-5, "dtype": "bfloat16"},
         learning_rate=3e-5,
     )
-    ours, theirs = (
-        [row["eval_loss_after"] for row in rows_at(explorer, GRIDS["precision"], dtype=kind)]
-        for kind in ("float32", "bfloat16")
-    )
+
+    def ends(dtype: str) -> list[float]:
+        rows = rows_at(explorer, GRIDS["precision"], dtype=dtype)
+        return [row["eval_loss_after"] for row in rows]
+
+    ours = ends("float32")
+    theirs = ends("bfloat16")
     difference = abs(statistics.median(ours) - statistics.median(theirs))
     spread = max(max(ours) - min(ours), max(theirs) - min(theirs))
-    assert (
-        explorer.comparison.larger == (difference > spread) and f"{spread:.2g}" in explorer.summary
-    )
+    assert explorer.comparison.larger == (difference > spread)
+    assert f"{spread:.2g}" in explorer.summary
     assert difference > 3 * spread  # at this rate bf16 weights lose updates
     explorer.dtype = "bfloat16"
-    assert explorer.comparison is None and "compared with" in explorer.summary
+    assert explorer.comparison is None
+    assert "compared with" in explorer.summary
     explorer.compare_with_this()
     explorer.optim = "adamw_torch_fused"
-    assert explorer.reference.recipe.optim == "adamw_8bit" and not explorer.comparison.larger
-    assert (
-        "against learning_rate 3.0e-5, optim adamw_8bit, bf16 true, dtype bfloat16"
-        in explorer.summary
-    )
+    assert explorer.reference.recipe.optim == "adamw_8bit"
+    assert not explorer.comparison.larger
+    reference = "against learning_rate 3.0e-5, optim adamw_8bit, bf16 true, dtype bfloat16"
+    assert reference in explorer.summary
 
 
 @pytest.mark.slow
 def test_settings_that_are_no_product_are_listed():
     explorer = RunExplorer("batch_equal_tokens", RUNS)
-    grid, drawn, draw = GRIDS["batch_equal_tokens"], [], explorer._curves.draw
-    explorer._curves.draw = lambda *args: drawn.append(args) or draw(*args)
+    grid = GRIDS["batch_equal_tokens"]
+    drawn = []
+    draw = explorer._curves.draw
+
+    def counted(*args):
+        drawn.append(args)
+        return draw(*args)
+
+    explorer._curves.draw = counted
     words = "per_device_train_batch_size 2, gradient_accumulation_steps 16, max_steps 25"
     explorer.controls["setting"].value = words
-    assert (
-        explorer.per_device_train_batch_size,
-        explorer.gradient_accumulation_steps,
-        explorer.max_steps,
-    ) == (2, 16, 25)
-    assert len(drawn) == 1 and len(explorer.recorded) == 3
+    assert explorer.per_device_train_batch_size == 2
+    assert explorer.gradient_accumulation_steps == 16
+    assert explorer.max_steps == 25
+    assert len(drawn) == 1
+    assert len(explorer.recorded) == 3
     explorer.max_steps = 100  # 2 x 16 for 100 updates: nobody trained that
-    assert explorer.setting is None and explorer.recorded == [] and len(drawn) == 2
+    assert explorer.setting is None
+    assert explorer.recorded == []
+    assert len(drawn) == 2
     explorer.max_steps = 25
-    assert explorer.setting == words and len(explorer.recorded) == 3
+    assert explorer.setting == words
+    assert len(explorer.recorded) == 3
     assert list(explorer.controls["setting"].options) == [
         ", ".join(f"{name} {getattr(point.recipe, name)}" for name in grid.axes)
         for point in grid.points
@@ -247,40 +265,39 @@ def test_a_run_of_now_lies_over_the_band(small):
     explorer = RunExplorer(
         small, recorded, compare_with={"learning_rate": 1e-3}, learning_rate=1e-3, seed=9
     )
-    train, stop = explorer._buttons[1:]
+    train = explorer._train_button
+    stop = explorer._stop_button
     train.click()
-    assert explorer.training and train.disabled and not stop.disabled
+    assert explorer.training
+    assert train.disabled and not stop.disabled
     with pytest.raises(BadInput, match="being trained"):
         explorer.train()
     while explorer._bar.value < 2:
         time.sleep(0.01)
     explorer.learning_rate = 1e-2  # the reader goes on while it trains
-    assert "not recorded" in explorer.summary and explorer.live == []
+    assert "not recorded" in explorer.summary
+    assert explorer.live == []
     explorer.learning_rate = 1e-3
     run = explorer.wait()
-    assert not explorer.training and not train.disabled and stop.disabled
-    assert (
-        explorer._bar.value == explorer._bar.max == 12
-        and "trained seed 9" in explorer._status.value
-    )
+    assert not explorer.training
+    assert not train.disabled and stop.disabled
+    assert explorer._bar.value == explorer._bar.max == 12
+    assert "trained seed 9" in explorer._status.value
     alone = record_point(point.with_seed(9))
-    assert run.history == alone.history and run.weights_norm == alone.weights_norm
-    assert list(zip(*explorer._curves.live[0].get_data())) == [
-        (e["step"], e["eval_loss"]) for e in alone.history if "eval_loss" in e
-    ]
+    assert run.history == alone.history
+    assert run.weights_norm == alone.weights_norm
+    measured = [entry for entry in alone.history if "eval_loss" in entry]
+    drawn = list(zip(*explorer._curves.live[0].get_data()))
+    assert drawn == [(entry["step"], entry["eval_loss"]) for entry in measured]
     assert f"trained now, seed 9: {alone.eval_loss_after:.5g} at update 12" in explorer.picture.alt
     ends = [run.eval_loss_after for run in recorded]
-    side = (
-        "within"
-        if min(ends) <= alone.eval_loss_after <= max(ends)
-        else "below"
-        if alone.eval_loss_after < min(ends)
-        else "above"
-    )
-    assert (
-        f"{alone.eval_loss_after:.5g}, {side} the recorded seeds ({min(ends):.5g} to {max(ends):.5g})"
-        in explorer.summary
-    )
+    side = "within"
+    if alone.eval_loss_after < min(ends):
+        side = "below"
+    elif alone.eval_loss_after > max(ends):
+        side = "above"
+    seeds = f"{side} the recorded seeds ({min(ends):.5g} to {max(ends):.5g})"
+    assert f"{alone.eval_loss_after:.5g}, {seeds}" in explorer.summary
     explorer.show = "evaluation loss at the end, along learning_rate"
     assert list(zip(*explorer._ends.live.get_data())) == [(0, alone.eval_loss_after)]
 
@@ -297,76 +314,47 @@ def test_two_runs_of_now_are_a_verdict(small):
         explorer.wait()
         assert bool(explorer.comparison) == bool(verdict)
     ends = [live.run.eval_loss_after for live in explorer.live]
-    assert (
-        explorer.comparison.one == statistics.median(ends)
-        and "trained now, against learning_rate 1.0e-3" in explorer.summary
-    )
+    assert explorer.comparison.one == statistics.median(ends)
+    assert "trained now, against learning_rate 1.0e-3" in explorer.summary
 
 
 @pytest.mark.slow
 def test_a_run_is_stopped_by_its_button(small):
     point = small.points[0]
-    long = Grid(
-        "long",
-        "",
-        (
-            point._replace(
-                recipe=point.recipe.replace(max_steps=100_000, eval_steps=0.5, logging_steps=2)
-            ),
-        ),
-        (1,),
-    )
+    recipe = point.recipe.replace(max_steps=100_000, eval_steps=0.5, logging_steps=2)
+    long = Grid("long", "", points=(point._replace(recipe=recipe),), seeds=(1,))
     explorer = RunExplorer(long, Runs([]))
     explorer.train()
     while explorer._bar.value < 5:
         time.sleep(0.01)
-    explorer._buttons[2].click()
-    assert explorer.wait() is None and not explorer.training
+    explorer._stop_button.click()
+    assert explorer.wait() is None
+    assert not explorer.training
     done = explorer.live[0].done
-    assert 5 <= done < 100_000 and f"stopped after update {done:,}" in explorer._status.value
+    assert 5 <= done < 100_000
+    assert f"stopped after update {done:,}" in explorer._status.value
     explorer.show = "training loss over the run"
-    assert (
-        len(explorer._curves.live[0].get_xdata()) == done // 2
-        and "seed 31 unfinished" in explorer.picture.alt
-    )
+    assert len(explorer._curves.live[0].get_xdata()) == done // 2
+    assert "seed 31 unfinished" in explorer.picture.alt
     explorer.train()  # anew
     explorer.stop()
-    assert explorer.wait() is None and len(explorer.live) == 1
+    assert explorer.wait() is None
+    assert len(explorer.live) == 1
 
 
 def test_a_run_that_cannot_be_says_why(small):
-    explorer = RunExplorer(
-        Grid("none", "", (small.points[0]._replace(corpus="missing.abc"),), (1,)), Runs([])
-    )
+    point = small.points[0]._replace(corpus="missing.abc")
+    explorer = RunExplorer(Grid("none", "", points=(point,), seeds=(1,)), Runs([]))
     explorer.train()
     with pytest.raises(BadInput, match="missing.abc"):
         explorer.wait()
-    assert (
-        "missing.abc" in explorer.error
-        and "missing.abc" in explorer._error.value
-        and not explorer.training
-    )
-
-
-def test_a_loss_that_is_no_number_is_said():
-    explorer = RunExplorer("seeds", RUNS)
-    picture = explorer._curves.draw(
-        "loss", [("this", ([0, 5, 9], [1, 2, 3], [1, 2, math.inf], [1, 2, math.inf]))], []
-    )
-    assert (
-        list(explorer._curves.medians[0].get_xdata()) == [0, 5]
-        and "after that no number" in picture.alt
-    )
-    picture = explorer._ends.draw(
-        "loss", "rate", [("1", [1.0, math.inf], []), ("2", [2.0, 3.0], [])], 0
-    )
-    assert "1: no number; 2: 2.5 (2 to 3)" in picture.alt
+    assert "missing.abc" in explorer.error
+    assert "missing.abc" in explorer._error.value
+    assert not explorer.training
 
 
 def test_it_shows_without_a_kernel():
     explorer = RunExplorer("seeds", RUNS)
-    assert (
-        isinstance(explorer.box, ipywidgets.Box)
-        and explorer.picture.png.startswith(b"\x89PNG")
-        and len(explorer.recorded) == 20
-    )
+    assert isinstance(explorer.box, ipywidgets.Box)
+    assert explorer.picture.png.startswith(b"\x89PNG")
+    assert len(explorer.recorded) == 20

@@ -12,8 +12,6 @@ import math
 from base64 import b64encode
 from dataclasses import dataclass
 
-from hpkit.formatting import shown_rate
-
 # Okabe and Ito's colours (2008) stay apart for colour-blind readers; marks and hatches tell them
 # apart without colour.
 BLUE = "#0072B2"
@@ -56,12 +54,6 @@ def rendered(figure, alt: str) -> Picture:
     # a tenth more space.
     figure.savefig(png, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
     return Picture(png.getvalue(), alt)
-
-
-def _rate(rate: float) -> str:
-    if not rate:
-        return "0"
-    return shown_rate(rate)
 
 
 def key(figure, marks: list) -> list:

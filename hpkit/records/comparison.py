@@ -51,11 +51,11 @@ def _curve(run: Run, series: str) -> dict[int, float]:
     curve = {}
     for entry in run.history:
         if series in entry:
-            curve[entry["step"]] = _number_or_infinity(entry[series])
+            curve[entry["step"]] = number_or_infinity(entry[series])
     return curve
 
 
-def _number_or_infinity(value: float | None) -> float:
+def number_or_infinity(value: float | None) -> float:
     # A diverged run has NaN here, and None where it went through JSON. Infinity sorts behind every
     # loss, as a loss that is lost should; NaN would make minimum and median depend on the order.
     if value is None or not math.isfinite(value):
@@ -109,8 +109,8 @@ def compare(one: Sequence[Run], other: Sequence[Run], what: str = "eval_loss_aft
         raise BadInput(
             "compare: the runs were evaluated on different text, so their losses do not compare"
         )
-    values_of_one = [_number_or_infinity(getattr(run, what)) for run in one]
-    values_of_other = [_number_or_infinity(getattr(run, what)) for run in other]
+    values_of_one = [number_or_infinity(getattr(run, what)) for run in one]
+    values_of_other = [number_or_infinity(getattr(run, what)) for run in other]
     return Comparison(
         what,
         one=statistics.median(values_of_one),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpkit.finetune.run import Run
-from hpkit.records.comparison import finite
+from hpkit.records.comparison import number_or_infinity
 from hpkit.records.grids import Point
 from hpkit.records.recording import record_point
 
@@ -63,7 +63,7 @@ class LiveRun:
         """Where it ended beside the recorded seeds, whose losses at the end are given."""
         if not self.run:
             return f"Trained now: {self.name}, at update {self.done:,}"
-        end = finite(self.run.eval_loss_after)
+        end = number_or_infinity(self.run.eval_loss_after)
         words = f"Trained now with {self.name}: evaluation loss at the end {end:.5g}"
         if not recorded:
             return f"{words}; no recorded seed to hold it against"

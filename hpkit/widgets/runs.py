@@ -18,7 +18,7 @@ from hpkit.errors import BadInput, did_you_mean
 from hpkit.figures.base import Picture
 from hpkit.finetune.run import Run
 from hpkit.formatting import plural, shown, shown_number
-from hpkit.records.comparison import band, compare, finite
+from hpkit.records.comparison import band, compare, number_or_infinity
 from hpkit.records.grids import Grid, Point, load_grids
 from hpkit.records.table import Runs, load_runs
 from hpkit.widgets.base import Interactive, paragraphs, slider
@@ -389,4 +389,4 @@ class RunExplorer(Interactive):
 
 def _end(run: Run) -> float:
     """The evaluation loss at the end in nats per token; what is no number counts as infinite."""
-    return finite(run.eval_loss_after)
+    return number_or_infinity(run.eval_loss_after)

@@ -223,8 +223,9 @@ def as_run(
     import torch
 
     dtypes = optimizer_state_bytes(result.optimizer_state)
-    # In fp32, since the sum over bf16 weights would be rounded to three digits.
+    # In fp32 and then in Python's floats: a sum over bf16 weights would be rounded to three digits.
     weights = [weight.detach().float() for weight in trainer.model.parameters()]
+    norms = [torch.linalg.vector_norm(weight).item() for weight in weights]
     evaluated = json.dumps([(block["input_ids"], block["labels"]) for block in job.eval_blocks])
     return Run(
         recipe=job.recipe,
@@ -249,7 +250,7 @@ def as_run(
         tokens_per_second=result.tokens_per_second,
         peak_memory_bytes=peak_memory_bytes(job.capability.device),
         resumed_from=resumed_from,
-        weights_norm=torch.nn.utils.get_total_norm(weights).item(),
+        weights_norm=math.hypot(*norms),
         evaluation_fingerprint=hashlib.sha256(evaluated.encode()).hexdigest()[:12],
         processes=job.accounting.processes,
     )

@@ -151,6 +151,11 @@ def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...])
         action="store_true",
         help="print run.json on standard output, everything else on standard error",
     )
+    _add_throughput(finetune, attention)
+    _add_hyperparameters(finetune)
+
+
+def _add_throughput(finetune: argparse.ArgumentParser, attention: tuple[str, ...]) -> None:
     group = finetune.add_argument_group(
         "speed and memory: the loss stays as it is; chosen for the machine unless given"
     )
@@ -173,7 +178,6 @@ def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...])
         metavar="N",
         help="processes that put batches together ahead",
     )
-    _add_hyperparameters(finetune)
 
 
 def _add_check(check: argparse.ArgumentParser) -> None:

@@ -124,7 +124,8 @@ def test_operations_are_those_that_torch_counts(tied):
         **shape | dict(hidden_size=256, intermediate_size=512), tie_word_embeddings=tied
     )
     model = LlamaForCausalLM._from_config(config, attn_implementation="eager")
-    length, batch = 96, 2
+    length = 96
+    batch = 2
     tokens = torch.randint(512, (batch, length))
     with FlopCounterMode(display=False) as counter:
         model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()

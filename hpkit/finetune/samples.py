@@ -50,7 +50,8 @@ def sample_texts(trainer, corpus: Corpus, eval_loss: float, seed: int) -> list[s
     """
     if corpus.kind == "tunes" or not math.isfinite(eval_loss):
         return []
-    model, tokenizer = trainer.model, trainer.processing_class
+    model = trainer.model
+    tokenizer = trainer.processing_class
     longest = min(_room(model), SAMPLED_TOKENS)
     if corpus.kind == "text":
         return sample(model, tokenizer, SAMPLED_TEXTS, longest, seed)

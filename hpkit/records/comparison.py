@@ -56,6 +56,7 @@ def _curve(run: Run, series: str) -> dict[int, float]:
 
 
 def number_or_infinity(value: float | None) -> float:
+    """The value; infinity for None and for what is no finite number."""
     # A diverged run has NaN here, and None where it went through JSON. Infinity sorts behind every
     # loss, as a loss that is lost should; NaN would make minimum and median depend on the order.
     if value is None or not math.isfinite(value):

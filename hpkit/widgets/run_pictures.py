@@ -12,6 +12,7 @@ _KEY_LETTERS = 49
 
 
 def median_and_range(values: list[float]) -> str:
+    """`1.17 (1.16 to 1.19)`: the median of the seeds, lowest and highest."""
     return f"{statistics.median(values):.5g} ({min(values):.5g} to {max(values):.5g})"
 
 

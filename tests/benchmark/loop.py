@@ -21,7 +21,10 @@ class Meter:
     def __init__(self, device: str, updates: int):
         self.device = device
         self.timed = slice(WARM_UP, WARM_UP + updates)
-        self.useful, self.computed, self.losses, self.times = [], [], [], []
+        self.useful = []
+        self.computed = []
+        self.losses = []
+        self.times = []
         self.peak = 0
 
     def begin(self, batch) -> None:

@@ -243,7 +243,8 @@ def test_a_killed_rank_and_resume_end_in_the_same_bits(
         finetune(EPOCHS, tiny_model, few_tunes, out, resume=True, log=None)
     done = torchrun("-m", "hpkit", "finetune", "--resume", "--out", out)
     assert done.returncode == 0, done.stderr
-    before, after = Run.load(two[0]), Run.load(out)
+    before = Run.load(two[0])
+    after = Run.load(out)
     assert after.resumed_from >= 10 and "resuming from checkpoint-" in done.stdout
     assert after.history == before.history and after.tokens == before.tokens
     assert same(weights(two[0]), weights(out))

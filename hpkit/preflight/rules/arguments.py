@@ -27,6 +27,7 @@ FINE_IN_TRANSFORMERS = (("save_strategy", "best"), ("max_steps", 0))
 
 @rule("invalid-value")
 def invalid_value(plan):
+    """A value that its argument cannot take."""
     for argument, value in plan.invalid.items():
         if (argument, value) in FINE_IN_TRANSFORMERS:
             continue
@@ -60,6 +61,7 @@ def invalid_value(plan):
 
 @rule("removed-argument")
 def removed_argument(plan):
+    """An argument of transformers 4 that 5 no longer takes."""
     if plan.live or plan.written.name.endswith("Trainer"):
         return
     version = importlib.metadata.version("transformers")
@@ -91,6 +93,7 @@ def removed_argument(plan):
 
 @rule("moved-argument")
 def moved_argument(plan):
+    """An argument that trainers took once, and that now belongs to their config."""
     if not plan.written.name.endswith("Trainer"):
         return
     if plan.written.name in ("Trainer", "Seq2SeqTrainer"):
@@ -116,6 +119,7 @@ def moved_argument(plan):
 
 @rule("deprecated-argument")
 def deprecated_argument(plan):
+    """An argument that has a new name, and still works."""
     # Live TrainingArguments have a value for every field, so nobody knows what was written.
     if plan.live:
         return
@@ -137,6 +141,7 @@ def deprecated_argument(plan):
 
 @rule("constant-with-warmup", "lr_scheduler_type", "warmup_steps")
 def constant_with_warmup(plan):
+    """A schedule that ignores warmup."""
     schedule = plan.recipe.lr_scheduler_type
     warmup = plan.recipe.warmup_steps
     if schedule not in WITHOUT_WARMUP or warmup == 0:
@@ -158,6 +163,7 @@ def constant_with_warmup(plan):
 
 @rule("polynomial-below-end", "lr_scheduler_type", "lr_scheduler_kwargs", "learning_rate")
 def polynomial_below_end(plan):
+    """The polynomial's end lies above its start."""
     if plan.recipe.lr_scheduler_type != "polynomial":
         return
     rate = plan.recipe.learning_rate
@@ -181,6 +187,7 @@ def polynomial_below_end(plan):
 
 @rule("weight-decay-negligible", "counts", "weight_decay", *RATE_ARGUMENTS)
 def weight_decay_negligible(plan):
+    """All updates together shrink no weight by a hundredth."""
     decay = plan.recipe.weight_decay
     rates = plan.counts.learning_rates[:-1]  # no update uses the last one
     if decay == 0 or not rates:
@@ -215,6 +222,7 @@ def weight_decay_negligible(plan):
     "gradient_accumulation_steps",
 )
 def batch_without_rate(plan):
+    """The effective batch changed, and the learning rate did not."""
     base = _compared_with(plan)
     if base is None:
         return
@@ -256,6 +264,7 @@ def _compared_with(plan) -> Recipe | None:
 
 @rule("seed-after-model", "seed")
 def seed_after_model(plan):
+    """Random weights are drawn before the seed is set."""
     unseeded = plan.written.unseeded
     seed = plan.recipe.seed
     if unseeded and "seed" in plan.given:

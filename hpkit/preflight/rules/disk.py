@@ -14,6 +14,7 @@ MANY_CHECKPOINTS = 10
 
 @rule("disk-filled", "counts", "save_strategy", "save_steps", "save_total_limit")
 def disk_filled(plan):
+    """Many checkpoints stay, or more than the disk has room for."""
     kept = len(plan.counts.checkpoints)
     size = _checkpoint_size(plan)
     free = _free_where_it_writes(plan)

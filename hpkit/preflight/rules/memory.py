@@ -13,6 +13,7 @@ from hpkit.preflight.plan import WEIGHT_FORMATS, Finding, rule
 
 @rule("paged-on-cpu", "machine", "optim")
 def paged_on_cpu(plan):
+    """Paging moves states out of GPU memory, of which there is none."""
     optim = plan.value("optim")
     if "paged" in optim and plan.machine.device != "cuda":
         yield Finding(
@@ -29,6 +30,7 @@ def paged_on_cpu(plan):
 
 @rule("8bit-saves-little", "model", "optim")
 def eight_bit_saves_little(plan):
+    """Most of what the run holds stays at 32 bits."""
     if plan.recipe.optim not in EIGHT_BIT_ADAMW or plan.dtype not in WEIGHT_FORMATS:
         return
     held = _state_bytes(plan, plan.recipe.optim)
@@ -83,6 +85,7 @@ def _why_so_little(plan, count: int) -> str:
 
 @rule("length-beyond-data", "lengths")
 def length_beyond_data(plan):
+    """Hardly a document is as long as a sequence may be."""
     limit = plan.max_length
     lengths = sorted(plan.lengths)
     if not limit or not lengths:
@@ -106,6 +109,7 @@ def length_beyond_data(plan):
 
 @rule("length-cuts-tokens", "lengths")
 def length_cuts_tokens(plan):
+    """Documents are longer than a sequence may be."""
     limit = plan.max_length
     tokens = sum(plan.lengths)
     if not limit or not tokens:
@@ -149,6 +153,7 @@ def length_cuts_tokens(plan):
     "memory-over-free", "memory", "machine", "per_device_train_batch_size", "optim", "bf16", "fp16"
 )
 def memory_over_free(plan):
+    """The run needs more memory than the machine has free."""
     held = plan.memory
     free = plan.machine.memory_free
     # None of a machine that was not looked at.

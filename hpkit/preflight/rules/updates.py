@@ -18,6 +18,7 @@ FEW_UPDATES = 50
 
 @rule("warmup-outlasts-run", "counts", "warmup_steps", "lr_scheduler_type")
 def warmup_outlasts_run(plan):
+    """Warmup takes as many updates as the run has, or more."""
     warmup = plan.counts.warmup_updates
     updates = plan.counts.updates
     if updates <= warmup:
@@ -32,6 +33,7 @@ def warmup_outlasts_run(plan):
 
 @rule("warmup-over-third", "counts", "warmup_steps", "lr_scheduler_type")
 def warmup_over_third(plan):
+    """Warmup takes over a third of the run."""
     warmup = plan.counts.warmup_updates
     updates = plan.counts.updates
     # A warmup as long as the run is warmup-outlasts-run's.
@@ -50,6 +52,7 @@ def warmup_over_third(plan):
 
 @rule("peak-not-reached", "counts", *RATE_ARGUMENTS)
 def peak_not_reached(plan):
+    """No update reaches the learning rate that was asked for."""
     counts = plan.counts
     asked = plan.recipe.learning_rate
     reached = counts.peak_learning_rate
@@ -85,6 +88,7 @@ def _shorter_warmup(updates: int) -> str:
 
 @rule("few-updates", "counts")
 def few_updates(plan):
+    """So few updates hardly train."""
     counts = plan.counts
     recipe = plan.recipe
     if counts.updates >= FEW_UPDATES:
@@ -149,6 +153,7 @@ def _more_updates(counts: Accounting, recipe: Recipe) -> str:
 
 @rule("no-training-loss", "counts", "logging_strategy", "logging_steps")
 def no_training_loss(plan):
+    """The first training loss would be logged after the run's end."""
     updates = plan.counts.updates
     every = plan.recipe.logging_steps
     if plan.recipe.logging_strategy == "steps" and not plan.counts.log_at:
@@ -166,6 +171,7 @@ def no_training_loss(plan):
 
 @rule("eval-beyond-run", "counts", "eval_strategy", "eval_steps", "logging_steps")
 def eval_beyond_run(plan):
+    """The first evaluation would come after the run's end."""
     updates = plan.counts.updates
     recipe = plan.recipe
     every = _evaluates_every(recipe)
@@ -187,6 +193,7 @@ def eval_beyond_run(plan):
 
 @rule("save-beyond-run", "counts", "save_strategy", "save_steps")
 def save_beyond_run(plan):
+    """The first checkpoint would be written after the run's end."""
     updates = plan.counts.updates
     every = plan.recipe.save_steps
     if plan.recipe.save_strategy == "steps" and every > updates > 1:
@@ -212,6 +219,7 @@ def save_beyond_run(plan):
     "load_best_model_at_end",
 )
 def best_model_mismatch(plan):
+    """The best model can be kept only where each checkpoint is evaluated."""
     recipe = plan.recipe
     if not plan.value("load_best_model_at_end"):
         return
@@ -285,6 +293,7 @@ def _is_multiple(kept: float, each: float) -> bool:
 
 @rule("accumulation-miscounts-loss", "head", "gradient_accumulation_steps")
 def accumulation_miscounts_loss(plan):
+    """The head's loss is a mean, and the Trainer takes it for a share of the whole."""
     accumulation = plan.recipe.gradient_accumulation_steps
     # A live model that carries the change named below already.
     if getattr(plan.model.source, "accepts_loss_kwargs", None) is False:

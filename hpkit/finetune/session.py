@@ -7,6 +7,7 @@ happens.
 
 import dataclasses
 import io
+from contextlib import closing
 from pathlib import Path
 
 from hpkit.capability import Machine, decide, probe
@@ -108,7 +109,7 @@ class _Session:
         if all_trained:
             result = restored(trainer, checkpoint)
         else:
-            with self.stop.during_training(), bar:
+            with self.stop.during_training(), closing(bar):
                 result = fit(trainer, job.recipe, checkpoint)
         after = self.measure("after", trainer, job)
         save_model(trainer, self.out)
@@ -259,7 +260,7 @@ def _states_in_words(job: Job, run: Run) -> str:
 
 
 def _make_progress_bar(job: Job, stop: StopSignal, say, shown: bool):
-    """A Trainer callback that draws a bar and grants the wish to stop; its `with` ends the bar."""
+    """A Trainer callback that draws a bar, to be closed in the end, and grants the wish to stop."""
     from tqdm.auto import tqdm
     from transformers import TrainerCallback
 
@@ -298,10 +299,7 @@ def _make_progress_bar(job: Job, stop: StopSignal, say, shown: bool):
         def on_log(self, args, state, control, logs=None, **kwargs):
             self.loss = (logs or {}).get("loss", self.loss)
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
+        def close(self):
             if self.bar is not None:
                 self.bar.close()
 

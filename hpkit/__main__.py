@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from hpkit.capability import decide, find_machine
-from hpkit.command_line import build_parser
+from hpkit.command_line import build_parser, which_part
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.finetune import processes
 from hpkit.finetune.throughput import ATTENTION, AUTO, Throughput
@@ -77,28 +77,26 @@ def _order(options: argparse.Namespace) -> _Order:
     out = Path(options.out or time.strftime("runs/%Y-%m-%d-%H%M%S"))
     # Read first: a misspelt value is to be refused whatever the folder holds.
     changes = _changes(options)
-    recipe = load_recipe(options.recipe or "starter")
-    model = "starter"
-    corpus = "airdsAirs"
-    throughput = AUTO
+    before = None
     if options.resume:
         from hpkit.finetune.checkpoints import read_started
 
         before = read_started(out).request
-        model = before.model
-        corpus = before.corpus
-        throughput = before.throughput
-        if not options.recipe:
-            recipe = before.recipe
-    fields = (field.name for field in dataclasses.fields(Throughput))
-    wishes = {name: getattr(options, name) for name in fields}
-    wishes = {name: value for name, value in wishes.items() if value is not None}
+    if before and not options.recipe:
+        recipe = before.recipe
+    else:
+        recipe = load_recipe(options.recipe or "starter")
+    faster = {}
+    for field in dataclasses.fields(Throughput):
+        given = getattr(options, field.name)
+        if given is not None:
+            faster[field.name] = given
     return _Order(
         recipe=recipe.replace(**changes),
-        model=options.model or model,
-        corpus=options.corpus or corpus,
+        model=options.model or (before.model if before else "starter"),
+        corpus=options.corpus or (before.corpus if before else "airdsAirs"),
         out=out,
-        throughput=dataclasses.replace(throughput, **wishes),
+        throughput=dataclasses.replace(before.throughput if before else AUTO, **faster),
     )
 
 
@@ -132,6 +130,10 @@ def _finetune(options: argparse.Namespace) -> None:
     except Interrupted as stop:
         _say_how_to_go_on(stop, order.out)
         raise SystemExit(128 + stop.signum) from None
+    except BadInput as error:
+        if options.resume or not _can_be_resumed(order.out):
+            raise
+        raise BadInput(f"{error}: {_resume_command(order.out)}") from None
     if not processes.is_main():
         return
     print(
@@ -144,12 +146,19 @@ def _finetune(options: argparse.Namespace) -> None:
         print(run.to_json())
 
 
+def _can_be_resumed(out: Path) -> bool:
+    return (out / "started.json").exists() and not (out / "run.json").exists()
+
+
+def _resume_command(out: Path) -> str:
+    return f"{processes.launcher()} finetune --resume --out {out}"
+
+
 def _say_how_to_go_on(stop: KeyboardInterrupt, out: Path) -> None:
     if not processes.is_main():
         processes.let_main_end_first()
-    elif (out / "started.json").exists():
-        command = f"{processes.launcher()} finetune --resume --out {out}"
-        print(f"hpkit: {stop}; continue with: {command}", file=sys.stderr)
+    elif _can_be_resumed(out):
+        print(f"hpkit: {stop}; continue with: {_resume_command(out)}", file=sys.stderr)
     else:
         print(
             f"hpkit: {stop} before anything was written; start again with the same command",
@@ -179,13 +188,15 @@ def _check(options: argparse.Namespace) -> int:
     if options.recipe:
         base = load_recipe(options.recipe)
         recipe = base.replace(**changes)
-    known = dict(model=options.model, processes=options.processes, device=None, lengths=None)
+    machine = None
     if options.device:
-        known["device"] = find_machine(options.device)
+        machine = find_machine(options.device)
     examples = options.examples
+    lengths = None
     if options.corpus:
-        known["lengths"], counted = measure(options.corpus, options.model or "starter", recipe)
+        lengths, counted = measure(options.corpus, options.model or "starter", recipe)
         examples = examples or counted
+    known = dict(model=options.model, device=machine, processes=options.processes, lengths=lengths)
     if options.file:
         report = check_file(options.file, examples, **known)
     else:
@@ -201,7 +212,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _width() -> int:
-    """Columns to fill with text: the terminal's, of which long lines would be hard to read."""
+    """Columns to fill with text: the terminal's, at most 110, for longer lines are hard to read."""
     return min(shutil.get_terminal_size().columns, 110)
 
 
@@ -228,7 +239,7 @@ def _device(options: argparse.Namespace) -> None:
 def _record(options: argparse.Namespace) -> None:
     from hpkit.finetune.stopping import Interrupted
     from hpkit.records.grids import load_grids
-    from hpkit.records.recording import record, which_part
+    from hpkit.records.recording import record
 
     table = _table_of(options)
     parts = Path(options.parts or f"runs/record/{table.stem}")

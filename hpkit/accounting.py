@@ -165,7 +165,10 @@ class _Cadence:
     updates_per_epoch: int
 
     def at(self, strategy: str, steps: float, at_the_end: bool = True) -> tuple[int, ...]:
-        """`at_the_end`: also where the run ends between two regular times."""
+        """The updates after which it happens, every `steps` of them or once an epoch.
+
+        `at_the_end`: also where the run ends between two regular times.
+        """
         if strategy == "no":
             return ()
         if strategy == "epoch":

@@ -324,8 +324,11 @@ def _choose_precision(recipe: Recipe, machine: Machine, device: str) -> Choice:
     if device == "cuda":
         why = f"{machine.name} only emulates bf16, slowly; fp16 with loss scaling is native"
         return Choice("precision", "bf16", "fp16", why)
-    why = "autocast to bf16 emulated here: right, but not faster than fp32; "
-    return Choice("precision", "bf16", "bf16", why + f"weights stay {recipe.dtype}")
+    why = (
+        "autocast to bf16 emulated here: right, but not faster than fp32; "
+        f"weights stay {recipe.dtype}"
+    )
+    return Choice("precision", "bf16", "bf16", why)
 
 
 def _choose_optimizer(recipe: Recipe, machine: Machine, device: str) -> Choice:

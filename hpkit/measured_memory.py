@@ -43,6 +43,7 @@ class SavedStorage(NamedTuple):
 
     @property
     def bytes(self) -> int:
+        """The size of the whole storage, of which the saved tensor may be a part."""
         return self.storage.nbytes()
 
 

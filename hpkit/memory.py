@@ -36,6 +36,7 @@ class Parameter(NamedTuple):
 
     @property
     def elements(self) -> int:
+        """How many numbers it holds."""
         return math.prod(self.shape)
 
 
@@ -58,6 +59,7 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
+        """All four together, in bytes."""
         return sum(self)
 
 

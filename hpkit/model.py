@@ -12,6 +12,7 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpkit.corpus.answers import first_token_id
 from hpkit.corpus.notation import ALPHABET
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import data_folder
@@ -189,8 +190,8 @@ def _load_pretrained(name: str, dtype: str):
     """(model, tokenizer) from files, whole and fitting each other. Raises BadInput."""
     arguments = _from_pretrained_arguments(name)
     try:
-        # Its report on missing weights is repeated below in one line. Its bars stay: a download
-        # may take minutes.
+        # Its report on missing weights is repeated below in one line. Its bars stay as the caller
+        # has them: a download may take minutes.
         with quiet_transformers(keep_bars=True):
             model, tokenizer, loading = _load_parts(name, arguments, dtype)
     except BadInput:
@@ -250,7 +251,7 @@ def _load_parts(name: str, arguments: dict, dtype: str):
 
 
 def fingerprint(name: str) -> str:
-    """Twelve hex digits of what `load_model` reads: a folder's files.
+    """Twelve hex digits of what `load_model` reads: a folder's files, or a single file.
 
     For `fresh`, shape and alphabet; the rest is the seed's. Raises BadInput for a hub id: its files
     may change under the same name.
@@ -314,7 +315,7 @@ def sample(model, tokenizer, count: int, max_new_tokens: int, seed: int) -> list
     """
     import torch
 
-    start = _first_id(tokenizer.bos_token_id, tokenizer.eos_token_id)
+    start = first_token_id(tokenizer.bos_token_id, tokenizer.eos_token_id)
     prompts = torch.full((count, 1), start, device=model.device)
     # A model may come with settings of its own for sampling: these put them out of force.
     settings = dict(do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
@@ -351,17 +352,9 @@ def continued(model, tokenizer, prompts, max_new_tokens: int, **settings):
         # Without a mask, generate takes prompts of padding tokens for padding.
         attention_mask=prompts.new_ones(prompts.shape),
         max_new_tokens=max_new_tokens,
-        pad_token_id=_first_id(tokenizer.pad_token_id, tokenizer.eos_token_id),
+        pad_token_id=first_token_id(tokenizer.pad_token_id, tokenizer.eos_token_id),
         use_cache=True,  # the Trainer has switched it off in the model's config
         **settings,
     )
     model.train(was_training)
     return tokens[:, prompts.shape[1] :]
-
-
-def _first_id(*token_ids: int | None) -> int:
-    """The first that the tokenizer has; 0 where it has none of them."""
-    for token_id in token_ids:
-        if token_id is not None:
-            return token_id
-    return 0

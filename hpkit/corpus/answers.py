@@ -21,6 +21,14 @@ def prompt_of(kind: str, document: str, tokenizer) -> str:
     return _rendered(before_the_answer, tokenizer, add_generation_prompt=True)
 
 
+def first_token_id(*token_ids: int | None) -> int:
+    """The first of these special tokens that a tokenizer has; 0, any token, where it has none."""
+    for token_id in token_ids:
+        if token_id is not None:
+            return token_id
+    return 0
+
+
 def encode_answers(kind: str, documents: list[str], tokenizer) -> list[dict[str, list[int]]]:
     """`input_ids` and `labels` of each document, of one length; -100 labels what is no answer.
 

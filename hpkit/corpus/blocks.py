@@ -2,7 +2,7 @@
 
 import bisect
 
-from hpkit.corpus.answers import NOT_COUNTED, boundary_marks, encode_answers
+from hpkit.corpus.answers import NOT_COUNTED, boundary_marks, encode_answers, first_token_id
 from hpkit.corpus.load import Corpus
 from hpkit.errors import BadInput
 
@@ -21,13 +21,13 @@ def blocks_of(
         train_documents, eval_documents = encode(corpus, tokenizer)
         train = pack(train_documents, max_seq_length)
         evaluation = pack(eval_documents, eval_length)
-        # No document packs into one block of no token; and one token alone predicts nothing.
+        # `pack` makes one empty block of no documents; and one token alone predicts nothing.
         enough = min(len(train[0]["input_ids"]), len(evaluation[0]["input_ids"])) > 1
     else:
         train_rows, eval_rows = corpus.split()
         train_examples = encode_answers(corpus.kind, train_rows, tokenizer)
         eval_examples = encode_answers(corpus.kind, eval_rows, tokenizer)
-        padding = _padding_token(tokenizer)
+        padding = first_token_id(tokenizer.pad_token_id, tokenizer.eos_token_id)
         train = _pack_answers(train_examples, max_seq_length, padding)
         evaluation = _pack_answers(eval_examples, eval_length, padding)
         enough = bool(train and evaluation)
@@ -37,14 +37,6 @@ def blocks_of(
             "one to train on and one to hold out"
         )
     return train, evaluation
-
-
-def _padding_token(tokenizer) -> int:
-    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return token
-    # Any token will do, for it is no label and no example attends to it.
-    return 0
 
 
 def _pack_answers(examples: list[dict], max_seq_length: int, padding: int) -> list[dict]:
@@ -96,7 +88,7 @@ def _refuse_unknown_character(document: str, origin: tuple[str, int], tokenizer)
                 f"{file}, line {line}, column {column}: character {character!r} "
                 f"(U+{ord(character):04X}) is outside the model's alphabet and would become "
                 f"{tokenizer.unk_token}, which teaches nothing: remove it, "
-                "or choose a --model that has it"
+                "or choose a model that has it"
             )
 
 

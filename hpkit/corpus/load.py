@@ -27,7 +27,8 @@ BUILT_IN = {
     "aksak": "made by this project: 5/8, 7/8 and 9/8 tunes from a small grammar (synthetic)",
 }
 
-EVAL_SHARE = 10  # one document in this many is held out
+#: One document in this many is held out.
+HELD_OUT_ONE_IN = 10
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Corpus:
             digests[document] = hashlib.sha256(document.encode()).digest()
         held_out = set()
         for document, digest in digests.items():
-            if int.from_bytes(digest[:4], "big") % EVAL_SHARE == 0:
+            if int.from_bytes(digest[:4], "big") % HELD_OUT_ONE_IN == 0:
                 held_out.add(document)
         # By chance a small corpus may have none, and a run without evaluation says nothing.
         if not held_out and len(self.documents) > 1:
@@ -183,7 +184,9 @@ def cut_tunes(text: str) -> list[tuple[int, str]]:
     return tunes
 
 
-def normalise(sources: list[tuple[str, str]], strict: bool = False):
+def normalise(
+    sources: list[tuple[str, str]], strict: bool = False
+) -> tuple[list[str], list[tuple[str, int]], dict[str, int]]:
     """ABC texts, as (file, text), to (documents, origins, passed_over).
 
     A tune heard before, in any key, is passed over. `strict` stops at a character that ABC does not
@@ -196,7 +199,7 @@ def normalise(sources: list[tuple[str, str]], strict: bool = False):
     for file, text in sources:
         for first, abc in cut_tunes(text):
             try:
-                read = notation.parse(abc)
+                parsed = notation.parse(abc)
             except notation.ABCError as error:
                 if strict and error.character:
                     raise BadInput(
@@ -206,12 +209,12 @@ def normalise(sources: list[tuple[str, str]], strict: bool = False):
                     ) from None
                 passed_over[error.why] += 1
                 continue
-            heard = _melody_in_any_key(read)
+            heard = _melody_in_any_key(parsed)
             if heard in melodies_heard:
                 passed_over["a tune already read, in this or another key"] += 1
                 continue
             melodies_heard.add(heard)
-            documents.append(notation.render(read))
+            documents.append(notation.render(parsed))
             origins.append((file, first))
     return documents, origins, dict(passed_over)
 

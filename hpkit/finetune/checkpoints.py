@@ -47,24 +47,31 @@ class Started:
     before: Measured | None = None
 
     def write(self, out: Path) -> None:
+        """Leave `started.json` in the folder of the run."""
         values = dataclasses.asdict(self.request)
         values["corpus_fingerprint"] = self.corpus_fingerprint
-        if self.before:
+        if self.before is not None:
             for name, value in self.before._asdict().items():
                 values[f"{name}_before"] = value
         write_whole(out / "started.json", json.dumps(values, indent=1))
 
 
-def read_started(out: Path) -> Started:
+def read_started(out: Path, base: Recipe | None = None) -> Started:
     """What the unfinished run in `out` was asked to do. Raises BadInput where there is none.
 
-    Older versions wrote neither `processes` nor `throughput`, and one process and no wishes were
-    meant.
+    Older versions wrote neither `processes` nor `throughput`: one process was meant, and nothing
+    asked of its speed. Hyperparameters that they did not know are those of `base`, else
+    transformers' defaults.
     """
     try:
-        values = json.loads((out / "started.json").read_text(encoding="utf-8"))
+        values = dict(json.loads((out / "started.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise BadInput(
+            f"resume: nothing to resume in {out}: it holds no started.json of an unfinished run"
+        ) from None
+    try:
         request = Request(
-            recipe=Recipe().replace(**values["recipe"]),
+            recipe=(base or Recipe()).replace(**values["recipe"]),
             model=values["model"],
             corpus=values["corpus"],
             processes=values.get("processes", 1),
@@ -74,14 +81,11 @@ def read_started(out: Path) -> Started:
         if "eval_loss_before" in values:
             before = Measured(**{name: values[f"{name}_before"] for name in Measured._fields})
         return Started(request, values["corpus_fingerprint"], before)
-    except BadInput as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        # BadInput is a ValueError: a hyperparameter of another time, or a value that nobody takes.
         raise BadInput(
-            f"resume: nothing to resume in {out}: its started.json was written by another version "
-            f"({error})"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise BadInput(
-            f"resume: nothing to resume in {out}: it holds no started.json of an unfinished run"
+            f"resume: nothing to resume in {out}: its started.json was edited, or is of another "
+            f"version ({error})"
         ) from None
 
 
@@ -89,9 +93,7 @@ def read_started(out: Path) -> Started:
 
 
 def check_folder(out: Path, request: Request, resume: bool) -> None:
-    """Raise BadInput unless `out` is new, or holds an unfinished run of the same request to
-    resume.
-    """
+    """Raise BadInput unless `out` is new, or holds an unfinished run of this request."""
     if out.exists() and not out.is_dir():
         raise BadInput(f"out {out} is a file: expected a new or empty folder")
     # A file cut short by a kill ends in .part, and is nobody's.
@@ -110,7 +112,7 @@ def check_folder(out: Path, request: Request, resume: bool) -> None:
             f"resume: nothing to resume, the run in {out} is finished; choose another out for a "
             "new one"
         )
-    _check_same_request(out, read_started(out).request, request)
+    _check_same_request(out, read_started(out, base=request.recipe).request, request)
 
 
 def _check_same_request(out: Path, before: Request, now: Request) -> None:
@@ -140,7 +142,7 @@ def start_folder(out: Path, request: Request, job: Job) -> Started:
     """Write `started.json` for a new run; of a resumed one return what it says, corpus compared."""
     fingerprint = job.corpus.fingerprint
     if (out / "started.json").exists():
-        started = read_started(out)
+        started = read_started(out, base=request.recipe)
         if started.corpus_fingerprint != fingerprint:
             raise BadInput(
                 f"resume: corpus {request.corpus} has changed since the run in {out} began; "

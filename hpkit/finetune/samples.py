@@ -43,10 +43,9 @@ def sample_tunes(
 
 
 def sample_texts(trainer, corpus: Corpus, eval_loss: float, seed: int) -> list[str]:
-    """Two texts from the model's own distribution, or its likeliest answers to the first prompts
-    held out.
+    """Two texts as the model writes them, or its likeliest answers to the first prompts held out.
 
-    None where the corpus is tunes, or `eval_loss` is no finite number.
+    An empty list where the corpus is tunes, or `eval_loss` is no finite number.
     """
     if corpus.kind == "tunes" or not math.isfinite(eval_loss):
         return []

@@ -11,7 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 from hpkit.capability import Machine, decide, probe
-from hpkit.corpus.music import Verdict, judge, parse, tune_book, write_wav
+from hpkit.corpus.music import Verdict, judge, tune_book, write_wav
+from hpkit.corpus.notation import parse
 from hpkit.errors import BadInput
 from hpkit.figures.runs import loss_picture, piano_roll
 from hpkit.files import disk_errors_are_bad_input, write_whole
@@ -60,13 +61,11 @@ def finetune(
     out = Path(out)
     request = Request(recipe, model, str(corpus), processes.count(), throughput)
     stop = StopSignal()
-    with (
-        stop.installed(),
-        disk_errors_are_bad_input(out, f"continue with resume, out {out}"),
-        quiet_transformers(),
-    ):
+    with stop.installed(), disk_errors_are_bad_input(out, "resume the run"):
+        # Before transformers is imported, which takes seconds.
         processes.from_main(lambda: check_folder(out, request, resume))
-        return _Session(request, out, stop, log).run()
+        with quiet_transformers():
+            return _Session(request, out, stop, log).run()
 
 
 class _Session:
@@ -82,7 +81,7 @@ class _Session:
     def run(self) -> Run:
         """From loading to `run.json`."""
         with processes.all_or_none():
-            job = self.prepare()
+            job = self.load()
         started = processes.from_main(lambda: start_folder(self.out, self.request, job))
         self._check_that_all_see_the_folder()
         checkpoint = processes.from_main(
@@ -92,10 +91,12 @@ class _Session:
             self.say(f"resuming from {checkpoint.name}")
         elif started.before:
             self.say("no whole checkpoint: starting from the first update")
-        resumed_from = update_of(checkpoint) if checkpoint else None
+        resumed_from = None
+        if checkpoint:
+            resumed_from = update_of(checkpoint)
         # A kill between the last update and run.json leaves nothing to train, and the Trainer,
         # given that checkpoint, would train one update too many.
-        all_trained = checkpoint and resumed_from >= job.accounting.updates
+        all_trained = resumed_from is not None and resumed_from >= job.accounting.updates
         if all_trained:
             model, _ = load_model(str(checkpoint), job.recipe.dtype)
             job = dataclasses.replace(job, model=model)
@@ -117,7 +118,7 @@ class _Session:
         processes.from_main(lambda: self.finish(job, run))
         return run
 
-    def prepare(self) -> Job:
+    def load(self) -> Job:
         """Load and count everything, say what will happen, and choose what makes it fast."""
         request = self.request
         machine = processes.from_main(probe)
@@ -265,8 +266,6 @@ def _make_progress_bar(job: Job, stop: StopSignal, say, shown: bool):
     from transformers import TrainerCallback
 
     class ProgressBar(TrainerCallback):
-        """Draws the progress bar, and asks for a checkpoint and an end when a signal has come."""
-
         bar = None
         loss = None
         first_token = 0

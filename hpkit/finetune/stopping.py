@@ -45,11 +45,11 @@ class StopSignal:
         """
         # A run in another thread is stopped by its owner.
         if threading.current_thread() is not threading.main_thread():
-            yield self
+            yield
             return
         before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            yield self
+            yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

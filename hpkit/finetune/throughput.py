@@ -61,7 +61,7 @@ def choose(
     The choices say why. `short_of_memory`: what the run will hold was predicted, and exceeds the
     memory that is free.
     """
-    wishes = [
+    proposals = [
         _attention(asked, capability, model),
         _liger(capability, model),
         _compiling(capability, updates),
@@ -70,15 +70,15 @@ def choose(
     ]
     settled = {}
     choices = []
-    for wish in wishes:
-        value, choice = wish.settle(getattr(asked, wish.name))
-        settled[wish.name] = value
+    for proposal in proposals:
+        value, choice = proposal.settle(getattr(asked, proposal.name))
+        settled[proposal.name] = value
         choices.append(choice)
     return Throughput(**settled), choices
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _Proposal:
     """What would be best for the field `name` of Throughput, and why.
 
     `obstacle`: why anything but `without` cannot be had here; None where nothing stands in its way.
@@ -105,11 +105,12 @@ class _Wish:
         return value, Choice(self.name, requested, shown(value), why)
 
 
-def _attention(asked: Throughput, capability: Capability, model) -> _Wish:
+def _attention(asked: Throughput, capability: Capability, model) -> _Proposal:
     usual = model.config._attn_implementation
     if asked.attn_implementation not in (None, "flash_attention_2"):
-        return _Wish("attn_implementation", usual, "")
-    return _Wish(
+        # It is taken as asked: neither value nor reason is looked at.
+        return _Proposal("attn_implementation", usual, "")
+    return _Proposal(
         "attn_implementation",
         "flash_attention_2",
         "flash-attn is installed; it keeps packed documents apart without a mask",
@@ -130,9 +131,9 @@ def _no_flash_attention(capability: Capability, model) -> str | None:
     return None
 
 
-def _liger(capability: Capability, model) -> _Wish:
+def _liger(capability: Capability, model) -> _Proposal:
     why = "loss and norms in fused kernels: the logits are never held whole"
-    return _Wish("use_liger_kernel", True, why, obstacle=_no_liger(capability, model))
+    return _Proposal("use_liger_kernel", True, why, obstacle=_no_liger(capability, model))
 
 
 def _no_liger(capability: Capability, model) -> str | None:
@@ -148,13 +149,13 @@ def _no_liger(capability: Capability, model) -> str | None:
     return None
 
 
-def _compiling(capability: Capability, updates: int) -> _Wish:
+def _compiling(capability: Capability, updates: int) -> _Proposal:
     why = (
         f"compiling takes more than a minute and pays after about {COMPILE_PAYS_AFTER:,} updates; "
         f"this run has {updates:,}"
     )
     pays = updates >= COMPILE_PAYS_AFTER
-    return _Wish("torch_compile", pays, why, obstacle=_no_compiler(capability.device))
+    return _Proposal("torch_compile", pays, why, obstacle=_no_compiler(capability.device))
 
 
 def _no_compiler(device: str) -> str | None:
@@ -168,19 +169,19 @@ def _no_compiler(device: str) -> str | None:
     return "torch compiles for a CPU with a C++ compiler, and there is none"
 
 
-def _checkpointing(short_of_memory: bool) -> _Wish:
+def _checkpointing(short_of_memory: bool) -> _Proposal:
     why = "no shortage of memory is predicted"
     if short_of_memory:
         why = (
             "the run would hold more than is free: few activations are kept, and each layer is "
             "computed twice"
         )
-    return _Wish("activation_checkpointing", short_of_memory, why)
+    return _Proposal("activation_checkpointing", short_of_memory, why)
 
 
-def _workers(capability: Capability) -> _Wish:
+def _workers(capability: Capability) -> _Proposal:
     if capability.device == "cuda":
         why = "one process puts the next batch together while the GPU computes"
-        return _Wish("dataloader_num_workers", 1, why)
+        return _Proposal("dataloader_num_workers", 1, why)
     why = "the blocks are in memory, and a worker would take a core"
-    return _Wish("dataloader_num_workers", 0, why)
+    return _Proposal("dataloader_num_workers", 0, why)

@@ -22,7 +22,7 @@ from hpkit.corpus.blocks import blocks_of
 from hpkit.corpus.load import Corpus, load_corpus
 from hpkit.corpus.music import judge
 from hpkit.errors import BadInput
-from hpkit.finetune.processes import without_repeats
+from hpkit.finetune.processes import from_main, without_repeats
 from hpkit.finetune.run import LOGGED, WHOLE, Run, Yardstick, installed_versions, logged_history
 from hpkit.finetune.samples import Measured, measured, sample_tunes
 from hpkit.measured_memory import optimizer_state_bytes, peak_memory_bytes, reset_peak_memory
@@ -83,10 +83,11 @@ def train(
     BadInput.
     """
     with quiet_transformers(), tempfile.TemporaryDirectory() as out:
-        capability = decide(recipe, probe())
+        capability = decide(recipe, from_main(probe))
         job = prepare(recipe, model, corpus, capability, out, yardstick, save_strategy="no")
         reset_peak_memory(capability.device)
-        trainer = make_trainer(job, [_watcher(job, watch)])
+        callbacks = [_watcher(job, watch)] if watch else []
+        trainer = make_trainer(job, callbacks)
         before = Measured(trainer.evaluate()["eval_loss"])
         result = fit(trainer, recipe)
         eval_loss = _last_eval_loss(trainer, result)
@@ -103,7 +104,7 @@ def trained(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "air
     Nothing is evaluated, sampled, said or saved. Raises BadInput.
     """
     with quiet_transformers(), tempfile.TemporaryDirectory() as out:
-        capability = decide(recipe, probe())
+        capability = decide(recipe, from_main(probe))
         job = prepare(
             recipe, model, corpus, capability, out, save_strategy="no", eval_strategy="no"
         )
@@ -273,17 +274,16 @@ def _sequence_length(recipe: Recipe, model) -> int:
 
 
 def _watcher(job: Job, watch):
-    """A Trainer callback that hands every update, and whatever is logged, to `watch` if given."""
+    """A Trainer callback that hands every update, and whatever is logged, to `watch`."""
     from transformers import TrainerCallback
 
     class Watcher(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            if watch:
-                watch(state.global_step, job.accounting.updates, {})
+            watch(state.global_step, job.accounting.updates, {})
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             logged = {name: value for name, value in (logs or {}).items() if name in LOGGED}
-            if watch and logged:
+            if logged:
                 watch(state.global_step, job.accounting.updates, logged)
 
     return Watcher()

@@ -60,7 +60,7 @@ def _setting(recipe: Recipe, model: str, corpus: str) -> str:
 def canonical_values(recipe: Recipe) -> dict:
     """The recipe's values, so that two which mean the same are the same: 200 and 200.0 are."""
     values = dict(vars(recipe))
-    for name, value in values.items():
+    for name, value in vars(recipe).items():
         # To Python a bool is an int, and true is not 1.0.
         if isinstance(value, int) and not isinstance(value, bool):
             values[name] = float(value)
@@ -176,7 +176,7 @@ def from_table(table) -> list[Run]:
 
 def _recipe_of(row: dict) -> Recipe:
     values = row | {"lr_scheduler_kwargs": json.loads(row["lr_scheduler_kwargs"] or "null")}
-    for name, value in values.items():
+    for name, value in row.items():
         # The column made a float of every number, but to transformers a whole number is a count,
         # as of warmup steps, and any other one a share.
         if isinstance(value, float) and 1 <= value < 2**32 and value.is_integer():

@@ -1,7 +1,6 @@
 """Recording on a tiny model: planned, killed and continued; mistakes found before any training."""
 
 import math
-import os
 import random
 import signal
 import time
@@ -13,7 +12,7 @@ from hpkit.__main__ import main
 from hpkit.errors import BadInput
 from hpkit.recipe import STARTER
 from hpkit.records import Grid, Point, load_grids, load_runs, plan, record, record_point
-from hpkit.records.recording import run_key, which_part
+from hpkit.records.recording import run_key
 
 from .conftest import declare
 
@@ -106,53 +105,6 @@ def test_a_key_is_of_values_not_of_how_they_are_written():
         run_key(STARTER, "a", "c"),
     ]
     assert len({key, *others}) == 4
-
-
-@pytest.mark.parametrize(
-    "environment, text, expected",
-    [
-        ({}, None, (1, 1)),
-        ({}, "2/4", (2, 4)),
-        (
-            {
-                "SLURM_ARRAY_TASK_ID": "0",
-                "SLURM_ARRAY_TASK_MIN": "0",
-                "SLURM_ARRAY_TASK_COUNT": "8",
-            },
-            None,
-            (1, 8),
-        ),
-        (
-            {
-                "SLURM_ARRAY_TASK_ID": "7",
-                "SLURM_ARRAY_TASK_MIN": "3",
-                "SLURM_ARRAY_TASK_STEP": "2",
-                "SLURM_ARRAY_TASK_COUNT": "3",
-            },
-            None,
-            (3, 3),
-        ),
-        ({"JOB_COMPLETION_INDEX": "3"}, "/4", (4, 4)),
-        ({"JOB_COMPLETION_INDEX": "3"}, "1/4", (1, 4)),
-        ({"JOB_COMPLETION_INDEX": "3"}, None, "say --part /n for the number of parts"),
-        ({"JOB_COMPLETION_INDEX": "4"}, "/4", "i from 1 to n, got 5/4"),
-        ({}, "/4", "without i it must come from"),
-        ({}, "0/4", "i from 1 to n"),
-        ({}, "half", "such as 1/4, got 'half'"),
-    ],
-)
-def test_which_part(environment, text, expected, monkeypatch):
-    # The tests themselves may run in a job of a cluster.
-    for name in list(os.environ):
-        if name.startswith(("SLURM_", "JOB_COMPLETION")):
-            monkeypatch.delenv(name)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    if isinstance(expected, tuple):
-        assert which_part(text) == expected
-        return
-    with pytest.raises(BadInput, match=expected):
-        which_part(text)
 
 
 # Bad input: one line, status 2.

@@ -218,8 +218,8 @@ def predict_memory(
         length = recipe.max_seq_length
     if length is None:
         length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    weights = _weight_bytes(parameters, recipe)
-    states = _state_bytes(parameters, recipe)
+    weights = weight_bytes(parameters, recipe.dtype)
+    states = state_bytes(parameters, recipe.optim, recipe.dtype)
     activations = activation_bytes(
         source, batch, length, bf16=_multiplies_in_16_bits(recipe), dtype=recipe.dtype
     )
@@ -233,16 +233,19 @@ def checkpoint_bytes(source, recipe: Recipe) -> int:
     transformers config or a size such as "7B". Raises BadInput.
     """
     parameters = parameters_of(source)
-    return _weight_bytes(parameters, recipe) + _state_bytes(parameters, recipe)
+    return weight_bytes(parameters, recipe.dtype) + state_bytes(
+        parameters, recipe.optim, recipe.dtype
+    )
 
 
-def _weight_bytes(parameters: list[Parameter], recipe: Recipe) -> int:
-    return sum(parameter.elements for parameter in parameters) * _BYTES[recipe.dtype]
+def weight_bytes(parameters: list[Parameter], dtype: str) -> int:
+    """Bytes of the weights, and of as many gradients, in float32 or bfloat16."""
+    return sum(parameter.elements for parameter in parameters) * _BYTES[dtype]
 
 
-def _state_bytes(parameters: list[Parameter], recipe: Recipe) -> int:
-    states = optimizer_states(parameters, recipe.optim, recipe.dtype)
-    return sum(state.bytes for state in states)
+def state_bytes(parameters: list[Parameter], optim: str, dtype: str = "float32") -> int:
+    """Bytes of all that `optimizer_states` names. Raises BadInput as it does."""
+    return sum(state.bytes for state in optimizer_states(parameters, optim, dtype))
 
 
 def _multiplies_in_16_bits(recipe: Recipe) -> bool:
@@ -267,8 +270,8 @@ class Predictor:
 
     def predict(self, recipe: Recipe) -> Memory:
         """As predict_memory; the recipe must say its `max_seq_length`."""
-        weights = _weight_bytes(self.parameters, recipe)
-        states = _state_bytes(self.parameters, recipe)
+        weights = weight_bytes(self.parameters, recipe.dtype)
+        states = state_bytes(self.parameters, recipe.optim, recipe.dtype)
         activations = self._activation_bytes(recipe)
         return Memory(weights=weights, gradients=weights, optimizer=states, activations=activations)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hpkit.accounting import account
 from hpkit.check.scripts import Call, read_calls
 from hpkit.formatting import plural
-from hpkit.preflight.findings import preflight
+from hpkit.preflight.findings import SEVERITIES, preflight
 from hpkit.preflight.plan import Written
 from hpkit.recipe import Recipe
 
@@ -123,7 +123,7 @@ def as_text(report: Report, width: int) -> str:
     for finding in report.findings:
         lines += ["", *_finding_lines(finding, width)]
     counts = []
-    for severity in ("error", "warning", "hint"):
+    for severity in SEVERITIES:
         count = sum(finding["severity"] == severity for finding in report.findings)
         if count:
             counts.append(plural(count, severity))

@@ -31,7 +31,7 @@ from hpkit.finetune.samples import Measured, count_bars, measured, sample_texts,
 from hpkit.finetune.stopping import StopSignal
 from hpkit.finetune.throughput import AUTO, Throughput, choose
 from hpkit.finetune.training import Job, as_run, fit, make_trainer, prepare
-from hpkit.memory import optimizer_states, parameters_of
+from hpkit.memory import parameters_of, state_bytes
 from hpkit.model import load_model, quiet_transformers
 from hpkit.preflight.findings import preflight
 from hpkit.recipe import STARTER, Recipe
@@ -253,10 +253,10 @@ def _states_in_words(job: Job, run: Run) -> str:
         f"optimizer state: {held / 1e6:.3f} MB held, {quantized / max(held, 1):.0%} of it in 8 bits"
     )
     try:
-        states = optimizer_states(parameters_of(job.model), job.capability.optim, job.recipe.dtype)
+        parameters = parameters_of(job.model)
+        predicted = state_bytes(parameters, job.capability.optim, job.recipe.dtype)
     except BadInput:  # an optimizer whose states nobody predicts
         return words
-    predicted = sum(state.bytes for state in states)
     return f"{words}; {predicted / 1e6:.3f} MB predicted"
 
 

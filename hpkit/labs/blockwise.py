@@ -71,6 +71,7 @@ class Quantized:
 
     @property
     def mean_absolute_error(self) -> float:
+        """In the tensor's own unit."""
         return float(abs(self.after - self.before).mean(dtype=float))
 
     @cached_property

@@ -42,6 +42,7 @@ class Format:
 
     @property
     def bits(self) -> int:
+        """Bits of a number, sign and all."""
         return 1 + self.exponent_bits + self.mantissa_bits
 
     @property
@@ -51,16 +52,19 @@ class Format:
 
     @property
     def largest(self) -> float:
+        """The largest finite number."""
         if self.has_inf:
             return 2.0**self.bias * (2 - self.epsilon)
         return 2.0 ** (self.bias + 1) * (2 - 2 * self.epsilon)  # the very last pattern is NaN
 
     @property
     def smallest_normal(self) -> float:
+        """The smallest number with all its significant bits."""
         return 2.0 ** (1 - self.bias)
 
     @property
     def smallest_subnormal(self) -> float:
+        """The smallest number above 0."""
         return self.smallest_normal * self.epsilon
 
     @property

@@ -53,6 +53,7 @@ class Weights:
 
     @property
     def values(self):
+        """What the model would compute with, as fp32."""
         if self.rule == "bf16 + fp32 masters":
             # The masters are for updates alone; products see their roundings.
             return self._weights.bfloat16().float()

@@ -37,8 +37,8 @@ NOTEBOOKS = (
 
 #: Every exercise by its name, which begins with its notebook's number.
 EXERCISES: dict[str, Exercise | BrokenRun] = {}
-for notebook in NOTEBOOKS:
-    EXERCISES |= notebook.EXERCISES
+for _notebook in NOTEBOOKS:
+    EXERCISES |= _notebook.EXERCISES
 
 
 def check_answer(name: str, answer) -> Reply:

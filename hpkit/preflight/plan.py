@@ -306,7 +306,7 @@ class Plan:
         """The highest rate that an update uses; where nobody can tell it, the one asked for."""
         if self.counts and self.counts.learning_rates:
             # No update uses the last one: it is where the schedule stands at the end.
-            return max(self.counts.learning_rates[:-1])
+            return max(self.counts.learning_rates[:-1], default=self.recipe.learning_rate)
         return self.recipe.learning_rate
 
     @property

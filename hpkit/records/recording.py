@@ -38,6 +38,15 @@ YARDSTICK = Yardstick(eval_blocks=24, eval_length=256, sampled_tokens=128)
 _TOKENS_BESIDE = 25_000
 
 
+#: The hyperparameters of the first recorded runs, whose keys spell all of them.
+KEYED_FROM_THE_START = frozenset(
+    """per_device_train_batch_size gradient_accumulation_steps max_seq_length num_train_epochs
+    max_steps learning_rate warmup_steps lr_scheduler_type lr_scheduler_kwargs weight_decay
+    max_grad_norm optim adam_beta1 adam_beta2 adam_epsilon bf16 fp16 dtype seed logging_strategy
+    logging_steps eval_strategy eval_steps save_strategy save_steps save_total_limit""".split()
+)
+
+
 class PlannedRun(NamedTuple):
     """A run to be recorded.
 
@@ -55,11 +64,14 @@ class PlannedRun(NamedTuple):
 
 def run_key(recipe: Recipe, model_fingerprint: str, corpus_fingerprint: str) -> str:
     """Sixteen hex digits: two runs with the same key would be the same run, measured alike."""
-    # Recorded tables are found by these keys: another spelling here would train every run anew.
-    text = json.dumps(
-        [canonical_values(recipe), model_fingerprint, corpus_fingerprint, YARDSTICK],
-        sort_keys=True,
-    )
+    # Recorded tables are found by these keys: another spelling here would train every run anew. So
+    # a hyperparameter that Recipe did not have when the first runs were recorded is spelt only
+    # where it is not at its default.
+    values = canonical_values(recipe)
+    for field in dataclasses.fields(recipe):
+        if field.name not in KEYED_FROM_THE_START and getattr(recipe, field.name) == field.default:
+            del values[field.name]
+    text = json.dumps([values, model_fingerprint, corpus_fingerprint, YARDSTICK], sort_keys=True)
     return short_hash(text.encode())
 
 

@@ -1,4 +1,4 @@
-"""Sliders over computed and recorded runs: each widget and its picture in one file."""
+"""Sliders over computed and recorded runs, each widget with its picture in or beside its file."""
 
 from typing import TYPE_CHECKING
 

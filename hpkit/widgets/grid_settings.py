@@ -25,9 +25,11 @@ class GridSettings:
         self.axes = grid.axes
 
     def values_of(self, point: Point) -> dict:
+        """The point's value on each axis of the grid."""
         return {name: value for name, value in point.named().items() if name in self.axes}
 
     def name_of(self, point: Point) -> str:
+        """A setting in words: each axis with its value."""
         return self.named(self.values_of(point))
 
     @staticmethod

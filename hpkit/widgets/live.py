@@ -36,6 +36,7 @@ class LiveRun:
 
     @property
     def name(self) -> str:
+        """What the run is called: its seed, and whether it is still running."""
         seed = f"seed {self.point.recipe.seed}"
         if self.run:
             return seed
@@ -45,6 +46,7 @@ class LiveRun:
 
     @property
     def stopped(self) -> bool:
+        """Was it ended by `stop`, before its last update?"""
         return isinstance(self.error, Stopped)
 
     @property
@@ -77,8 +79,10 @@ class LiveRun:
         return f"{words}, {side} the recorded seeds ({lowest:.5g} to {highest:.5g})"
 
     def start(self, progressed: Callable, ended: Callable) -> None:
-        """Train now. In the training's thread `progressed(self, logged)` is called after every
-        update, with whether something was logged, and at last `ended(self)`.
+        """Train now, in a thread of its own.
+
+        It calls `progressed(self, logged)` after every update, with whether something was logged,
+        and at last `ended(self)`.
         """
         # A daemon: a kernel that is shut down does not wait for the training.
         self._thread = threading.Thread(target=self._train, args=(progressed, ended), daemon=True)

@@ -334,14 +334,18 @@ class QuantizationExplorer(Interactive):
     def _draw(self):
         tensor = self._averages[self.parameter][self.average]
         place = None
-        self.without = None
-        self.harm = None
-        self.quantized = self._quantize(tensor)
+        without = None
+        done = None
+        quantized = self._quantize(tensor)
         if self.outlier:
             spoilt, place = with_outlier(tensor, self.outlier)
-            self.without = self.quantized
-            self.quantized = self._quantize(spoilt)
-            self.harm = harm(self.without, self.quantized, place)
+            without = quantized
+            quantized = self._quantize(spoilt)
+            done = harm(without, quantized, place)
+        # All three at once: where quantizing fails, those of the setting before stay together.
+        self.quantized = quantized
+        self.without = without
+        self.harm = done
         title = f"{self.parameter}, {self.average}"
         picture = self._figure.draw(self.quantized, title, self.without, place)
         return picture, paragraphs(self._lines())

@@ -229,12 +229,13 @@ class RunExplorer(Interactive):
             live = LiveRun(self.point.with_seed(self.seed))
             # The same seed anew takes the place of what it was before.
             self._live = [other for other in self._live if other.point != live.point]
-            self._live.append(live)
+            self._bar.value = 0
+            self._bar.max = 1
+            self._say("loading the model and measuring it before the run …")
             self._set_training(True)
-        self._bar.value = 0
-        self._bar.max = 1
-        self._say("loading the model and measuring it before the run …")
-        live.start(self._progressed, self._ended)
+            self._live.append(live)
+            # Started before anybody else can wait for it.
+            live.start(self._progressed, self._ended)
 
     def stop(self) -> None:
         """End the run in training after the update at hand. Without one, nothing happens.

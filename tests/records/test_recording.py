@@ -1,5 +1,6 @@
 """Recording on a tiny model: planned, killed and continued; mistakes found before any training."""
 
+import dataclasses
 import math
 import random
 import signal
@@ -10,7 +11,7 @@ import pytest
 
 from hpkit.__main__ import main
 from hpkit.errors import BadInput
-from hpkit.recipe import STARTER
+from hpkit.recipe import STARTER, Recipe
 from hpkit.records import Grid, Point, load_grids, load_runs, plan, record, record_point
 from hpkit.records.recording import run_key
 
@@ -180,3 +181,19 @@ def test_a_recorded_row_trained_anew_lands_in_its_band(number):
     assert min(seeds) - width <= again.eval_loss_after <= max(seeds) + width, (
         f"{drawn}: {seeds}, now {again.eval_loss_after}"
     )
+
+
+def test_a_later_hyperparameter_leaves_recorded_runs_where_they_are():
+    """A field that Recipe gets one day changes a key only where it is not at its default."""
+
+    @dataclasses.dataclass(frozen=True)
+    class LaterRecipe(Recipe):
+        of_another_time: float = 0.0
+
+        def __post_init__(self):
+            """It has no card."""
+
+    today = run_key(STARTER, "a", "b")
+    later = LaterRecipe(**vars(STARTER))
+    assert run_key(later, "a", "b") == today
+    assert run_key(dataclasses.replace(later, of_another_time=0.1), "a", "b") != today

@@ -37,8 +37,7 @@ def _wrong_means() -> dict[float, str]:
 def _learns_on_average(run: Run) -> str:
     before = run.eval_loss_before
     after = run.eval_loss_after
-    # A diverged run has no loss at its end: in JSON it is null.
-    if after is not None and after < before - 0.01:
+    if after < before - 0.01:
         return ""
     return (
         f"The evaluation loss goes from {before:.3f} to {after:.3f}: "

@@ -28,8 +28,7 @@ def _wrong_megabytes() -> dict[float, str]:
 def _reads_enough(run: Run) -> str:
     before = run.eval_loss_before
     after = run.eval_loss_after
-    # A diverged run has no loss at its end: in JSON it is null.
-    if after is not None and after < before - 0.02:
+    if after < before - 0.02:
         return ""
     first = next(entry["loss"] for entry in run.history if "loss" in entry)
     return (

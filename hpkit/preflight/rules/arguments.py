@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import math
+from collections.abc import Iterator
 
 from hpkit.errors import did_you_mean
 from hpkit.formatting import shown, shown_rate
@@ -15,7 +16,7 @@ from hpkit.preflight.arguments import (
     optimizer_names,
     training_argument_names,
 )
-from hpkit.preflight.plan import RATE_ARGUMENTS, Finding, rule
+from hpkit.preflight.plan import RATE_ARGUMENTS, Finding, Plan, rule
 from hpkit.recipe import Recipe
 from hpkit.schedules import MEASURED, WITHOUT_WARMUP
 
@@ -26,7 +27,7 @@ FINE_IN_TRANSFORMERS = (("save_strategy", "best"), ("max_steps", 0))
 
 
 @rule("invalid-value")
-def invalid_value(plan):
+def invalid_value(plan: Plan) -> Iterator[Finding]:
     """A value that its argument cannot take."""
     for argument, value in plan.invalid.items():
         if (argument, value) in FINE_IN_TRANSFORMERS:
@@ -60,7 +61,7 @@ def invalid_value(plan):
 
 
 @rule("removed-argument")
-def removed_argument(plan):
+def removed_argument(plan: Plan) -> Iterator[Finding]:
     """An argument of transformers 4 that 5 no longer takes."""
     if plan.live or plan.written.name.endswith("Trainer"):
         return
@@ -92,7 +93,7 @@ def removed_argument(plan):
 
 
 @rule("moved-argument")
-def moved_argument(plan):
+def moved_argument(plan: Plan) -> Iterator[Finding]:
     """An argument that trainers took once, and that now belongs to their config."""
     if not plan.written.name.endswith("Trainer"):
         return
@@ -118,7 +119,7 @@ def moved_argument(plan):
 
 
 @rule("deprecated-argument")
-def deprecated_argument(plan):
+def deprecated_argument(plan: Plan) -> Iterator[Finding]:
     """An argument that has a new name, and still works."""
     # Live TrainingArguments have a value for every field, so nobody knows what was written.
     if plan.live:
@@ -140,7 +141,7 @@ def deprecated_argument(plan):
 
 
 @rule("constant-with-warmup", "lr_scheduler_type", "warmup_steps")
-def constant_with_warmup(plan):
+def constant_with_warmup(plan: Plan) -> Iterator[Finding]:
     """A schedule that ignores warmup."""
     schedule = plan.recipe.lr_scheduler_type
     warmup = plan.recipe.warmup_steps
@@ -162,7 +163,7 @@ def constant_with_warmup(plan):
 
 
 @rule("polynomial-below-end", "lr_scheduler_type", "lr_scheduler_kwargs", "learning_rate")
-def polynomial_below_end(plan):
+def polynomial_below_end(plan: Plan) -> Iterator[Finding]:
     """The polynomial's end lies above its start."""
     if plan.recipe.lr_scheduler_type != "polynomial":
         return
@@ -186,7 +187,7 @@ def polynomial_below_end(plan):
 
 
 @rule("weight-decay-negligible", "counts", "weight_decay", *RATE_ARGUMENTS)
-def weight_decay_negligible(plan):
+def weight_decay_negligible(plan: Plan) -> Iterator[Finding]:
     """All updates together shrink no weight by a hundredth."""
     decay = plan.recipe.weight_decay
     rates = plan.counts.learning_rates[:-1]  # no update uses the last one
@@ -221,7 +222,7 @@ def weight_decay_negligible(plan):
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
 )
-def batch_without_rate(plan):
+def batch_without_rate(plan: Plan) -> Iterator[Finding]:
     """The effective batch changed, and the learning rate did not."""
     base = _compared_with(plan)
     if base is None:
@@ -251,7 +252,7 @@ def batch_without_rate(plan):
     )
 
 
-def _compared_with(plan) -> Recipe | None:
+def _compared_with(plan: Plan) -> Recipe | None:
     """The recipe whose learning rate this run has kept without a thought, where there is one."""
     if plan.live:
         return plan.base
@@ -263,7 +264,7 @@ def _compared_with(plan) -> Recipe | None:
 
 
 @rule("seed-after-model", "seed")
-def seed_after_model(plan):
+def seed_after_model(plan: Plan) -> Iterator[Finding]:
     """Random weights are drawn before the seed is set."""
     unseeded = plan.written.unseeded
     seed = plan.recipe.seed

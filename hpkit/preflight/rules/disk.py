@@ -1,19 +1,20 @@
 """The rule about the disk: what the checkpoints of a run take, and what is free."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from hpkit.capability import MACHINES
 from hpkit.errors import BadInput
 from hpkit.formatting import shown_bytes
 from hpkit.memory import checkpoint_bytes
-from hpkit.preflight.plan import WEIGHT_FORMATS, Finding, rule
+from hpkit.preflight.plan import WEIGHT_FORMATS, Finding, Plan, rule
 
 MANY_CHECKPOINTS = 10
 
 
 @rule("disk-filled", "counts", "save_strategy", "save_steps", "save_total_limit")
-def disk_filled(plan):
+def disk_filled(plan: Plan) -> Iterator[Finding]:
     """Many checkpoints stay, or more than the disk has room for."""
     kept = len(plan.counts.checkpoints)
     size = _checkpoint_size(plan)
@@ -40,7 +41,7 @@ def disk_filled(plan):
     )
 
 
-def _checkpoint_size(plan) -> int | None:
+def _checkpoint_size(plan: Plan) -> int | None:
     if plan.model is None or plan.dtype not in WEIGHT_FORMATS:
         return None
     try:
@@ -49,7 +50,7 @@ def _checkpoint_size(plan) -> int | None:
         return None
 
 
-def _free_where_it_writes(plan) -> int | None:
+def _free_where_it_writes(plan: Plan) -> int | None:
     """Bytes free on the output folder's disk; None where the run is not to be on this machine."""
     if plan.machine in MACHINES.values():
         return None

@@ -1,18 +1,19 @@
 """Rules about bytes and tokens: optimizer states, sequence length, and what the device holds."""
 
 import math
+from collections.abc import Iterator
 
 from hpkit.capability import EIGHT_BIT_ADAMW
 from hpkit.formatting import shown_bytes
-from hpkit.memory import Memory, optimizer_states
+from hpkit.memory import Memory, state_bytes, weight_bytes
 from hpkit.preflight.arguments import training_argument_names
-from hpkit.preflight.plan import WEIGHT_FORMATS, Finding, rule
+from hpkit.preflight.plan import WEIGHT_FORMATS, Finding, Plan, rule
 
 # The optimizer's states.
 
 
 @rule("paged-on-cpu", "machine", "optim")
-def paged_on_cpu(plan):
+def paged_on_cpu(plan: Plan) -> Iterator[Finding]:
     """Paging moves states out of GPU memory, of which there is none."""
     optim = plan.value("optim")
     if "paged" in optim and plan.machine.device != "cuda":
@@ -29,12 +30,12 @@ def paged_on_cpu(plan):
 
 
 @rule("8bit-saves-little", "model", "optim")
-def eight_bit_saves_little(plan):
+def eight_bit_saves_little(plan: Plan) -> Iterator[Finding]:
     """Most of what the run holds stays at 32 bits."""
     if plan.recipe.optim not in EIGHT_BIT_ADAMW or plan.dtype not in WEIGHT_FORMATS:
         return
-    held = _state_bytes(plan, plan.recipe.optim)
-    plain = _state_bytes(plan, "adamw_torch")
+    held = state_bytes(plan.parameters, plan.recipe.optim, plan.dtype)
+    plain = state_bytes(plan.parameters, "adamw_torch", plan.dtype)
     total = _total_with_plain_adamw(plan, plain)
     saved = plain - held
     if saved >= 0.1 * total:
@@ -52,23 +53,15 @@ def eight_bit_saves_little(plan):
     )
 
 
-def _state_bytes(plan, optim: str) -> int:
-    return sum(state.bytes for state in optimizer_states(plan.parameters, optim, plan.dtype))
-
-
-def _total_with_plain_adamw(plan, states: int) -> int:
+def _total_with_plain_adamw(plan: Plan, states: int) -> int:
     """Bytes of the fine-tune with AdamW's `states`, without activations that nobody predicts."""
     if plan.memory:
         return plan.memory.total - plan.memory.optimizer + states
-    weights = sum(parameter.elements for parameter in plan.parameters)
-    if plan.dtype == "float32":
-        weights *= 4
-    else:
-        weights *= 2
-    return 2 * weights + states  # the gradients are as large as the weights
+    # The gradients are as large as the weights.
+    return 2 * weight_bytes(plan.parameters, plan.dtype) + states
 
 
-def _why_so_little(plan, count: int) -> str:
+def _why_so_little(plan: Plan, count: int) -> str:
     # bitsandbytes leaves tensors under 4,096 elements at 32 bits, and the Trainer embeddings.
     full = 0
     for parameter in plan.parameters:
@@ -84,7 +77,7 @@ def _why_so_little(plan, count: int) -> str:
 
 
 @rule("length-beyond-data", "lengths")
-def length_beyond_data(plan):
+def length_beyond_data(plan: Plan) -> Iterator[Finding]:
     """Hardly a document is as long as a sequence may be."""
     limit = plan.max_length
     lengths = sorted(plan.lengths)
@@ -108,7 +101,7 @@ def length_beyond_data(plan):
 
 
 @rule("length-cuts-tokens", "lengths")
-def length_cuts_tokens(plan):
+def length_cuts_tokens(plan: Plan) -> Iterator[Finding]:
     """Documents are longer than a sequence may be."""
     limit = plan.max_length
     tokens = sum(plan.lengths)
@@ -152,7 +145,7 @@ def length_cuts_tokens(plan):
 @rule(
     "memory-over-free", "memory", "machine", "per_device_train_batch_size", "optim", "bf16", "fp16"
 )
-def memory_over_free(plan):
+def memory_over_free(plan: Plan) -> Iterator[Finding]:
     """The run needs more memory than the machine has free."""
     held = plan.memory
     free = plan.machine.memory_free

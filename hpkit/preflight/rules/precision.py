@@ -1,13 +1,14 @@
 """Rules about number formats: those of the weights, and those that the device multiplies."""
 
 import math
+from collections.abc import Iterator
 
 from hpkit.formatting import shown_rate
-from hpkit.preflight.plan import Finding, rule
+from hpkit.preflight.plan import Finding, Plan, rule
 
 
 @rule("bf16-weights-without-masters", "learning_rate")
-def bf16_weights_without_masters(plan):
+def bf16_weights_without_masters(plan: Plan) -> Iterator[Finding]:
     """Small updates to bf16 weights are rounded away."""
     if plan.dtype != "bfloat16":
         return
@@ -66,7 +67,7 @@ def _unmoved_share_of(model, step: float) -> float:
 
 
 @rule("bf16-emulated", "machine", "bf16")
-def bf16_emulated(plan):
+def bf16_emulated(plan: Plan) -> Iterator[Finding]:
     """The machine multiplies no bf16 in hardware."""
     machine = plan.machine
     if not plan.value("bf16") or machine.native_bf16:
@@ -95,7 +96,7 @@ def bf16_emulated(plan):
 
 
 @rule("bf16-without-use-cpu", "machine", "bf16", "use_cpu")
-def bf16_without_use_cpu(plan):
+def bf16_without_use_cpu(plan: Plan) -> Iterator[Finding]:
     """transformers refuses bf16 on a CPU that it was not told to use."""
     # hpkit sets use_cpu itself where it trains a recipe on a CPU.
     if plan.ours or plan.value("use_cpu"):
@@ -114,7 +115,7 @@ def bf16_without_use_cpu(plan):
 
 
 @rule("fp16-on-cpu", "machine", "fp16")
-def fp16_on_cpu(plan):
+def fp16_on_cpu(plan: Plan) -> Iterator[Finding]:
     """transformers leaves fp16 out on a CPU, and says nothing."""
     if plan.value("fp16") and plan.machine.device == "cpu":
         yield Finding(
@@ -130,7 +131,7 @@ def fp16_on_cpu(plan):
 
 
 @rule("both-halves", "bf16", "fp16")
-def both_halves(plan):
+def both_halves(plan: Plan) -> Iterator[Finding]:
     """A run multiplies in one 16-bit format."""
     if plan.value("bf16") and plan.value("fp16"):
         yield Finding(
@@ -145,7 +146,7 @@ def both_halves(plan):
 
 
 @rule("no-half-precision", "machine", "bf16", "fp16")
-def no_half_precision(plan):
+def no_half_precision(plan: Plan) -> Iterator[Finding]:
     """The machine has hardware for 16 bits, and the run leaves it idle."""
     machine = plan.machine
     if plan.value("bf16") or plan.value("fp16") or plan.dtype != "float32":

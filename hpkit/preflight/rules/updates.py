@@ -5,19 +5,22 @@ import inspect
 import math
 import textwrap
 from bisect import bisect_right
+from collections.abc import Iterator
 
 from hpkit.accounting import Accounting
 from hpkit.formatting import plural, shown, shown_rate
-from hpkit.preflight.plan import RATE_ARGUMENTS, Finding, rule
+from hpkit.preflight.plan import RATE_ARGUMENTS, Finding, Plan, rule
 from hpkit.recipe import Recipe
 
 FEW_UPDATES = 50
+#: Warmup may take one update in so many; the change that is offered keeps to it, too.
+WARMUP_ONE_IN = 3
 
 # Warmup and what it leaves.
 
 
 @rule("warmup-outlasts-run", "counts", "warmup_steps", "lr_scheduler_type")
-def warmup_outlasts_run(plan):
+def warmup_outlasts_run(plan: Plan) -> Iterator[Finding]:
     """Warmup takes as many updates as the run has, or more."""
     warmup = plan.counts.warmup_updates
     updates = plan.counts.updates
@@ -32,12 +35,12 @@ def warmup_outlasts_run(plan):
 
 
 @rule("warmup-over-third", "counts", "warmup_steps", "lr_scheduler_type")
-def warmup_over_third(plan):
+def warmup_over_third(plan: Plan) -> Iterator[Finding]:
     """Warmup takes over a third of the run."""
     warmup = plan.counts.warmup_updates
     updates = plan.counts.updates
     # A warmup as long as the run is warmup-outlasts-run's.
-    if updates < 3 * warmup and warmup < updates:
+    if updates < WARMUP_ONE_IN * warmup and warmup < updates:
         yield Finding(
             severity="warning",
             argument="warmup_steps",
@@ -51,7 +54,7 @@ def warmup_over_third(plan):
 
 
 @rule("peak-not-reached", "counts", *RATE_ARGUMENTS)
-def peak_not_reached(plan):
+def peak_not_reached(plan: Plan) -> Iterator[Finding]:
     """No update reaches the learning rate that was asked for."""
     counts = plan.counts
     asked = plan.recipe.learning_rate
@@ -78,7 +81,7 @@ def peak_not_reached(plan):
 def _shorter_warmup(updates: int) -> str:
     tenth = math.ceil(updates / 10)
     # Of one or two updates a tenth, rounded up, is more than a third again.
-    if 3 * tenth > updates:
+    if WARMUP_ONE_IN * tenth > updates:
         return "set warmup_steps=0: so short a run has no time for warmup"
     return f"set warmup_steps=0.1, a tenth of the run ({plural(tenth, 'update')})"
 
@@ -87,7 +90,7 @@ def _shorter_warmup(updates: int) -> str:
 
 
 @rule("few-updates", "counts")
-def few_updates(plan):
+def few_updates(plan: Plan) -> Iterator[Finding]:
     """So few updates hardly train."""
     counts = plan.counts
     recipe = plan.recipe
@@ -152,7 +155,7 @@ def _more_updates(counts: Accounting, recipe: Recipe) -> str:
 
 
 @rule("no-training-loss", "counts", "logging_strategy", "logging_steps")
-def no_training_loss(plan):
+def no_training_loss(plan: Plan) -> Iterator[Finding]:
     """The first training loss would be logged after the run's end."""
     updates = plan.counts.updates
     every = plan.recipe.logging_steps
@@ -170,7 +173,7 @@ def no_training_loss(plan):
 
 
 @rule("eval-beyond-run", "counts", "eval_strategy", "eval_steps", "logging_steps")
-def eval_beyond_run(plan):
+def eval_beyond_run(plan: Plan) -> Iterator[Finding]:
     """The first evaluation would come after the run's end."""
     updates = plan.counts.updates
     recipe = plan.recipe
@@ -192,7 +195,7 @@ def eval_beyond_run(plan):
 
 
 @rule("save-beyond-run", "counts", "save_strategy", "save_steps")
-def save_beyond_run(plan):
+def save_beyond_run(plan: Plan) -> Iterator[Finding]:
     """The first checkpoint would be written after the run's end."""
     updates = plan.counts.updates
     every = plan.recipe.save_steps
@@ -218,7 +221,7 @@ def save_beyond_run(plan):
     "save_steps",
     "load_best_model_at_end",
 )
-def best_model_mismatch(plan):
+def best_model_mismatch(plan: Plan) -> Iterator[Finding]:
     """The best model can be kept only where each checkpoint is evaluated."""
     recipe = plan.recipe
     if not plan.value("load_best_model_at_end"):
@@ -292,7 +295,7 @@ def _is_multiple(kept: float, each: float) -> bool:
 
 
 @rule("accumulation-miscounts-loss", "head", "gradient_accumulation_steps")
-def accumulation_miscounts_loss(plan):
+def accumulation_miscounts_loss(plan: Plan) -> Iterator[Finding]:
     """The head's loss is a mean, and the Trainer takes it for a share of the whole."""
     accumulation = plan.recipe.gradient_accumulation_steps
     # A live model that carries the change named below already.

@@ -1,6 +1,7 @@
 """Rules about updates, against the accounting, against transformers and against real trainings."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from transformers import TrainingArguments
 
 from hpkit.accounting import account
+from hpkit.preflight import preflight
 from hpkit.preflight.rules.updates import FEW_UPDATES, miscounts_loss
-from hpkit.recipe import NOTES, Recipe
+from hpkit.recipe import NOTES, STARTER, Recipe
 
 from ..support import LONG, Case, Rows, bert, found, llama, mended, train
 
@@ -266,3 +268,22 @@ def test_the_accumulation_it_proposes_is_the_most_that_leaves_enough_updates(exa
             )
         else:
             assert fired.fix.startswith("set num_train_epochs=")
+
+
+@pytest.mark.parametrize("warmup, speaks", [(125, False), (126, True), (374, True), (375, False)])
+def test_a_third_is_the_limit_of_warmup(warmup, speaks):
+    """Of 375 updates; a warmup as long as the run is another rule's."""
+    found = preflight(STARTER.replace(max_steps=375, warmup_steps=warmup), 3000)
+    assert ("warmup-over-third" in {finding.rule for finding in found}) is speaks
+
+
+@pytest.mark.parametrize("updates", range(1, 40))
+def test_a_shorter_warmup_is_short_enough_for_every_run(updates):
+    """What the finding says to do silences it, however few updates there are."""
+    recipe = STARTER.replace(max_steps=updates, warmup_steps=max(updates - 1, 1))
+    about_warmup = ("warmup-over-third", "warmup-outlasts-run")
+    for finding in preflight(recipe, 3000):
+        if finding.rule in about_warmup:
+            value = float(re.search(r"set warmup_steps=([\d.]+)", finding.fix)[1])
+            mended = preflight(recipe.replace(warmup_steps=value), 3000)
+            assert not [one for one in mended if one.rule in about_warmup]

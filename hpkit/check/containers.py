@@ -118,6 +118,10 @@ class Containers:
         above = self._names.parents[use]
         call = self._names.method_call_of(use)
         statement = self._names.parents[call or above]
+        # An item of a `with`, a loop of a comprehension and a parameter's default lie in nodes that
+        # have no line of their own.
+        while not hasattr(statement, "lineno") and not isinstance(statement, ast.Module):
+            statement = self._names.parents[statement]
         match above:
             case ast.Subscript(slice=ast.Constant(value=key), ctx=ast.Store() | ast.Del()):
                 return [self._item_change(statement, key)]

@@ -228,3 +228,18 @@ def test_classes(read):
 def test_what_is_told_and_what_is_not(source, told, unread, only):
     arguments, missing = only(source.replace("T(", "TrainingArguments("))
     assert same(arguments, told) and set(missing) == set(unread)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'with open("x") as d["fp16"]: pass',
+        '[x for x in d.pop("fp16")]',
+        'def f(x=d.pop("fp16")): 0',
+    ],
+)
+def test_a_change_in_a_node_without_a_line(change, read):
+    """An item of a `with`, a loop of a comprehension, a default: Python gives them no line."""
+    before = "from transformers import TrainingArguments\nd = dict(fp16=True, seed=1)\n"
+    (call,) = read(f"{before}{change}\nTrainingArguments('out', **d)\n")
+    assert call.arguments["seed"] == 1 and "fp16" in call.unread

@@ -53,7 +53,7 @@ class Machine:
         return f"{self.name} ({', '.join(parts)}), bf16 {bf16}"
 
 
-def _card(name: str, compute_capability: tuple[int, int], mebibytes: int) -> Machine:
+def _graphics_card(name: str, compute_capability: tuple[int, int], mebibytes: int) -> Machine:
     return Machine(
         device="cuda",
         name=name,
@@ -73,11 +73,11 @@ MACHINES = {
         "cpu", "a CPU without bf16 instructions", threads=2, native_bf16=False, eight_bit=True
     ),
     "mps": Machine("mps", "an Apple GPU", threads=8, native_bf16=True, eight_bit=True),
-    "t4": _card("Tesla T4", (7, 5), 15_360),
-    "l4": _card("NVIDIA L4", (8, 9), 23_034),
-    "a100": _card("NVIDIA A100 40GB", (8, 0), 40_960),
-    "a100-80gb": _card("NVIDIA A100 80GB", (8, 0), 81_920),
-    "h100": _card("NVIDIA H100 80GB", (9, 0), 81_559),
+    "t4": _graphics_card("Tesla T4", (7, 5), 15_360),
+    "l4": _graphics_card("NVIDIA L4", (8, 9), 23_034),
+    "a100": _graphics_card("NVIDIA A100 40GB", (8, 0), 40_960),
+    "a100-80gb": _graphics_card("NVIDIA A100 80GB", (8, 0), 81_920),
+    "h100": _graphics_card("NVIDIA H100 80GB", (9, 0), 81_559),
 }
 
 

@@ -70,25 +70,25 @@ def _is_count(value) -> bool:
     return _is_whole(value, 1)
 
 
-def _is_number(value) -> bool:
+def _is_finite_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_share(value) -> bool:
-    return _is_number(value) and 0 <= value < 1
+    return _is_finite_number(value) and 0 <= value < 1
 
 
 def _is_not_negative(value) -> bool:
-    return _is_number(value) and value >= 0
+    return _is_finite_number(value) and value >= 0
 
 
 def _is_positive(value) -> bool:
-    return _is_number(value) and value > 0
+    return _is_finite_number(value) and value > 0
 
 
 def _is_interval(value) -> bool:
     # transformers counts updates from 1 on, and below it takes the value as a share of the run.
-    return _is_count(value) or (_is_number(value) and 0 < value < 1)
+    return _is_count(value) or (_is_finite_number(value) and 0 < value < 1)
 
 
 class _Accepted(NamedTuple):

@@ -17,7 +17,7 @@ from hpkit.errors import BadInput
 from hpkit.files import write_whole
 from hpkit.finetune import processes
 from hpkit.finetune.run import logged_history
-from hpkit.finetune.samples import Measured
+from hpkit.finetune.samples import Evaluation
 from hpkit.finetune.throughput import AUTO, Throughput
 from hpkit.finetune.training import Job, Trained
 from hpkit.memory import checkpoint_bytes
@@ -44,7 +44,7 @@ class Started:
 
     request: Request
     corpus_fingerprint: str
-    before: Measured | None = None
+    before: Evaluation | None = None
 
     def write(self, out: Path) -> None:
         """Leave `started.json` in the folder of the run."""
@@ -79,7 +79,7 @@ def read_started(out: Path, base: Recipe | None = None) -> Started:
         )
         before = None
         if "eval_loss_before" in values:
-            before = Measured(**{name: values[f"{name}_before"] for name in Measured._fields})
+            before = Evaluation(**{name: values[f"{name}_before"] for name in Evaluation._fields})
         return Started(request, values["corpus_fingerprint"], before)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         # BadInput is a ValueError: a hyperparameter of another time, or a value that nobody takes.

@@ -16,7 +16,7 @@ SAMPLED_TOKENS = 80
 USUAL_CONTEXT = 512
 
 
-class Measured(NamedTuple):
+class Evaluation(NamedTuple):
     """One look at a model: evaluation loss in nats per token, and its sampled tunes.
 
     `bars_valid`: the share, 0 to 1, of their bars that add up; `tunes_parsed`: how many parse. Both
@@ -63,15 +63,15 @@ def sample_texts(trainer, corpus: Corpus, eval_loss: float, seed: int) -> list[s
     return texts
 
 
-def measured(eval_loss: float, verdicts: list[Verdict]) -> Measured:
+def evaluation_of(eval_loss: float, verdicts: list[Verdict]) -> Evaluation:
     """The loss beside what the judge says of the sampled tunes, of which there may be none."""
     if not verdicts:
-        return Measured(eval_loss)
+        return Evaluation(eval_loss)
     valid, bars = count_bars(verdicts)
     share = 0.0
     if bars:
         share = valid / bars
-    return Measured(eval_loss, share, sum(verdict.parses for verdict in verdicts))
+    return Evaluation(eval_loss, share, sum(verdict.parses for verdict in verdicts))
 
 
 def count_bars(verdicts: list[Verdict]) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from hpkit.finetune.checkpoints import (
     update_of,
 )
 from hpkit.finetune.run import Run
-from hpkit.finetune.samples import Measured, count_bars, measured, sample_texts, sample_tunes
+from hpkit.finetune.samples import Evaluation, count_bars, evaluation_of, sample_texts, sample_tunes
 from hpkit.finetune.stopping import StopSignal
 from hpkit.finetune.throughput import AUTO, Throughput, choose
 from hpkit.finetune.training import Job, as_run, fit, make_trainer, prepare
@@ -104,7 +104,7 @@ class _Session:
         trainer = make_trainer(job, [bar])
         before = started.before
         if before is None:
-            before = self.measure("before", trainer, job)
+            before = self.evaluate("before", trainer, job)
             started = dataclasses.replace(started, before=before)
             processes.from_main(lambda: started.write(self.out))
         if all_trained:
@@ -112,7 +112,7 @@ class _Session:
         else:
             with self.stop.during_training(), closing(bar):
                 result = fit(trainer, job.recipe, checkpoint)
-        after = self.measure("after", trainer, job)
+        after = self.evaluate("after", trainer, job)
         save_model(trainer, self.out)
         run = as_run(job, trainer, result, before, after, resumed_from)
         processes.from_main(lambda: self.finish(job, run))
@@ -187,13 +187,13 @@ class _Session:
 
     # Before and after the loop.
 
-    def measure(self, when: str, trainer, job: Job) -> Measured:
+    def evaluate(self, when: str, trainer, job: Job) -> Evaluation:
         """Evaluate on all processes; sample on the main one, which leaves the samples in `out`."""
         eval_loss = trainer.evaluate()["eval_loss"]
         self.say(f"evaluation loss {when}: {eval_loss:.4f}")
         return processes.from_main(lambda: self.keep_samples(when, trainer, job, eval_loss))
 
-    def keep_samples(self, when: str, trainer, job: Job, eval_loss: float) -> Measured:
+    def keep_samples(self, when: str, trainer, job: Job, eval_loss: float) -> Evaluation:
         texts = sample_texts(trainer, job.corpus, eval_loss, job.recipe.seed)
         if texts:
             write_whole(self.out / f"{when}.txt", "\n\n".join(texts) + "\n")
@@ -206,7 +206,7 @@ class _Session:
             most_tokens=job.yardstick.sampled_tokens,
         )
         verdicts = [judge(tune) for tune in tunes]
-        result = measured(eval_loss, verdicts)
+        result = evaluation_of(eval_loss, verdicts)
         if tunes:
             titles = [
                 f"sample {number} {when} the run: {verdict}"

@@ -24,7 +24,7 @@ from hpkit.corpus.music import judge
 from hpkit.errors import BadInput
 from hpkit.finetune.processes import from_main, without_repeats
 from hpkit.finetune.run import LOGGED, WHOLE, Run, Yardstick, installed_versions, logged_history
-from hpkit.finetune.samples import Measured, measured, sample_tunes
+from hpkit.finetune.samples import Evaluation, evaluation_of, sample_tunes
 from hpkit.measured_memory import optimizer_state_bytes, peak_memory_bytes, reset_peak_memory
 from hpkit.model import context_length, load_model, quiet_transformers
 from hpkit.recipe import STARTER, Recipe
@@ -88,13 +88,13 @@ def train(
         reset_peak_memory(capability.device)
         callbacks = [_watcher(job, watch)] if watch else []
         trainer = make_trainer(job, callbacks)
-        before = Measured(trainer.evaluate()["eval_loss"])
+        before = Evaluation(trainer.evaluate()["eval_loss"])
         result = fit(trainer, recipe)
         eval_loss = _last_eval_loss(trainer, result)
         tunes = sample_tunes(
             trainer, job.corpus, eval_loss, recipe.seed, most_tokens=yardstick.sampled_tokens
         )
-        after = measured(eval_loss, [judge(tune) for tune in tunes])
+        after = evaluation_of(eval_loss, [judge(tune) for tune in tunes])
         return as_run(job, trainer, result, before, after)
 
 
@@ -216,8 +216,8 @@ def as_run(
     job: Job,
     trainer,
     result: Trained,
-    before: Measured,
-    after: Measured,
+    before: Evaluation,
+    after: Evaluation,
     resumed_from: int | None = None,
 ) -> Run:
     """The finished run as `run.json` holds it; `resumed_from`: the update it was resumed after."""

@@ -88,7 +88,7 @@ def _refuse_unknown_character(document: str, origin: tuple[str, int], tokenizer)
                 f"{file}, line {line}, column {column}: character {character!r} "
                 f"(U+{ord(character):04X}) is outside the model's alphabet and would become "
                 f"{tokenizer.unk_token}, which teaches nothing: remove it, "
-                "or choose a model that has it"
+                "or choose a --model that has it"
             )
 
 

@@ -16,11 +16,11 @@ from hpkit.capability import decide, find_machine
 from hpkit.command_line import build_parser, which_part
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.finetune import processes
-from hpkit.finetune.throughput import ATTENTION, AUTO, Throughput
+from hpkit.finetune.throughput import ATTENTION
 from hpkit.formatting import shown
 from hpkit.hyperparameters import CARDS, recipe_table
 from hpkit.lessons.sheets import cheat_sheet
-from hpkit.recipe import NOTES, STARTER, Recipe, load_recipe, parse_value
+from hpkit.recipe import NOTES, STARTER, load_recipe, parse_value
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,44 +60,34 @@ def main(arguments: list[str] | None = None) -> int:
 # finetune
 
 
-@dataclasses.dataclass(frozen=True)
-class _Order:
-    """What `hpkit finetune` was told to do, on a resumed run with what it was told before."""
+def _request_and_folder(options: argparse.Namespace) -> tuple:
+    """(Request, folder) of a run: what it is told, on a resumed one on top of what it was told."""
+    # Here, for the command's own words need nothing of a training.
+    from hpkit.finetune.checkpoints import Request, read_started
 
-    recipe: Recipe
-    model: str
-    corpus: str
-    out: Path
-    throughput: Throughput
-
-
-def _order(options: argparse.Namespace) -> _Order:
     if options.resume and not options.out:
         raise BadInput("--resume: say which run with --out FOLDER")
     out = Path(options.out or time.strftime("runs/%Y-%m-%d-%H%M%S"))
     # Read first: a misspelt value is to be refused whatever the folder holds.
     changes = _changes(options)
-    before = None
+    told = Request(STARTER, model="starter", corpus="airdsAirs")
     if options.resume:
-        from hpkit.finetune.checkpoints import read_started
-
-        before = read_started(out).request
-    if before and not options.recipe:
-        recipe = before.recipe
-    else:
-        recipe = load_recipe(options.recipe or "starter")
+        told = read_started(out).request
+    recipe = told.recipe
+    if options.recipe:
+        recipe = load_recipe(options.recipe)
     faster = {}
-    for field in dataclasses.fields(Throughput):
+    for field in dataclasses.fields(told.throughput):
         given = getattr(options, field.name)
         if given is not None:
             faster[field.name] = given
-    return _Order(
-        recipe=recipe.replace(**changes),
-        model=options.model or (before.model if before else "starter"),
-        corpus=options.corpus or (before.corpus if before else "airdsAirs"),
-        out=out,
-        throughput=dataclasses.replace(before.throughput if before else AUTO, **faster),
+    request = Request(
+        recipe.replace(**changes),
+        model=options.model or told.model,
+        corpus=options.corpus or told.corpus,
+        throughput=dataclasses.replace(told.throughput, **faster),
     )
+    return request, out
 
 
 def _changes(options: argparse.Namespace) -> dict:
@@ -111,7 +101,7 @@ def _changes(options: argparse.Namespace) -> dict:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    order = processes.from_main(lambda: _order(options))
+    request, out = processes.from_main(lambda: _request_and_folder(options))
 
     from hpkit.finetune import Interrupted, finetune
 
@@ -119,27 +109,27 @@ def _finetune(options: argparse.Namespace) -> None:
     stream = sys.stderr if options.json else sys.stdout
     try:
         run = finetune(
-            order.recipe,
-            model=order.model,
-            corpus=order.corpus,
-            out=order.out,
+            request.recipe,
+            model=request.model,
+            corpus=request.corpus,
+            out=out,
             resume=options.resume,
             log=lambda line: print(line, file=stream, flush=True),
-            throughput=order.throughput,
+            throughput=request.throughput,
         )
     except Interrupted as stop:
-        _say_how_to_go_on(stop, order.out)
+        _say_how_to_go_on(stop, out)
         raise SystemExit(128 + stop.signum) from None
     except BadInput as error:
-        if options.resume or not _can_be_resumed(order.out):
+        if options.resume or not _can_be_resumed(out):
             raise
-        raise BadInput(f"{error}: {_resume_command(order.out)}") from None
+        raise BadInput(f"{error}: {_resume_command(out)}") from None
     if not processes.is_main():
         return
     print(
         f"evaluation loss {run.eval_loss_before:.4f} -> {run.eval_loss_after:.4f} in "
         f"{run.updates} updates, {run.train_seconds:.0f} s, "
-        f"{run.peak_memory_bytes / 1e9:.1f} GB of memory at most; everything is in {order.out}",
+        f"{run.peak_memory_bytes / 1e9:.1f} GB of memory at most; everything is in {out}",
         file=stream,
     )
     if options.json:

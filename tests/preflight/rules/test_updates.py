@@ -282,8 +282,7 @@ def test_a_shorter_warmup_is_short_enough_for_every_run(updates):
     """What the finding says to do silences it, however few updates there are."""
     recipe = STARTER.replace(max_steps=updates, warmup_steps=max(updates - 1, 1))
     about_warmup = ("warmup-over-third", "warmup-outlasts-run")
-    for finding in preflight(recipe, 3000):
-        if finding.rule in about_warmup:
-            value = float(re.search(r"set warmup_steps=([\d.]+)", finding.fix)[1])
-            mended = preflight(recipe.replace(warmup_steps=value), 3000)
-            assert not [one for one in mended if one.rule in about_warmup]
+    (finding,) = (one for one in preflight(recipe, 3000) if one.rule in about_warmup)
+    value = float(re.search(r"set warmup_steps=([\d.]+)", finding.fix)[1])
+    after = preflight(recipe.replace(warmup_steps=value), 3000)
+    assert not [one for one in after if one.rule in about_warmup]

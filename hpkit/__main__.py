@@ -28,6 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     A user's mistake is one line on standard error and status 2.
     """
+    status = _run(arguments)
+    processes.end(status)
+    return status
+
+
+def _run(arguments: list[str] | None) -> int:
     commands = {
         "finetune": _finetune,
         "check": _check,
@@ -100,7 +106,7 @@ def _changes(options: argparse.Namespace) -> dict:
     return changes
 
 
-def _finetune(options: argparse.Namespace) -> None:
+def _finetune(options: argparse.Namespace) -> int:
     request, out = processes.from_main(lambda: _request_and_folder(options))
 
     from hpkit.finetune import Interrupted, finetune
@@ -119,13 +125,13 @@ def _finetune(options: argparse.Namespace) -> None:
         )
     except Interrupted as stop:
         _say_how_to_go_on(stop, out)
-        raise SystemExit(128 + stop.signum) from None
+        return 128 + stop.signum
     except BadInput as error:
         if options.resume or not _can_be_resumed(out):
             raise
         raise BadInput(f"{error}: {_resume_command(out)}") from None
     if not processes.is_main():
-        return
+        return 0
     print(
         f"evaluation loss {run.eval_loss_before:.4f} -> {run.eval_loss_after:.4f} in "
         f"{run.updates} updates, {run.train_seconds:.0f} s, "
@@ -134,6 +140,7 @@ def _finetune(options: argparse.Namespace) -> None:
     )
     if options.json:
         print(run.to_json())
+    return 0
 
 
 def _can_be_resumed(out: Path) -> bool:

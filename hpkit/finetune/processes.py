@@ -7,6 +7,7 @@ nothing here imports torch or does anything.
 import atexit
 import logging
 import os
+import sys
 import time
 import warnings
 from contextlib import contextmanager
@@ -70,6 +71,19 @@ def _leave() -> None:
     from accelerate import PartialState
 
     PartialState().destroy_process_group()
+
+
+def end(status: int) -> None:
+    """End this process with `status` at once, where it is one of several and all is written.
+
+    torch 2.13's DistributedDataParallel keeps a hold on its process group for ever: gloo's threads
+    outlive `destroy_process_group`, and one of them, now and then, aborts an interpreter that is
+    being taken down.
+    """
+    if count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def let_main_end_first() -> None:

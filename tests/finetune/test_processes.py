@@ -166,7 +166,8 @@ def test_two_processes_follow_one(
     together = two[0]
     if recipe is EXACT:
         together = tmp_path / "two"
-        assert torchrun(*finetune_flags, *as_flags(recipe), "--out", together).returncode == 0
+        done = torchrun(*finetune_flags, *as_flags(recipe), "--out", together)
+        assert done.returncode == 0, done.stderr
     runs = [Run.load(together)]
     for changes in (dict(per_device_train_batch_size=8), dict(gradient_accumulation_steps=2)):
         runs.append(
@@ -308,6 +309,27 @@ def test_a_mistake_that_one_rank_alone_meets_ends_all(torchrun, tiny_model, few_
     lines = [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)]
     assert lines[0] == lines[1] and "nowhere.abc" in lines[0] and not (tmp_path / "out").exists()
     assert [(tmp_path / f"joined{rank}").read_text() for rank in (0, 1)] == ["False", "False"]
+
+
+_COMMAND_AS_A_SCRIPT = """
+import atexit, os, sys
+from hpkit.__main__ import main
+folder = sys.argv.pop(1)
+atexit.register(lambda: open(folder + "/taken-down" + os.environ["RANK"], "w").close())
+sys.exit(main())
+"""
+
+
+def test_the_command_ends_before_its_interpreter_is_taken_down(torchrun, finetune_flags, tmp_path):
+    """gloo's threads are still there then, and one of them may abort a run that has succeeded."""
+    (tmp_path / "command.py").write_text(_COMMAND_AS_A_SCRIPT)
+    recipe = EPOCHS.replace(max_steps=1, eval_strategy="no", save_strategy="no")
+    out = tmp_path / "out"
+    arguments = [*finetune_flags[2:], *as_flags(recipe), "--out", out]
+    done = torchrun(tmp_path / "command.py", tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"everything is in {out}" in done.stdout and Run.load(out).updates == 1
+    assert not list(tmp_path.glob("taken-down*"))
 
 
 def test_fsdp_is_refused_where_it_would_not_be_done(

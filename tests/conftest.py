@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import hpkit  # noqa: F401, before any test imports torch, whose OpenMP it makes give way
+
 # Before any import of huggingface_hub, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -1,6 +1,7 @@
 """Shared fixtures. No test but those of Colab reaches the network, and none writes outside its
 temporary folder."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -13,6 +14,15 @@ import hpkit  # noqa: F401, before any test imports torch, whose OpenMP it makes
 
 # Before any import of huggingface_hub, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from looking through all that was imported.
+
+    Every Trainer collects before it trains: 0.36 s of the 0.5 s that a tiny training takes.
+    """
+    gc.freeze()
+
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,7 @@ because loading them runs what their author wrote.
 
 import hashlib
 import importlib.util
+import inspect
 import json
 import re
 from contextlib import contextmanager
@@ -347,6 +348,9 @@ def continued(model, tokenizer, prompts, max_new_tokens: int, **settings):
     """
     was_training = model.training
     model.eval()
+    cache = _roomy_cache(model)
+    if cache is not None:
+        settings["past_key_values"] = cache
     tokens = model.generate(
         prompts,
         # Without a mask, generate takes prompts of padding tokens for padding.
@@ -358,3 +362,40 @@ def continued(model, tokenizer, prompts, max_new_tokens: int, **settings):
     )
     model.train(was_training)
     return tokens[:, prompts.shape[1] :]
+
+
+def _roomy_cache(model):
+    """A cache for `generate` with room for the tokens to come.
+
+    None for a model that keeps anything else than the keys and values of all tokens.
+    """
+    import torch
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    class RoomyLayer(DynamicLayer):
+        """transformers' own layer copies all that it holds for every token: a third of the time
+        that sampling takes. This one is copied when it is full, into twice the room.
+        """
+
+        room = None
+
+        def update(self, keys, values, *args, **kwargs):
+            before = self.get_seq_length()
+            after = before + keys.shape[-2]
+            if self.room is None or after > self.room[0].shape[-2]:
+                held = super().update(keys, values, *args, **kwargs)
+                self.room = [torch.cat([part, torch.empty_like(part)], dim=-2) for part in held]
+            else:
+                self.room[0][..., before:after, :] = keys
+                self.room[1][..., before:after, :] = values
+            self.keys = self.room[0][..., :after, :]
+            self.values = self.room[1][..., :after, :]
+            return self.keys, self.values
+
+    cache = DynamicCache(config=model.config)
+    takes_cache = "past_key_values" in inspect.signature(model.forward).parameters
+    if not takes_cache or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    cache.layers = [RoomyLayer() for _ in cache.layers]
+    return cache

@@ -24,7 +24,6 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """A cache of this session's own, so that the tests see what a first run sees."""

@@ -3,8 +3,9 @@
 
 Each gets the same badge and set-up cell, made from [project.urls] in pyproject.toml, runs from top
 to bottom in a fresh kernel, and replaces the stored one only when every cell has run. An error in
-any cell ends with status 1. Then the README gets the list of notebooks and the ledger of their
-claims, and cheat sheet, glossary and questions are made from the cards.
+any cell ends with status 1. Then the README gets the list of notebooks, and what is generated is
+written beside them: the claims from their outputs, cheat sheet, glossary and questions from the
+cards, the tested versions from the requirements.
 
 `make stamp`, or `--stamp`, executes nothing and mends badges, set-up cells and README: after a fork
 or a rename, change [project.urls] in pyproject.toml and run it.
@@ -27,12 +28,13 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 from hpkit.errors import BadInput
 from hpkit.files import read_toml, write_whole
+from hpkit.hyperparameters import recipe_table
 from hpkit.lessons import cheat_sheet, glossary, ledger_table, questions, read_ledger
 
 FOLDER = Path(__file__).parent
 #: What the outputs depend on most; a notebook names the versions it was executed with.
 VERSIONS = ("torch", "transformers", "bitsandbytes", "ipywidgets", "matplotlib")
-#: The libraries whose tested versions the README names.
+#: The libraries whose tested versions GOING_FURTHER.md names.
 TESTED = (
     "torch",
     "transformers",
@@ -45,6 +47,22 @@ TESTED = (
     "datasets",
     "pyarrow",
 )
+#: What stands above the ledger of claims, and above the recipe's table in the cheat sheet.
+_CLAIMS = """\
+# Claims
+
+What the notes say about hyperparameters, what others say, and what was measured. Each sentence that
+a run can test is a claim with a measurement. `make notebooks` reads this table from the notebooks'
+outputs.
+
+"""
+_RECIPE = """
+## The recipe
+
+The notes' values, ours, and why ours differ. Where the notes are silent, their column shows
+transformers' default. `hpkit explain --markdown` prints this table.
+
+"""
 _BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
 # A backslash at the end of a line: the cell's own line goes on.
 _SETUP = Template("""\
@@ -183,33 +201,38 @@ def versions_table() -> str:
     return "\n".join(["| library | lowest tested | highest tested |", "|---|---|---|", *rows])
 
 
-def list_entry(file: Path) -> str:
-    """A notebook in the README's list: its name, its question and its badge."""
-    badge, title, *_ = nbformat.read(file, as_version=4).cells
-    name, question = title.source.splitlines()[0].removeprefix("# ").split(": ", 1)
-    question = question[0].lower() + question[1:]
-    return f"- [{name}](notebooks/{file.name}): {question} {badge.source}"
+def list_of_notebooks(files: list[Path]) -> str:
+    """For the README: of each notebook its name, its question and a link to Colab, whose address
+    stands below the list, since it would fill a line of its own."""
+    entries = []
+    addresses = []
+    for file in files:
+        badge, title, *_ = nbformat.read(file, as_version=4).cells
+        name, question = title.source.splitlines()[0].removeprefix("# ").split(": ", 1)
+        question = question[0].lower() + question[1:]
+        entries.append(f"- [{name}](notebooks/{file.name}): {question} [Colab][{file.stem}]")
+        url = badge.source.rpartition("(")[2].removesuffix(")")
+        addresses.append(f"[{file.stem}]: {url}")
+    return "\n".join([*entries, "", *addresses])
 
 
-def replaced(text: str, mark: str, content: str) -> str:
-    """The text with this between `<!-- mark -->` and `<!-- end of mark -->`."""
+def between_marks(file: Path, mark: str, content: str) -> None:
+    """Put this between the file's `<!-- mark -->` and `<!-- end of mark -->`."""
+    text = file.read_text(encoding="utf-8")
     before, _, rest = text.partition(f"<!-- {mark} -->\n")
     _, end, after = rest.partition(f"<!-- end of {mark} -->")
-    return f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}"
+    write_whole(file, f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}")
 
 
 def write_documents() -> None:
-    """Put the list of notebooks and the ledger of their claims into the README, between its marks;
-    make the sheets of the cards."""
-    readme = FOLDER.parent / "README.md"
+    """Put the list of notebooks into the README and the versions into GOING_FURTHER.md, between
+    their marks; make the claims and the sheets of the cards."""
     files = sorted(FOLDER.glob("*.ipynb"))
-    text = readme.read_text(encoding="utf-8")
-    text = replaced(text, "notebooks", "\n".join(map(list_entry, files)))
-    text = replaced(text, "ledger", ledger_table(read_ledger(files)))
-    text = replaced(text, "versions", versions_table())
-    write_whole(readme, text)
-    write_whole(FOLDER.parent / "CHEATSHEET.md", cheat_sheet())
-    write_whole(FOLDER.parent / "GLOSSARY.md", glossary())
+    between_marks(FOLDER.parent / "README.md", "notebooks", list_of_notebooks(files))
+    between_marks(FOLDER / "GOING_FURTHER.md", "versions", versions_table())
+    write_whole(FOLDER / "CLAIMS.md", f"{_CLAIMS}{ledger_table(read_ledger(files))}\n")
+    write_whole(FOLDER / "CHEATSHEET.md", f"{cheat_sheet()}{_RECIPE}{recipe_table()}\n")
+    write_whole(FOLDER / "GLOSSARY.md", glossary())
     write_whole(FOLDER.parent / "data" / "questions.jsonl", questions())
 
 

@@ -64,39 +64,43 @@ transformers' default. `hpkit explain --markdown` prints this table.
 
 """
 _BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
-# A backslash at the end of a line: the cell's own line goes on.
-_SETUP = Template("""\
-# Set-up. Where hpkit is missing, as on Colab, this installs it and what it needs, \
-and changes nothing that is there.
+# Folded, for a learner's first look is the notebook's question: Colab folds it by its title,
+# JupyterLab by `source_hidden`, pages made of notebooks by the tag. What it prints is seen.
+_FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
+# The pins hold what is there. As constraints: as requirements, pip would download each of them anew
+# where they are in conflict.
+_SETUP = Template('''\
+#@title Set-up
+# Where hpkit is missing, as on Colab, this installs it; what is there stays as it is.
 import importlib.util
 import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
 
-if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:\
-  # a mere folder of this name has no origin
+if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:  # no mere folder
     repository, ref = "$repository", "$ref"
-    shipped = [name for name in ("torch", "transformers", "numpy", "ipywidgets", "matplotlib") \
-if importlib.util.find_spec(name)]
+    names = ("torch", "transformers", "numpy", "ipywidgets", "matplotlib")
+    pins = [f"{name}=={version(name)}\\n" for name in names if importlib.util.find_spec(name)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as keep:
-        keep.write("".join(f"{name}=={version(name)}\\n" for name in shipped))
-    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, \
-f"hpkit @ git+{repository}@{ref}"]
+        keep.writelines(pins)
+    hpkit = f"hpkit @ git+{repository}@{ref}"
+    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, hpkit]
     pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if pip.returncode:
-        missing = f"Is something out of reach? This machine needs the internet, \
-and {repository}/tree/{ref} must open in a browser."
-        unfit = f"Are versions in conflict? Nothing was changed; \
-choose another runtime version, or tell {repository}/issues."
-        raise RuntimeError(f"hpkit was not installed; pip said:\\n{pip.stdout[-1200:]}\\n\
-{missing}\\n{unfit}\\nThen run this cell again.")
+        raise RuntimeError(f"""hpkit was not installed; pip said:
+{pip.stdout[-1200:]}
+Is something out of reach? This machine needs the internet, and {repository}/tree/{ref} \
+must open in a browser.
+Are versions in conflict? Nothing was changed; choose another runtime version, \
+or tell {repository}/issues.
+Then run this cell again.""")
     importlib.invalidate_caches()
 
 from hpkit.capability import probe
 
 print(f"This machine: {probe(try_optimizer=False)}.")
-print("Computing takes $duration on two CPU cores.")""")
+print("Computing takes $duration on two CPU cores.")''')
 
 
 def address() -> tuple[str, str]:
@@ -133,6 +137,7 @@ def stamp(notebook, name: str) -> None:
             "which says how long it takes"
         )
     setup.source = _SETUP.substitute(repository=repository, ref=ref, duration=duration[1])
+    setup.metadata.update(_FOLDED)
     notebook.cells = [badge, cells[0], setup, *cells[1:]]
 
 
@@ -254,19 +259,20 @@ def main(arguments: list[str]) -> int:
         if not file.is_file():
             print(f"{file.name}: no such notebook in notebooks/", file=sys.stderr)
             return 2
-    for file in files:
-        try:
-            if "--stamp" in arguments:
+    try:
+        if "--stamp" in arguments:
+            for file in files:
                 restamp(file)
-            else:
+        else:
+            for file in files:
                 print(f"{file.stem}: {build(file):.0f} s", flush=True)
-        except BadInput as error:
-            print(error, file=sys.stderr)
-            return 2
-        except (CellExecutionError, CellTimeoutError) as error:
-            stopped = f"{file.stem}: stopped, and the stored notebook is as it was"
-            print(f"{stopped}\n{error}", file=sys.stderr)
-            return 1
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (CellExecutionError, CellTimeoutError) as error:
+        stopped = f"{file.stem}: stopped, and the stored notebook is as it was"
+        print(f"{stopped}\n{error}", file=sys.stderr)
+        return 1
     write_documents()
     return 0
 

@@ -1,6 +1,6 @@
 # make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.  make test-fast: for editing.
 # make smollm2: fetch a real model of 135 million parameters and fine-tune it.  make bench: speed.
-# make notebooks: execute and store them.  make stamp: badges and set-up cells, after a fork.
+# make notebooks: execute and store them.  make stamp: badges and set-up cells follow git's origin, after a fork.
 # Each makes .venv first, and installs only when the requirements have changed.
 PYTHON ?= python3
 BIN := .venv/bin

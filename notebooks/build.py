@@ -7,14 +7,16 @@ any cell ends with status 1. Then the README gets the list of notebooks, and wha
 written beside them: the claims from their outputs, cheat sheet, glossary and questions from the
 cards, the tested versions from the requirements.
 
-`make stamp`, or `--stamp`, executes nothing and mends badges, set-up cells and README: after a fork
-or a rename, change [project.urls] in pyproject.toml and run it.
+`make stamp`, or `--stamp`, executes nothing and mends badges, set-up cells and README. After a fork
+or a rename it follows git's `origin`, where that is on GitHub: it writes the address into
+[project.urls] first.
 """
 
 import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -118,6 +120,41 @@ def address() -> tuple[str, str]:
             f"got {repository} and {urls['Ref']}"
         )
     return repository, ref
+
+
+def follow_origin() -> None:
+    """Write the repository of git's `origin` into [project.urls] of pyproject.toml, its ref kept.
+    Without git, without a remote, or where that is not on GitHub, nothing changes. Raises BadInput.
+    """
+    origin = github_address(address_of_origin())
+    repository, ref = address()
+    if origin is None or origin == repository:
+        return
+    file = FOLDER.parent / "pyproject.toml"
+    text = file.read_text(encoding="utf-8")
+    for url in (f'"{repository}"', f'"{repository}/tree/{ref}"'):
+        text = text.replace(url, url.replace(repository, origin))
+    write_whole(file, text)
+
+
+def address_of_origin() -> str:
+    """What git says; "" where there is no git, no repository or no such remote."""
+    # Named, not searched for: a copy inside somebody's repository would find that one.
+    command = ["git", f"--git-dir={FOLDER.parent / '.git'}", "remote", "get-url", "origin"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return ""
+
+
+def github_address(remote: str) -> str | None:
+    """`https://github.com/OWNER/REPO` of a remote's address in any of git's forms, without a user
+    or a token that it may hold. None for what is not on GitHub."""
+    known = re.fullmatch(
+        r"(?:https://(?:[^/@]+@)?|(?:ssh://)?git@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?",
+        remote,
+    )
+    return known and f"https://github.com/{known[1]}"
 
 
 def stamp(notebook, name: str) -> None:
@@ -261,6 +298,7 @@ def main(arguments: list[str]) -> int:
             return 2
     try:
         if "--stamp" in arguments:
+            follow_origin()
             for file in files:
                 restamp(file)
         else:

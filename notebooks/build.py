@@ -252,9 +252,9 @@ def list_of_notebooks(files: list[Path]) -> str:
         badge, title, *_ = nbformat.read(file, as_version=4).cells
         name, question = title.source.splitlines()[0].removeprefix("# ").split(": ", 1)
         question = question[0].lower() + question[1:]
-        entries.append(f"- [{name}](notebooks/{file.name}): {question} [Colab][{file.stem}]")
+        entries.append(f"- [{name}](notebooks/{file.name}): {question} [Colab][{file.stem[:2]}]")
         url = badge.source.rpartition("(")[2].removesuffix(")")
-        addresses.append(f"[{file.stem}]: {url}")
+        addresses.append(f"[{file.stem[:2]}]: {url}")
     return "\n".join([*entries, "", *addresses])
 
 

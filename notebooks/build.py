@@ -80,14 +80,15 @@ import sys
 import tempfile
 from importlib.metadata import version
 
-if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:  # no mere folder
+# A mere folder of this name, as after a clone, has no origin.
+if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:
     repository, ref = "$repository", "$ref"
     names = ("torch", "transformers", "numpy", "ipywidgets", "matplotlib")
     pins = [f"{name}=={version(name)}\\n" for name in names if importlib.util.find_spec(name)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as keep:
         keep.writelines(pins)
-    hpkit = f"hpkit @ git+{repository}@{ref}"
-    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, hpkit]
+    package = f"hpkit @ git+{repository}@{ref}"
+    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, package]
     pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if pip.returncode:
         raise RuntimeError(f"""hpkit was not installed; pip said:

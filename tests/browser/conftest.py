@@ -50,7 +50,8 @@ BADGE_PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"
 #: The name of a kernel in which every training ends after a few updates.
 SHORT_KERNEL = "short"
 # "" while cells run; then "done"; or at once what the dialog says with which JupyterLab reports a
-# dead kernel. Its parts are drawn one after another: it is read once it has a title.
+# dead kernel. Its parts are drawn one after another: it is read once it has a title. A folded cell,
+# the set-up, has an empty prompt: it would count as begun before anything has.
 HOW_FAR = """() => {
     const dialog = document.querySelector(".jp-Dialog")
     if (dialog) {
@@ -58,7 +59,7 @@ HOW_FAR = """() => {
         return title?.innerText ? dialog.innerText : ""
     }
     const cells = document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")
-    const prompts = [...cells].map(prompt => prompt.innerText)
+    const prompts = [...cells].map(prompt => prompt.innerText).filter(text => text.includes("["))
     const begun = prompts.length && !prompts[0].includes("[ ]")
     const running = prompts.some(prompt => prompt.includes("*"))
     return begun && !running ? "done" : ""

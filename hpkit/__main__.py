@@ -85,6 +85,7 @@ def _request_and_folder(options: argparse.Namespace) -> tuple:
         recipe.replace(**changes),
         model=options.model or told.model,
         corpus=options.corpus or told.corpus,
+        eval_corpus=options.eval_corpus or told.eval_corpus,
         throughput=dataclasses.replace(told.throughput, **faster),
     )
     return request, out
@@ -116,6 +117,7 @@ def _finetune(options: argparse.Namespace) -> None:
             resume=options.resume,
             log=lambda line: print(line, file=stream, flush=True),
             throughput=request.throughput,
+            eval_corpus=request.eval_corpus,
         )
     except Interrupted as stop:
         _say_how_to_go_on(stop, out)

@@ -18,6 +18,7 @@ Fine-tune a language model and see, hear and keep what came of it.
   hpkit finetune --model fresh                      from random weights
   hpkit finetune --model org/name --corpus my.txt   any causal model, your own text
   hpkit finetune --model chat.gguf --corpus my.jsonl   a chat model, questions and answers
+  hpkit finetune --corpus my.txt --eval_corpus held.txt   evaluated on a text of its own
   hpkit finetune --resume --out runs/mine           go on after Ctrl-C or a crash
   torchrun --nproc-per-node 2 -m hpkit finetune     on two GPUs, with twice the examples an update
 
@@ -137,6 +138,12 @@ def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...])
         metavar="NAME",
         help="airdsAirs (default), oneills1850, ryansMammoth, aksak, or your own: a text, ABC or "
         "JSONL file, a folder, a hub data set's id",
+    )
+    finetune.add_argument(
+        "--eval_corpus",
+        metavar="NAME",
+        help="evaluate on all of this, named as for --corpus, and train on all of --corpus "
+        "(default: one document in ten of --corpus is held out)",
     )
     finetune.add_argument(
         "--out",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from hpkit.corpus import music
 from hpkit.figures.base import BLUE, GREY, ORANGE, Picture, blank, rendered
 from hpkit.figures.charts import Style, styles
+from hpkit.formatting import plural
 
 #: Characters of a run's name in a key.
 LONGEST_NAME = 70
@@ -93,10 +94,12 @@ def _draw_run(axes, name: str, history: list[dict], series: str, style: Style) -
     )
     lost = [entry["step"] for entry in history if series in entry and entry[series] is None]
     words = "nothing was logged"
-    if points:
+    if len(points) == 1:
+        words = "{1:.4g} at update {0}".format(*points[0])
+    elif points:
         words = _first_and_last(points)
     if lost:
-        words += f", no number at {len(lost)} points from update {lost[0]} on"
+        words += f", no number at {plural(len(lost), 'point')} from update {lost[0]} on"
     return words
 
 

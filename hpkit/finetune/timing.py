@@ -16,8 +16,8 @@ ENOUGH_SECONDS = 3.0
 ENOUGH_UPDATES = 20
 TIMED_BATCHES = 4
 #: A sample's time rises with its tokens: two lengths, in tokens, tell how steeply.
-SHORT_SAMPLE = 4
-LONGER_SAMPLE = 24
+SHORT_SAMPLE = 24
+LONGER_SAMPLE = 96
 
 
 class Timing(NamedTuple):
@@ -125,14 +125,25 @@ def _time_sampling(trainer, job: Job) -> tuple[float, str]:
     """Seconds of the samples before and after the run, and what was timed: their beginnings."""
     longest = most_sampled(trainer.model, job.corpus, job.yardstick.sampled_tokens)
     short = min(SHORT_SAMPLE, longest)
-    longer = min(LONGER_SAMPLE, longest)
-    _time_sample(trainer, job, short)  # the first sample of a process is slower
+    _time_sample(trainer, job, 2)  # the first sample of a process is slower
     seconds_short = _time_sample(trainer, job, short)
-    seconds = _time_sample(trainer, job, longer)
-    if longer > short:
-        pace = max(seconds - seconds_short, 0.0) / (longer - short)
-        seconds += pace * (longest - longer)
-    return 2 * seconds, f"{longer} of {plural(longest, 'token')} of each sample"
+    # As many tokens as may take a second or two, where the model is small.
+    longer = min(LONGER_SAMPLE, longest, int(short / seconds_short))
+    if longer <= short:
+        return 2 * seconds_short * longest / short, _sampled_in_words(short, longest)
+    seconds_longer = _time_sample(trainer, job, longer)
+    # A token takes longer the more stand before it, whose keys and values are gone through: the
+    # whole takes pace * tokens + rise * tokens ** 2.
+    pace_short = seconds_short / short
+    pace_longer = seconds_longer / longer
+    rise = max(pace_longer - pace_short, 0.0) / (longer - short)
+    pace = pace_longer - rise * longer
+    seconds = pace * longest + rise * longest**2
+    return 2 * seconds, _sampled_in_words(longer, longest)
+
+
+def _sampled_in_words(timed: int, longest: int) -> str:
+    return f"{timed} of {plural(longest, 'token')} of each sample"
 
 
 def _time_sample(trainer, job: Job, most_tokens: int) -> float:

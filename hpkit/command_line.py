@@ -177,7 +177,8 @@ def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...])
     finetune.add_argument(
         "--json",
         action="store_true",
-        help="print run.json on standard output, everything else on standard error",
+        help="print run.json, or what --dry-run found, on standard output, all else on standard "
+        "error",
     )
     finetune.add_argument(
         "--dry-run",

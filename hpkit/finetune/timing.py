@@ -46,7 +46,7 @@ def time_parts(job: Job) -> Timing:
     sampling, tokens = _time_sampling(trainer, job)
     began = now(job.capability.device)
     fit(trainer, job.recipe)
-    training = stopwatch.scaled_up(began, job.accounting.tokens)
+    training = seconds_of_updates(began, stopwatch.ends, job.accounting.tokens)
     saving = _time_saving(trainer, job)
     measured = (
         f"the first {plural(len(stopwatch.ends), 'update')}, {batches}, {tokens}, and a checkpoint "
@@ -68,6 +68,33 @@ def now(device: str) -> float:
         # A GPU works behind the program's back.
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def seconds_of_updates(began: float, ends: list[tuple[float, int]], tokens: int) -> float:
+    """Seconds for so many `tokens`: the first update as it was, the rest at the pace of the others.
+
+    `ends`: (seconds on the clock, tokens seen so far) after each timed update.
+    """
+    first_end, first_tokens = ends[0]
+    last_end, last_tokens = ends[-1]
+    seconds = first_end - began
+    if last_tokens > first_tokens:
+        pace = (last_end - first_end) / (last_tokens - first_tokens)
+        seconds += pace * (tokens - first_tokens)
+    return seconds
+
+
+def seconds_of_sample(short: tuple[int, float], longer: tuple[int, float], longest: int) -> float:
+    """Seconds for a sample of `longest` tokens, by two shorter ones: (tokens, seconds) of each.
+
+    A token takes longer the more stand before it, whose keys and values are gone through: n tokens
+    take pace * n + rise * n ** 2.
+    """
+    pace_short = short[1] / short[0]
+    pace_longer = longer[1] / longer[0]
+    rise = max(pace_longer - pace_short, 0.0) / (longer[0] - short[0])
+    pace = pace_longer - rise * longer[0]
+    return pace * longest + rise * longest**2
 
 
 def _make_stopwatch(device: str):
@@ -94,16 +121,6 @@ def _make_stopwatch(device: str):
             # Transformers' own callback, which comes first, asks for these when they are due.
             control.should_evaluate = False
             control.should_save = False
-
-        def scaled_up(self, began, tokens):
-            """Seconds for so many tokens: the first update as it was, the rest at one pace."""
-            first_end, first_tokens = self.ends[0]
-            last_end, last_tokens = self.ends[-1]
-            seconds = first_end - began
-            if last_tokens > first_tokens:
-                pace = (last_end - first_end) / (last_tokens - first_tokens)
-                seconds += pace * (tokens - first_tokens)
-            return seconds
 
     return Stopwatch()
 
@@ -132,13 +149,7 @@ def _time_sampling(trainer, job: Job) -> tuple[float, str]:
     if longer <= short:
         return 2 * seconds_short * longest / short, _sampled_in_words(short, longest)
     seconds_longer = _time_sample(trainer, job, longer)
-    # A token takes longer the more stand before it, whose keys and values are gone through: the
-    # whole takes pace * tokens + rise * tokens ** 2.
-    pace_short = seconds_short / short
-    pace_longer = seconds_longer / longer
-    rise = max(pace_longer - pace_short, 0.0) / (longer - short)
-    pace = pace_longer - rise * longer
-    seconds = pace * longest + rise * longest**2
+    seconds = seconds_of_sample((short, seconds_short), (longer, seconds_longer), longest)
     return 2 * seconds, _sampled_in_words(longer, longest)
 
 

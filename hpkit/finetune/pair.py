@@ -145,6 +145,8 @@ def _made_of(run: Run) -> dict:
         "text of the corpus": run.corpus_fingerprint,
         "eval_corpus": run.eval_corpus,
         "processes": run.processes,
+        # Seconds and tokens a second of a resumed run are those since then.
+        "resumed_from": run.resumed_from,
         "device used": used.get("device_name"),
         "precision used": precision,
         "optimizer used": used.get("optim"),

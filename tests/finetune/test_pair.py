@@ -66,11 +66,14 @@ def test_only_what_differs_is_named():
 
 
 def test_texts_and_processes_that_differ():
-    other = dataclasses.replace(ONE, eval_corpus="held.txt", corpus_fingerprint="8", processes=2)
+    other = dataclasses.replace(
+        ONE, eval_corpus="held.txt", corpus_fingerprint="8", processes=2, resumed_from=6
+    )
     assert pair(other).differing() == {
         "text of the corpus": ("889", "8"),
         "eval_corpus": (None, "held.txt"),
         "processes": (1, 2),
+        "resumed_from": (None, 6),
     }
 
 

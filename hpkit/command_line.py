@@ -142,28 +142,7 @@ def build_parser(attention: tuple[str, ...]) -> argparse.ArgumentParser:
 
 
 def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...]) -> None:
-    finetune.add_argument(
-        "--recipe",
-        metavar="starter|notes|FILE.toml",
-        help="where the hyperparameters start from (default: starter)",
-    )
-    finetune.add_argument(
-        "--model",
-        metavar="NAME",
-        help="starter (default), fresh, a folder, a .gguf file or a hub id; no pickle is read",
-    )
-    finetune.add_argument(
-        "--corpus",
-        metavar="NAME",
-        help="airdsAirs (default), oneills1850, ryansMammoth, aksak, or your own: a text, ABC or "
-        "JSONL file, a folder, a hub data set's id",
-    )
-    finetune.add_argument(
-        "--eval_corpus",
-        metavar="NAME",
-        help="evaluate on all of this, named as for --corpus, and train on all of --corpus "
-        "(default: one document in ten of --corpus is held out)",
-    )
+    _add_what_is_trained(finetune)
     finetune.add_argument(
         "--out",
         metavar="FOLDER",
@@ -187,6 +166,31 @@ def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...])
     )
     _add_throughput(finetune, attention)
     _add_hyperparameters(finetune)
+
+
+def _add_what_is_trained(finetune: argparse.ArgumentParser) -> None:
+    finetune.add_argument(
+        "--recipe",
+        metavar="starter|notes|FILE.toml",
+        help="where the hyperparameters start from (default: starter)",
+    )
+    finetune.add_argument(
+        "--model",
+        metavar="NAME",
+        help="starter (default), fresh, a folder, a .gguf file or a hub id; no pickle is read",
+    )
+    finetune.add_argument(
+        "--corpus",
+        metavar="NAME",
+        help="airdsAirs (default), oneills1850, ryansMammoth, aksak, or your own: a text, ABC or "
+        "JSONL file, a folder, a hub data set's id",
+    )
+    finetune.add_argument(
+        "--eval_corpus",
+        metavar="NAME",
+        help="evaluate on all of this, named as for --corpus, and train on all of --corpus "
+        "(default: one document in ten of --corpus is held out)",
+    )
 
 
 def _add_throughput(finetune: argparse.ArgumentParser, attention: tuple[str, ...]) -> None:

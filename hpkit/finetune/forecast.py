@@ -85,10 +85,13 @@ class Forecast:
         return words
 
     def _memory_in_words(self) -> str:
-        words = f"{shown_bytes(self.peak_memory_bytes)} at its peak, as predicted from the shapes"
+        predicted = (
+            f"{shown_bytes(self.peak_memory_bytes)} predicted from the shapes, without temporary "
+            "buffers and freed blocks that a CPU's process keeps"
+        )
         if self.measured_memory_bytes is None:
-            return words
-        return f"{words}; what was timed took {shown_bytes(self.measured_memory_bytes)}"
+            return predicted
+        return f"{shown_bytes(self.measured_memory_bytes)} at its peak while timed; {predicted}"
 
     def _disk_in_words(self) -> str:
         disk = self.disk
@@ -106,10 +109,10 @@ class Forecast:
                 f"{shown_bytes(self.memory.total)} and {shown_bytes(self.free_bytes)} are free"
             ]
         return [
-            f"time: {shown_seconds(timing.total)} at most once all is loaded: "
+            f"time: about {shown_seconds(timing.total)} once all is loaded: "
             f"training {shown_seconds(timing.training)}, "
             f"{plural(self.evaluations, 'evaluation')} {shown_seconds(timing.evaluations)}, "
-            f"sampling {shown_seconds(timing.sampling)} if no sample ends early, "
+            f"sampling at most {shown_seconds(timing.sampling)}, for samples may end early, "
             f"saving {shown_seconds(timing.saving)}",
             f"  scaled up from {timing.measured}",
         ]

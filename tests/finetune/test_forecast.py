@@ -111,7 +111,7 @@ def test_memory_against_the_run(few_tunes, tmp_path, hpkit_command, record_prope
     assert ran.returncode == 0, ran.stderr
     forecast = json.loads(said.stdout)
     peak = json.loads(ran.stdout)["peak_memory_bytes"]
-    for name, within in (("peak_memory_bytes", 0.5), ("measured_memory_bytes", 0.2)):
+    for name, within in (("peak_memory_bytes", 0.5), ("measured_memory_bytes", 0.3)):
         ratio = forecast[name] / peak
         record_property(name, ratio)
         print(f"{name}: {forecast[name] / 1e6:.0f} MB, the run {peak / 1e6:.0f} MB: {ratio:.2f}")

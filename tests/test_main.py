@@ -11,6 +11,7 @@ import pytest
 
 import hpkit
 from hpkit.__main__ import main
+from hpkit.files import data_folder
 from hpkit.hyperparameters import CARDS
 from hpkit.recipe import NOTES
 
@@ -101,6 +102,8 @@ def test_mistakes_on_the_command_line(capsys, tmp_path):
         (["--optim", "adamw_9bit"], "did you mean adamw_8bit?"),
         (["--max_seq_length", "1000"], "at most 64 tokens"),
         (["--bf16=false", "--fp16"], "fp16 on a CPU"),
+        (["--eval_corpus", "nowhere.abc"], "eval_corpus: corpus 'nowhere.abc' not found"),
+        (["--eval_corpus", str(data_folder() / "questions.jsonl")], "give two of one kind"),
     ],
 )
 def test_mistakes_found_on_the_way_leave_nothing(flags, message, capsys, tiny, tmp_path):

@@ -84,6 +84,18 @@ def test_documents_both_trained_and_evaluated_on_are_told(tiny_model, few_tunes,
     assert json.loads((out / "run.json").read_text())["eval_corpus"] == few_tunes
 
 
+def test_the_prompts_of_the_samples_are_those_evaluated_on(tiny_model, tmp_path):
+    for name, letters in (("train", "ABCDEFG"), ("held", "abcdefg")):
+        rows = [{"prompt": letter * 3, "completion": "GA"} for letter in letters]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    texts = [str(tmp_path / f"{name}.jsonl") for name in ("train", "held")]
+    short = SMALL.replace(max_steps=1, eval_strategy="no", save_strategy="no")
+    finetune(short, tiny_model, texts[0], tmp_path / "out", log=None, eval_corpus=texts[1])
+    for when in ("before", "after"):
+        one, other = (tmp_path / "out" / f"{when}.txt").read_text().split("\n\n", 1)
+        assert one.startswith("aaa[") and other.startswith("bbb[")
+
+
 def test_the_samples_carry_their_verdicts(finished):
     out, run, _ = finished
     for when in ("before", "after"):

@@ -1,4 +1,4 @@
-"""The commands: `finetune` trains, `record` trains many, `check` finds what is wrong beforehand.
+"""The commands: `finetune` trains, `compare` shows two runs side by side, `record` trains many.
 
 torch and transformers are imported only once a command needs them, so that `--help` answers at
 once.
@@ -6,21 +6,21 @@ once.
 
 import argparse
 import dataclasses
+import json
 import shutil
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 from hpkit.capability import decide, find_machine
-from hpkit.command_line import build_parser, which_part
+from hpkit.command_line import build_parser
 from hpkit.errors import BadInput, did_you_mean
+from hpkit.files import disk_errors_are_bad_input, write_whole
 from hpkit.finetune import processes
 from hpkit.finetune.throughput import ATTENTION
-from hpkit.formatting import shown
-from hpkit.hyperparameters import CARDS, recipe_table
+from hpkit.hyperparameters import CARDS, all_explained, explained, recipe_table
 from hpkit.lessons.sheets import cheat_sheet
-from hpkit.recipe import NOTES, STARTER, load_recipe, parse_value
+from hpkit.recipe import STARTER, load_recipe, parse_value
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     commands = {
         "finetune": _finetune,
+        "compare": _compare,
         "check": _check,
         "device": _device,
         "record": _record,
@@ -91,6 +92,7 @@ def _request_and_folder(options: argparse.Namespace) -> tuple:
         recipe.replace(**changes),
         model=options.model or told.model,
         corpus=options.corpus or told.corpus,
+        eval_corpus=options.eval_corpus or told.eval_corpus,
         throughput=dataclasses.replace(told.throughput, **faster),
     )
     return request, out
@@ -113,6 +115,9 @@ def _finetune(options: argparse.Namespace) -> int:
 
     # With --json, standard output belongs to run.json alone.
     stream = sys.stderr if options.json else sys.stdout
+    if options.dry_run:
+        _dry_run(options, request, out, stream)
+        return
     try:
         run = finetune(
             request.recipe,
@@ -122,6 +127,7 @@ def _finetune(options: argparse.Namespace) -> int:
             resume=options.resume,
             log=lambda line: print(line, file=stream, flush=True),
             throughput=request.throughput,
+            eval_corpus=request.eval_corpus,
         )
     except Interrupted as stop:
         _say_how_to_go_on(stop, out)
@@ -143,6 +149,29 @@ def _finetune(options: argparse.Namespace) -> int:
     return 0
 
 
+def _dry_run(options: argparse.Namespace, request, out: Path, stream) -> None:
+    from hpkit.finetune import dry_run
+
+    if options.resume:
+        raise BadInput(
+            "--dry-run: expected a new run, and --resume goes on with one; leave one of them out"
+        )
+    forecast = dry_run(
+        request.recipe,
+        model=request.model,
+        corpus=request.corpus,
+        out=out,
+        log=lambda line: print(line, file=stream, flush=True),
+        throughput=request.throughput,
+        eval_corpus=request.eval_corpus,
+    )
+    print("\ndry run: nothing was trained or written; the run would be", file=stream)
+    for line in forecast.lines():
+        print(f"  {line}", file=stream)
+    if options.json:
+        print(forecast.to_json())
+
+
 def _can_be_resumed(out: Path) -> bool:
     return (out / "started.json").exists() and not (out / "run.json").exists()
 
@@ -161,6 +190,39 @@ def _say_how_to_go_on(stop: KeyboardInterrupt, out: Path) -> None:
             f"hpkit: {stop} before anything was written; start again with the same command",
             file=sys.stderr,
         )
+
+
+# compare
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from hpkit.finetune.pair import load_pair
+
+    out = Path(options.out or time.strftime("runs/compare-%Y-%m-%d-%H%M%S.png"))
+    if out.suffix.lower() != ".png" or out.exists():
+        raise BadInput(f"--out: expected a new file whose name ends in .png, got {out}")
+    pair = load_pair(*options.runs)
+
+    from hpkit.figures.runs import runs_picture
+    from hpkit.records.comparison import seeds_spread
+
+    note = ""
+    if pair.obstacle:
+        note = ", not to be compared"
+    picture = runs_picture(pair.histories, note)
+    with disk_errors_are_bad_input(out, "compare again"):
+        write_whole(out, picture.png)
+    if options.json:
+        print(json.dumps(pair.as_dict() | {"picture": str(out), "alt": picture.alt}, indent=1))
+        return
+    for line in pair.lines():
+        print(line)
+    print("One seed each proves little: chance alone sets runs apart.")
+    try:
+        print(f"For scale: {seeds_spread()}.")
+    except BadInput:  # nothing was recorded here
+        print("How far, nobody knows before both are repeated with other seeds (--seed).")
+    print(f"{picture.alt}\nThe picture is in {out}")
 
 
 # check
@@ -236,6 +298,7 @@ def _device(options: argparse.Namespace) -> None:
 def _record(options: argparse.Namespace) -> None:
     from hpkit.finetune.stopping import Interrupted
     from hpkit.records.grids import load_grids
+    from hpkit.records.parts import which_part
     from hpkit.records.recording import record
 
     table = _table_of(options)
@@ -316,47 +379,10 @@ def _explain(options: argparse.Namespace) -> None:
     elif options.cheat_sheet:
         print(cheat_sheet().rstrip())
     elif options.name:
-        _explain_one(options.name)
+        print(explained(options.name, _width()))
     else:
-        _explain_all()
-
-
-def _explain_one(name: str) -> None:
-    if name not in CARDS:
-        raise BadInput(
-            f"unknown hyperparameter {name!r}{did_you_mean(name, CARDS)}; `hpkit explain` lists all"
-        )
-    card = CARDS[name]
-    rows = {
-        "what": card.what,
-        "unit": card.unit,
-        "accepts": card.expected,
-        "default": shown(card.default),
-        "notes": shown(card.notes),
-        "ours": shown(card.starter),
-        "why": card.why or "the notes' value does no harm",
-        "verdict": card.verdict,
-        "practice": card.practice,
-        "source": card.source,
-        "notebook": card.notebook,
-    }
-    for title, text in rows.items():
-        if text:
-            first = f"{title:9} "
-            rest = " " * len(first)
-            print(textwrap.fill(text, _width(), initial_indent=first, subsequent_indent=rest))
-
-
-def _explain_all() -> None:
-    print("hyperparameter: the notes' value -> ours, with the reason where they differ\n")
-    for name, card in CARDS.items():
-        notes = shown(getattr(NOTES, name))
-        ours = shown(getattr(STARTER, name))
-        text = f"{name}: {notes}"
-        if notes != ours:
-            text += f" -> {ours}: {card.why}"
-        print(textwrap.fill(text, _width(), subsequent_indent="    "))
-    print("\n`hpkit explain learning_rate` tells the rest about one of them.")
+        print(all_explained(_width()))
+        print("\n`hpkit explain learning_rate` tells the rest about one of them.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
-"""What the command line takes: five commands, their options, and the words of `--help`."""
+"""What the command line takes: six commands, their options, and the words of `--help`."""
 
 import argparse
-import os
-import re
 
 from hpkit.capability import MACHINES
 from hpkit.errors import BadInput, did_you_mean
@@ -18,6 +16,8 @@ Fine-tune a language model and see, hear and keep what came of it.
   hpkit finetune --model fresh                      from random weights
   hpkit finetune --model org/name --corpus my.txt   any causal model, your own text
   hpkit finetune --model chat.gguf --corpus my.jsonl   a chat model, questions and answers
+  hpkit finetune --corpus my.txt --eval_corpus held.txt   evaluated on a text of its own
+  hpkit finetune --model org/name --dry-run         how long it would take, and would it fit
   hpkit finetune --resume --out runs/mine           go on after Ctrl-C or a crash
   torchrun --nproc-per-node 2 -m hpkit finetune     on two GPUs, with twice the examples an update
 
@@ -65,6 +65,18 @@ status: 0 done, 2 bad input, 130 stopped.
 """
 
 
+_COMPARE = """\
+Show two finished runs side by side: what was asked differently, both curves, and how they ended.
+
+  hpkit compare runs/one runs/other                    table here, picture in runs/compare-….png
+  hpkit compare runs/one runs/other --out both.png     the picture where you want it
+
+Losses are compared where both runs were evaluated on the same tokens. One seed each proves little:
+repeat both with other seeds (--seed) before you believe a small difference.
+Exit status: 0 done, 2 bad input.
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with the nearest option for a misspelt one."""
 
@@ -83,7 +95,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(attention: tuple[str, ...]) -> argparse.ArgumentParser:
-    """The parser of all five commands; `attention`: what --attn_implementation takes."""
+    """The parser of all six commands; `attention`: what --attn_implementation takes."""
     parser = _Parser(
         prog="hpkit",
         description="Learn every fine-tuning hyperparameter by moving it.",
@@ -100,6 +112,14 @@ def build_parser(attention: tuple[str, ...]) -> argparse.ArgumentParser:
         **plain,
     )
     _add_finetune(finetune, attention)
+    compare = commands.add_parser(
+        "compare",
+        help="two finished runs side by side",
+        description=_COMPARE,
+        usage="hpkit compare RUN RUN [options]",
+        **plain,
+    )
+    _add_compare(compare)
     check = commands.add_parser(
         "check",
         help="what would go wrong in a run: of a recipe, a script or a notebook",
@@ -122,6 +142,33 @@ def build_parser(attention: tuple[str, ...]) -> argparse.ArgumentParser:
 
 
 def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...]) -> None:
+    _add_what_is_trained(finetune)
+    finetune.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="new or empty folder for the run (default: runs/ and the time)",
+    )
+    finetune.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the unfinished run in --out; nothing else need be repeated",
+    )
+    finetune.add_argument(
+        "--json",
+        action="store_true",
+        help="print run.json, or what --dry-run found, on standard output, all else on standard "
+        "error",
+    )
+    finetune.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what the run would do and take (updates, memory, disk, time), and train nothing",
+    )
+    _add_throughput(finetune, attention)
+    _add_hyperparameters(finetune)
+
+
+def _add_what_is_trained(finetune: argparse.ArgumentParser) -> None:
     finetune.add_argument(
         "--recipe",
         metavar="starter|notes|FILE.toml",
@@ -139,22 +186,11 @@ def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...])
         "JSONL file, a folder, a hub data set's id",
     )
     finetune.add_argument(
-        "--out",
-        metavar="FOLDER",
-        help="new or empty folder for the run (default: runs/ and the time)",
+        "--eval_corpus",
+        metavar="NAME",
+        help="evaluate on all of this, named as for --corpus, and train on all of --corpus "
+        "(default: one document in ten of --corpus is held out)",
     )
-    finetune.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue the unfinished run in --out; nothing else need be repeated",
-    )
-    finetune.add_argument(
-        "--json",
-        action="store_true",
-        help="print run.json on standard output, everything else on standard error",
-    )
-    _add_throughput(finetune, attention)
-    _add_hyperparameters(finetune)
 
 
 def _add_throughput(finetune: argparse.ArgumentParser, attention: tuple[str, ...]) -> None:
@@ -179,6 +215,16 @@ def _add_throughput(finetune: argparse.ArgumentParser, attention: tuple[str, ...
         type=_whole,
         metavar="N",
         help="processes that put batches together ahead",
+    )
+
+
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument("runs", nargs=2, metavar="RUN", help="the folder of a finished run")
+    compare.add_argument(
+        "--out", metavar="FILE.png", help="a new file (default: runs/compare- and the time)"
+    )
+    compare.add_argument(
+        "--json", action="store_true", help="print the comparison as JSON, in place of the table"
     )
 
 
@@ -325,42 +371,3 @@ def _switch(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
     return text.lower() == "true"
-
-
-def which_part(text: str | None) -> tuple[int, int]:
-    """(i, n) from `i/n` or `/n`; what is not said comes from the cluster that started this process.
-
-    (1, 1) where nobody says anything. Raises BadInput.
-    """
-    index, count = _part_of_cluster()
-    if text is None and not index:
-        return 1, 1
-    match = re.fullmatch(r"(\d*)/(\d+)", text or f"/{count}")
-    if not match:
-        raise BadInput(f"--part: expected i/n, such as 1/4, got {text!r}")
-    index = int(match[1] or index)
-    count = int(match[2])
-    if not 1 <= index <= count:
-        hint = ""
-        if not index:
-            hint = "; without i it must come from SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX"
-        raise BadInput(
-            f"--part: expected i/n with i from 1 to n, got {index}/{count}{hint}; "
-            "say --part /n for the number of parts"
-        )
-    return index, count
-
-
-def _part_of_cluster() -> tuple[int, int]:
-    """(i, n) by Slurm's job array or Kubernetes' indexed job; 0 for what they do not tell."""
-    if os.environ.get("SLURM_ARRAY_TASK_ID"):
-        # An array may be numbered as its owner likes, such as 5, 7, 9.
-        task = int(os.environ["SLURM_ARRAY_TASK_ID"])
-        first = int(os.environ.get("SLURM_ARRAY_TASK_MIN") or 0)
-        step = int(os.environ.get("SLURM_ARRAY_TASK_STEP") or 1)
-        count = int(os.environ.get("SLURM_ARRAY_TASK_COUNT") or 0)
-        return (task - first) // step + 1, count
-    if os.environ.get("JOB_COMPLETION_INDEX"):
-        # Kubernetes counts from 0, and tells a pod nothing of how many there are.
-        return int(os.environ["JOB_COMPLETION_INDEX"]) + 1, 0
-    return 0, 0

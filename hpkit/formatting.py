@@ -31,6 +31,19 @@ def shown_bytes(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def shown_seconds(seconds: float) -> str:
+    """A length of time as people say it: `0.4 s`, `52 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
 def shown_rate(rate: float) -> str:
     """A learning rate as people write it: `3.0e-7`."""
     # Python fills an exponent up to two digits.

@@ -5,6 +5,7 @@ The cards themselves are in `data/hyperparameters.toml`. Their defaults are thos
 """
 
 import math
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,3 +171,43 @@ def recipe_table() -> str:
         why = card.why or "the same"
         rows.append(f"| `{card.name}` | {shown(card.notes)} | {shown(card.starter)} | {why} |")
     return "\n".join(rows)
+
+
+def explained(name: str, width: int) -> str:
+    """All that the card of a hyperparameter says, in lines of `width`. Raises BadInput."""
+    if name not in CARDS:
+        raise BadInput(
+            f"unknown hyperparameter {name!r}{did_you_mean(name, CARDS)}; `hpkit explain` lists all"
+        )
+    card = CARDS[name]
+    rows = {
+        "what": card.what,
+        "unit": card.unit,
+        "accepts": card.expected,
+        "default": shown(card.default),
+        "notes": shown(card.notes),
+        "ours": shown(card.starter),
+        "why": card.why or "the notes' value does no harm",
+        "verdict": card.verdict,
+        "practice": card.practice,
+        "source": card.source,
+        "notebook": card.notebook,
+    }
+    lines = []
+    for title, text in rows.items():
+        if text:
+            first = f"{title:9} "
+            rest = " " * len(first)
+            lines.append(textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest))
+    return "\n".join(lines)
+
+
+def all_explained(width: int) -> str:
+    """Every hyperparameter: the notes' value, ours, and the reason where they differ."""
+    lines = ["hyperparameter: the notes' value -> ours, with the reason where they differ\n"]
+    for name, card in CARDS.items():
+        text = f"{name}: {shown(card.notes)}"
+        if shown(card.starter) != shown(card.notes):
+            text += f" -> {shown(card.starter)}: {card.why}"
+        lines.append(textwrap.fill(text, width, subsequent_indent="    "))
+    return "\n".join(lines)

@@ -96,6 +96,13 @@ def peak_memory_bytes(device: str) -> int:
     return peak * 1024  # Linux counts kilobytes
 
 
+def resident_memory_bytes() -> int:
+    """The memory that this process holds now, on a CPU: its resident set."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
 def reset_peak_memory(device: str) -> None:
     """Let `peak_memory_bytes` begin anew, for a process that trains several times.
 

@@ -5,10 +5,10 @@ import os
 import pytest
 
 from hpkit.__main__ import main
-from hpkit.command_line import which_part
 from hpkit.errors import BadInput
 from hpkit.finetune.checkpoints import Request, Started
 from hpkit.recipe import STARTER
+from hpkit.records.parts import which_part
 
 
 @pytest.mark.parametrize(

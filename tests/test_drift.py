@@ -33,8 +33,8 @@ OF_OBJECTS = {
     "is_in_train prediction_step remove_callback save_model train training_step",
     "transformers.TrainerState": "global_step is_world_process_zero log_history "
     "num_input_tokens_seen",
-    "transformers.TrainerControl": "should_log should_save should_training_stop",
-    "transformers.TrainerCallback": "on_log on_step_end on_train_begin on_train_end",
+    "transformers.TrainerControl": "should_evaluate should_log should_save should_training_stop",
+    "transformers.TrainerCallback": "on_epoch_end on_log on_step_end on_train_begin on_train_end",
     "transformers.TrainingArguments": "get_warmup_steps n_gpu world_size disable_tqdm "
     "include_num_input_tokens_seen ddp_find_unused_parameters",
     "accelerate.Accelerator": "gradient_state num_processes process_index reduce",

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from hpkit.formatting import exact_number, plural, shown, shown_bytes, shown_number, shown_rate
+from hpkit.formatting import (
+    exact_number,
+    plural,
+    shown,
+    shown_bytes,
+    shown_number,
+    shown_rate,
+    shown_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +63,21 @@ def test_exact_numbers_tell_neighbours_of_fp32_apart():
     value = torch.tensor(0.1)
     above = torch.nextafter(value, torch.tensor(1.0))
     assert exact_number(value.item()) == "0.100000001" != exact_number(above.item())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3599.6, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+        (5_000_000, "1,388 h 53 min"),
+    ],
+)
+def test_a_length_of_time_as_people_say_it(seconds, text):
+    assert shown_seconds(seconds) == text

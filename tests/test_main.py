@@ -11,6 +11,7 @@ import pytest
 
 import hpkit
 from hpkit.__main__ import main
+from hpkit.files import data_folder
 from hpkit.hyperparameters import CARDS
 from hpkit.recipe import NOTES
 
@@ -101,6 +102,8 @@ def test_mistakes_on_the_command_line(capsys, tmp_path):
         (["--optim", "adamw_9bit"], "did you mean adamw_8bit?"),
         (["--max_seq_length", "1000"], "at most 64 tokens"),
         (["--bf16=false", "--fp16"], "fp16 on a CPU"),
+        (["--eval_corpus", "nowhere.abc"], "eval_corpus: corpus 'nowhere.abc' not found"),
+        (["--eval_corpus", str(data_folder() / "questions.jsonl")], "give two of one kind"),
     ],
 )
 def test_mistakes_found_on_the_way_leave_nothing(flags, message, capsys, tiny, tmp_path):
@@ -121,6 +124,54 @@ def test_json_stands_alone_on_standard_output(capsys, tiny, tmp_path):
     assert json.loads(captured.out) == json.loads((out / "run.json").read_text())
     assert "evaluation loss" in captured.err
     assert not list(out.glob("checkpoint-*"))
+
+
+@pytest.fixture
+def two_runs(tmp_path) -> list[str]:
+    """Two folders of finished runs, taken from the recorded ones."""
+    from hpkit.records import load_runs
+
+    folders = []
+    for number, run in enumerate(load_runs()[:2]):
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        (folder / "run.json").write_text(run.to_json())
+        folders.append(str(folder))
+    return folders
+
+
+def test_compare(capsys, two_runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *two_runs]) == 0
+    said = capsys.readouterr().out
+    for part in ("made of", "eval_loss_after", "bars_valid_after", "One seed each proves little"):
+        assert part in said
+    assert "recorded runs of one recipe that differ by their seed alone end between" in said
+    (picture,) = (tmp_path / "runs").glob("compare-*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG") and f"runs/{picture.name}" in said
+    out = tmp_path / "new" / "both.png"
+    assert main(["compare", *two_runs, "--out", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["runs"] == two_runs and told["picture"] == str(out) and out.exists()
+    before = out.read_bytes()
+    assert "expected a new file" in fails(capsys, "compare", *two_runs, "--out", out)
+    assert out.read_bytes() == before
+
+
+def test_mistakes_of_compare(capsys, two_runs, tmp_path):
+    one, other = two_runs
+    out = ["--out", tmp_path / "both.png"]
+    assert "RUN" in fails(capsys, "compare", one)
+    assert "unrecognized" in fails(capsys, "compare", one, other, one)
+    assert "twice" in fails(capsys, "compare", one, one, *out)
+    assert "holds no run.json" in fails(capsys, "compare", one, tmp_path, *out)
+    assert "ends in .png" in fails(capsys, "compare", one, other, "--out", tmp_path)
+    assert "cannot be written" in fails(
+        capsys, "compare", one, other, "--out", tmp_path / "run0" / "run.json" / "a.png"
+    )
+    (tmp_path / "run1" / "run.json").write_text("{")
+    assert "is damaged" in fails(capsys, "compare", one, other, *out)
+    assert not (tmp_path / "both.png").exists()
 
 
 def test_explain(capsys):

@@ -21,8 +21,6 @@ def blocks_of(
         train_documents, eval_documents = encode(corpus, tokenizer)
         train = pack(train_documents, max_seq_length)
         evaluation = pack(eval_documents, eval_length)
-        # `pack` makes one empty block of no documents; and one token alone predicts nothing.
-        enough = min(len(train[0]["input_ids"]), len(evaluation[0]["input_ids"])) > 1
     else:
         train_rows, eval_rows = corpus.split()
         train_examples = encode_answers(corpus.kind, train_rows, tokenizer)
@@ -30,13 +28,25 @@ def blocks_of(
         padding = first_token_id(tokenizer.pad_token_id, tokenizer.eos_token_id)
         train = _pack_answers(train_examples, max_seq_length, padding)
         evaluation = _pack_answers(eval_examples, eval_length, padding)
-        enough = bool(train and evaluation)
-    if not enough:
+    _refuse_too_few(corpus, train, evaluation)
+    return train, evaluation
+
+
+def _refuse_too_few(corpus: Corpus, train: list[dict], evaluation: list[dict]) -> None:
+    """Raise BadInput where there is nothing to train on, or nothing to evaluate on."""
+    # `pack` makes one empty block of no documents; and one token alone predicts nothing.
+    enough = [bool(blocks) and len(blocks[0]["input_ids"]) > 1 for blocks in (train, evaluation)]
+    if all(enough):
+        return
+    if corpus.evaluation is None:
         raise BadInput(
             f"corpus {corpus.name} is too small: expected at least two documents, "
             "one to train on and one to hold out"
         )
-    return train, evaluation
+    small = f"eval_corpus {corpus.evaluation.name}"
+    if not enough[0]:
+        small = f"corpus {corpus.name}"
+    raise BadInput(f"{small} is too small: expected at least two tokens, for one predicts nothing")
 
 
 def _pack_answers(examples: list[dict], max_seq_length: int, padding: int) -> list[dict]:
@@ -58,6 +68,8 @@ def encode(corpus: Corpus, tokenizer) -> tuple[list[list[int]], list[list[int]]]
     `<unk>`.
     """
     origins = dict(zip(corpus.documents, corpus.origin))
+    if corpus.evaluation is not None:
+        origins |= dict(zip(corpus.evaluation.documents, corpus.evaluation.origin))
     train, held_out = corpus.split()
     return _encode_all(train, origins, tokenizer), _encode_all(held_out, origins, tokenizer)
 

@@ -5,6 +5,7 @@ transcribers' permission (data/README.md); this project stores none of them. Rea
 import music21.
 """
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -38,7 +39,7 @@ class Corpus:
     `documents`: normal-form tunes (`kind` "tunes"), passages of text ("text"), or rows with answers
     ("prompts" and "messages", as JSON: see `hpkit.corpus.rows`), no two the same. `passed_over`:
     reason -> how many source tunes were not usable. `origin`: (file, line) of each document, for
-    messages.
+    messages. `evaluation`: the corpus to evaluate on; None: some of the documents are held out.
     """
 
     name: str
@@ -46,9 +47,12 @@ class Corpus:
     documents: tuple[str, ...]
     passed_over: dict[str, int]
     origin: tuple[tuple[str, int], ...]
+    evaluation: "Corpus | None" = None
 
     def split(self) -> tuple[list[str], list[str]]:
         """(train, eval) documents. A document's side follows from its text: it never changes."""
+        if self.evaluation is not None:
+            return list(self.documents), list(self.evaluation.documents)
         digests = {}
         for document in self.documents:
             digests[document] = hashlib.sha256(document.encode()).digest()
@@ -63,17 +67,20 @@ class Corpus:
         evaluation = [document for document in self.documents if document in held_out]
         return train, evaluation
 
-    def first(self, count: int) -> "Corpus":
+    def first(self, count: int, hold_out: bool = True) -> "Corpus":
         """The first `count` documents to train on, and all that are held out.
 
-        So a run on it is evaluated as one on the whole. Raises BadInput where there are fewer.
+        So a run on it is evaluated as one on the whole; without `hold_out`, those to train on are
+        all. Raises BadInput where there are fewer.
         """
         train, held_out = self.split()
         if not 0 < count <= len(train):
             raise BadInput(
                 f"corpus {self.name}:{count}: expected 1 to {len(train)} documents to train on"
             )
-        kept = {*train[:count], *held_out}
+        kept = set(train[:count])
+        if hold_out:
+            kept.update(held_out)
         documents = []
         origins = []
         for document, origin in zip(self.documents, self.origin):
@@ -84,20 +91,54 @@ class Corpus:
         return Corpus(name, self.kind, tuple(documents), self.passed_over, tuple(origins))
 
     @property
+    def evaluation_name(self) -> str | None:
+        """What the corpus to evaluate on is called; None where there is no other."""
+        if self.evaluation is None:
+            return None
+        return self.evaluation.name
+
+    @property
+    def trained_and_evaluated(self) -> int:
+        """How many documents are trained on and evaluated on as well."""
+        train, evaluation = self.split()
+        return len({*train} & {*evaluation})
+
+    @property
     def fingerprint(self) -> str:
         """Twelve hex digits of the documents' hash: runs with the same ones saw the same text."""
         return hashlib.sha256("\0".join(self.documents).encode()).hexdigest()[:12]
 
 
-def load_corpus(name: str) -> Corpus:
+def load_corpus(name: str, eval_corpus: str | None = None) -> Corpus:
     """Read a corpus by built-in name, file, folder or hub id.
 
     Built-in names may be joined with `+`. `:30` after them leaves 30 documents to train on, and
     holds out the same ones as the whole corpus: `airdsAirs`, `oneills1850+ryansMammoth`,
     `airdsAirs:30`. ABC files become tunes in normal form; other text files become passages, split
     at blank lines. A line of a JSONL file and a row of a hub data set are one document: `text`,
-    `prompt` and `completion`, or `messages`. Raises BadInput.
+    `prompt` and `completion`, or `messages`.
+
+    `eval_corpus`, named in the same way: a corpus of the same kind, all of which is evaluated on;
+    nothing is held out then. Raises BadInput.
     """
+    if eval_corpus is None:
+        return _load_one(name)
+    corpus = _load_one(name, hold_out=False)
+    try:
+        evaluation = _load_one(eval_corpus, hold_out=False)
+    except BadInput as error:
+        raise BadInput(f"eval_corpus: {error}") from None
+    if evaluation.kind != corpus.kind:
+        raise BadInput(
+            f"eval_corpus {evaluation.name} holds {evaluation.kind}, and corpus {corpus.name} "
+            f"{corpus.kind}: a loss on the one does not measure what is learnt from the other; "
+            "give two of one kind"
+        )
+    return dataclasses.replace(corpus, evaluation=evaluation)
+
+
+def _load_one(name: str, hold_out: bool = True) -> Corpus:
+    """One corpus by its name; `hold_out` as in `Corpus.first`."""
     name = str(name)
     # (?s): a name with a line's end in it is wrong, and is to be told so like any other.
     whole, few = re.fullmatch(r"(?s)(.*?)(?::(\d+))?", name).groups()
@@ -106,7 +147,7 @@ def load_corpus(name: str) -> Corpus:
     if not unknown:
         corpus = _built_in(whole, parts)
         if few:
-            return corpus.first(int(few))
+            return corpus.first(int(few), hold_out)
         return corpus
     path = Path(name).expanduser()
     if path.is_file() or path.is_dir():

@@ -12,13 +12,13 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
         histogram_picture,
         schedules_picture,
     )
-    from hpkit.figures.runs import loss_picture, piano_roll
+    from hpkit.figures.runs import loss_picture, piano_roll, runs_picture
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "base": ["Picture"],
         "charts": ["bars_picture", "curves_picture", "histogram_picture", "schedules_picture"],
-        "runs": ["loss_picture", "piano_roll"],
+        "runs": ["loss_picture", "piano_roll", "runs_picture"],
     },
 )

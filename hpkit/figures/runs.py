@@ -1,8 +1,14 @@
 """Pictures of runs: loss over the updates, and a tune as a piano roll."""
 
+from collections.abc import Mapping
+
 from hpkit.corpus import music
 from hpkit.figures.base import BLUE, GREY, ORANGE, Picture, blank, rendered
+from hpkit.figures.charts import Style, styles
+from hpkit.formatting import plural
 
+#: Characters of a run's name in a key.
+LONGEST_NAME = 70
 _PITCHES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 
 
@@ -42,6 +48,66 @@ def loss_picture(history: list[dict]) -> Picture:
         top.legend(frameon=False)
     words = "; ".join(parts) or "nothing was logged"
     return rendered(figure, f"Loss and learning rate: {words}.")
+
+
+def runs_picture(histories: Mapping[str, list[dict]], note: str = "") -> Picture:
+    """Evaluation loss above, training loss below, over the updates of up to six runs by name.
+
+    Each run's line and marks tell it apart without colour. `histories` as `loss_picture` takes
+    them; `note` stands behind the title of the evaluation. Raises BadInput for more than six.
+    """
+    figure = blank(5.6)
+    panels = figure.subplots(2, sharex=True)
+    titles = {
+        "eval_loss": f"evaluation loss{note}",
+        "loss": "training loss, mean since the last point",
+    }
+    parts = []
+    for axes, (series, title) in zip(panels, titles.items()):
+        words = []
+        for (name, history), style in zip(histories.items(), styles(histories)):
+            words.append(f"{name}: {_draw_run(axes, name, history, series, style)}")
+        parts.append(f"{title}: {'; '.join(words)}")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_ylabel("nats per token")
+        axes.grid(alpha=0.3)
+    panels[-1].set_xlabel("update")
+    lines, labels = panels[0].get_legend_handles_labels()
+    # One below the other: folders have long names.
+    figure.legend(lines, labels, loc="outside upper left", ncols=1, frameon=False)
+    return rendered(figure, f"Losses of {len(histories)} runs. {'. '.join(parts)}.")
+
+
+def _draw_run(axes, name: str, history: list[dict], series: str, style: Style) -> str:
+    """One run's line, a run that logged nothing having an empty one for the legend; its words."""
+    points = _logged(history, series)
+    axes.plot(
+        [step for step, _ in points],
+        [loss for _, loss in points],
+        color=style.colour,
+        linestyle=style.line,
+        marker=style.marker,
+        markersize=5,
+        # About 25 marks whatever the length: more would hide the line.
+        markevery=max(1, len(points) // 25),
+        label=_end_of(name),
+    )
+    lost = [entry["step"] for entry in history if series in entry and entry[series] is None]
+    words = "nothing was logged"
+    if len(points) == 1:
+        words = "{1:.4g} at update {0}".format(*points[0])
+    elif points:
+        words = _first_and_last(points)
+    if lost:
+        words += f", no number at {plural(len(lost), 'point')} from update {lost[0]} on"
+    return words
+
+
+def _end_of(name: str) -> str:
+    """A name for which the key has room; of a folder's long one the end tells most."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return "…" + name[1 - LONGEST_NAME :]
 
 
 def _logged(history: list[dict], name: str) -> list[tuple]:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
+    from hpkit.finetune.forecast import Forecast, dry_run
+    from hpkit.finetune.pair import Pair, load_pair
     from hpkit.finetune.run import WHOLE, Run, Yardstick
     from hpkit.finetune.session import finetune
     from hpkit.finetune.stopping import Interrupted
@@ -14,6 +16,8 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "forecast": ["Forecast", "dry_run"],
+        "pair": ["Pair", "load_pair"],
         "run": ["WHOLE", "Run", "Yardstick"],
         "session": ["finetune"],
         "stopping": ["Interrupted"],

@@ -7,11 +7,13 @@ finished run.
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hpkit.errors import BadInput
 from hpkit.files import write_whole
@@ -20,36 +22,44 @@ from hpkit.finetune.run import logged_history
 from hpkit.finetune.samples import Evaluation
 from hpkit.finetune.throughput import AUTO, Throughput
 from hpkit.finetune.training import Job, Trained
+from hpkit.formatting import shown
 from hpkit.memory import checkpoint_bytes
 from hpkit.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked to do; `processes` of them train together."""
+    """What a run is asked to do; `processes` of them train together.
+
+    `eval_corpus`: the text to evaluate on; None: what is held out of `corpus`.
+    """
 
     recipe: Recipe
     model: str
     corpus: str
     processes: int = 1
     throughput: Throughput = AUTO
+    eval_corpus: str | None = None
 
 
 @dataclass(frozen=True)
 class Started:
     """What `started.json` holds: the request, and what the run found before its first update.
 
-    `corpus_fingerprint`: of the text it met; `before` is None until the model has been measured.
+    `corpus_fingerprint` and `eval_corpus_fingerprint`: of the texts it met; `before` is None until
+    the model has been measured.
     """
 
     request: Request
     corpus_fingerprint: str
     before: Evaluation | None = None
+    eval_corpus_fingerprint: str | None = None
 
     def write(self, out: Path) -> None:
         """Leave `started.json` in the folder of the run."""
         values = dataclasses.asdict(self.request)
         values["corpus_fingerprint"] = self.corpus_fingerprint
+        values["eval_corpus_fingerprint"] = self.eval_corpus_fingerprint
         if self.before is not None:
             for name, value in self.before._asdict().items():
                 values[f"{name}_before"] = value
@@ -59,9 +69,9 @@ class Started:
 def read_started(out: Path, base: Recipe | None = None) -> Started:
     """What the unfinished run in `out` was asked to do. Raises BadInput where there is none.
 
-    Older versions wrote neither `processes` nor `throughput`: one process was meant, and nothing
-    asked of its speed. Hyperparameters that they did not know are those of `base`, else
-    transformers' defaults.
+    Older versions wrote neither `processes` nor `throughput` nor `eval_corpus`: one process was
+    meant, nothing asked of its speed, and some of the corpus held out. Hyperparameters that they
+    did not know are those of `base`, else transformers' defaults.
     """
     try:
         values = dict(json.loads((out / "started.json").read_text(encoding="utf-8")))
@@ -76,11 +86,17 @@ def read_started(out: Path, base: Recipe | None = None) -> Started:
             corpus=values["corpus"],
             processes=values.get("processes", 1),
             throughput=Throughput(**values.get("throughput", {})),
+            eval_corpus=values.get("eval_corpus"),
         )
         before = None
         if "eval_loss_before" in values:
             before = Evaluation(**{name: values[f"{name}_before"] for name in Evaluation._fields})
-        return Started(request, values["corpus_fingerprint"], before)
+        return Started(
+            request,
+            values["corpus_fingerprint"],
+            before,
+            eval_corpus_fingerprint=values.get("eval_corpus_fingerprint"),
+        )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         # BadInput is a ValueError: a hyperparameter of another time, or a value that nobody takes.
         raise BadInput(
@@ -96,6 +112,11 @@ def check_folder(out: Path, request: Request, resume: bool) -> None:
     """Raise BadInput unless `out` is new, or holds an unfinished run of this request."""
     if out.exists() and not out.is_dir():
         raise BadInput(f"out {out} is a file: expected a new or empty folder")
+    place = _nearest_existing(out)
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise BadInput(
+            f"out {out} cannot be written: {place} is no folder to write in; choose another out"
+        )
     # A file cut short by a kill ends in .part, and is nobody's.
     content = []
     if out.is_dir():
@@ -124,11 +145,11 @@ def _check_same_request(out: Path, before: Request, now: Request) -> None:
                 f"resume with another recipe: the run in {out} has {name} {value}, now it is "
                 f"{recipe[name]}; leave the recipe as it was, or choose another out"
             )
-    for name in ("model", "corpus"):
+    for name in ("model", "corpus", "eval_corpus"):
         if getattr(now, name) != getattr(before, name):
             raise BadInput(
-                f"resume with another {name}: the run in {out} has {getattr(before, name)}, "
-                f"now it is {getattr(now, name)}"
+                f"resume with another {name}: the run in {out} has {shown(getattr(before, name))}, "
+                f"now it is {shown(getattr(now, name))}"
             )
     if now.processes != before.processes:
         raise BadInput(
@@ -140,39 +161,66 @@ def _check_same_request(out: Path, before: Request, now: Request) -> None:
 
 def start_folder(out: Path, request: Request, job: Job) -> Started:
     """Write `started.json` for a new run; of a resumed one return what it says, corpus compared."""
-    fingerprint = job.corpus.fingerprint
+    found = Started(request, job.corpus.fingerprint)
+    if job.corpus.evaluation is not None:
+        evaluation = job.corpus.evaluation.fingerprint
+        found = dataclasses.replace(found, eval_corpus_fingerprint=evaluation)
     if (out / "started.json").exists():
         started = read_started(out, base=request.recipe)
-        if started.corpus_fingerprint != fingerprint:
-            raise BadInput(
-                f"resume: corpus {request.corpus} has changed since the run in {out} began; "
-                "choose another out"
-            )
+        for name in ("corpus", "eval_corpus"):
+            fingerprint = f"{name}_fingerprint"
+            if getattr(started, fingerprint) != getattr(found, fingerprint):
+                raise BadInput(
+                    f"resume: {name} {getattr(request, name)} has changed since the run in {out} "
+                    "began; choose another out"
+                )
         return started
-    # `out` itself may not exist yet: nothing is written before there is room.
-    place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    needed = _disk_needed(job)
-    if free < needed:
-        raise BadInput(
-            f"no space left on the device of {out}: the run needs {needed / 1e6:,.0f} MB, "
-            f"{free / 1e6:,.0f} MB are free"
-        )
-    started = Started(request, fingerprint)
-    started.write(out)
-    return started
+    check_room(out, disk_of(job))
+    found.write(out)
+    return found
 
 
-def _disk_needed(job: Job) -> int:
-    """Bytes: the model once, each checkpoint that stays, and one more, written before one is
-    deleted.
-    """
+class Disk(NamedTuple):
+    """Bytes that a run writes: the model once, and each checkpoint; `checkpoints` of them stay."""
+
+    model: int
+    checkpoint: int
+    checkpoints: int
+
+    @property
+    def left(self) -> int:
+        """What lies in the folder in the end."""
+        return self.model + self.checkpoints * self.checkpoint
+
+    @property
+    def needed(self) -> int:
+        """The same with one more checkpoint, which is written before one is deleted."""
+        return self.left + self.checkpoint
+
+
+def disk_of(job: Job) -> Disk:
+    """What the run will write, small files left out."""
     try:
         each = checkpoint_bytes(job.model, job.recipe.replace(optim=job.capability.optim))
     except BadInput:  # of an optimizer whose states nobody predicts, most hold no more than AdamW
         each = checkpoint_bytes(job.model, job.recipe.replace(optim="adamw_torch"))
     model = sum(weight.nbytes for weight in job.model.parameters())
-    return model + (len(job.accounting.checkpoints) + 1) * each
+    return Disk(model, each, len(job.accounting.checkpoints))
+
+
+def check_room(out: Path, disk: Disk) -> None:
+    """Raise BadInput where the run would not fit on the disk of `out`."""
+    free = shutil.disk_usage(_nearest_existing(out)).free
+    if free < disk.needed:
+        raise BadInput(
+            f"no space left on the device of {out}: the run needs {disk.needed / 1e6:,.0f} MB, "
+            f"{free / 1e6:,.0f} MB are free"
+        )
+
+
+def _nearest_existing(out: Path) -> Path:
+    """`out`, or the nearest place above it that is there already."""
+    return next(place for place in (out, *out.absolute().parents) if place.exists())
 
 
 # Checkpoints, as the Trainer writes them.

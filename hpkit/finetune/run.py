@@ -51,7 +51,8 @@ class Run:
     main one's. `tokens_per_second` and `train_seconds` leave out evaluations and, in a resumed run,
     everything before the resumption. `weights_norm`: length of all weights after the run as one
     vector. `evaluation_fingerprint`: of the tokens evaluated on; losses of two runs compare where
-    it is the same. Runs of older versions lack what has a default.
+    it is the same. `eval_corpus`: the text evaluated on; None: some of `corpus`, held out. Runs of
+    older versions lack what has a default.
     """
 
     recipe: Recipe
@@ -80,6 +81,7 @@ class Run:
     evaluation_fingerprint: str | None = None
     model_fingerprint: str | None = None
     processes: int = 1
+    eval_corpus: str | None = None
 
     @property
     def diverged(self) -> bool:
@@ -100,12 +102,18 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
-        """Read the run that finished in `folder`. Raises BadInput where there is none."""
+        """Read the run that finished in `folder`. Raises BadInput where there is none, or a spoilt
+        one.
+        """
+        file = Path(folder) / "run.json"
         try:
-            values = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            return cls(**values | {"recipe": Recipe(**values["recipe"])})
+        except (FileNotFoundError, NotADirectoryError):
             raise BadInput(f"{folder} holds no run.json: no run has finished there") from None
-        return cls(**values | {"recipe": Recipe(**values["recipe"])})
+        # A field that is missing or unknown is a TypeError of the dataclass.
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{file} is damaged, or of another version: {error}") from None
 
 
 def installed_versions() -> dict[str, str | None]:

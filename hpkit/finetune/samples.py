@@ -42,7 +42,16 @@ def sample_tunes(
     return sample(trainer.model, trainer.processing_class, SAMPLED_TUNES, longest, seed)
 
 
-def sample_texts(trainer, corpus: Corpus, eval_loss: float, seed: int) -> list[str]:
+def most_sampled(model, corpus: Corpus, most_tokens: int) -> int:
+    """How many tokens a sample has at most: a tune `most_tokens`, a text SAMPLED_TOKENS."""
+    if corpus.kind == "tunes":
+        return min(_room(model), most_tokens)
+    return min(_room(model), SAMPLED_TOKENS)
+
+
+def sample_texts(
+    trainer, corpus: Corpus, eval_loss: float, seed: int, most_tokens: int = SAMPLED_TOKENS
+) -> list[str]:
     """Two texts as the model writes them, or its likeliest answers to the first prompts held out.
 
     An empty list where the corpus is tunes, or `eval_loss` is no finite number.
@@ -51,7 +60,7 @@ def sample_texts(trainer, corpus: Corpus, eval_loss: float, seed: int) -> list[s
         return []
     model = trainer.model
     tokenizer = trainer.processing_class
-    longest = min(_room(model), SAMPLED_TOKENS)
+    longest = min(_room(model), most_tokens)
     if corpus.kind == "text":
         return sample(model, tokenizer, SAMPLED_TEXTS, longest, seed)
     _, held_out = corpus.split()

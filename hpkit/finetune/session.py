@@ -10,7 +10,6 @@ import io
 from contextlib import closing
 from pathlib import Path
 
-from hpkit.capability import Machine, decide, probe
 from hpkit.corpus.music import Verdict, judge, tune_book, write_wav
 from hpkit.corpus.notation import parse
 from hpkit.errors import BadInput
@@ -26,14 +25,14 @@ from hpkit.finetune.checkpoints import (
     start_folder,
     update_of,
 )
+from hpkit.finetune.loading import load
 from hpkit.finetune.run import Run
 from hpkit.finetune.samples import Evaluation, count_bars, evaluation_of, sample_texts, sample_tunes
 from hpkit.finetune.stopping import StopSignal
-from hpkit.finetune.throughput import AUTO, Throughput, choose
-from hpkit.finetune.training import Job, as_run, fit, make_trainer, prepare
+from hpkit.finetune.throughput import AUTO, Throughput
+from hpkit.finetune.training import Job, as_run, fit, make_trainer
 from hpkit.memory import parameters_of, state_bytes
 from hpkit.model import load_model, quiet_transformers
-from hpkit.preflight.findings import preflight
 from hpkit.recipe import STARTER, Recipe
 
 
@@ -45,11 +44,13 @@ def finetune(
     resume: bool = False,
     log=print,
     throughput: Throughput = AUTO,
+    eval_corpus: str | None = None,
 ) -> Run:
     """Fine-tune `model` on `corpus` by `recipe`, and leave everything in the folder `out`.
 
     `model` is `starter`, `fresh` (random weights), a folder or a hub id; `corpus` a built-in name,
-    a file, a folder or a hub data set's id. `resume` continues an unfinished run in `out` from its
+    a file, a folder or a hub data set's id. `eval_corpus`, of the same sorts, is all evaluated on,
+    and nothing held out of `corpus` then. `resume` continues an unfinished run in `out` from its
     last whole checkpoint. `log` takes each line of what is to be said; None silences the bar too.
     `throughput`: what makes it fast; a resumed run may change it. Under torchrun or accelerate
     launch every process calls it: one says and writes, and all return its Run. Raises BadInput,
@@ -59,7 +60,9 @@ def finetune(
     if not processes.is_main():
         log = None
     out = Path(out)
-    request = Request(recipe, model, str(corpus), processes.count(), throughput)
+    if eval_corpus is not None:
+        eval_corpus = str(eval_corpus)
+    request = Request(recipe, model, str(corpus), processes.count(), throughput, eval_corpus)
     stop = StopSignal()
     with stop.installed(), disk_errors_are_bad_input(out, "resume the run"):
         # Before transformers is imported, which takes seconds.
@@ -81,7 +84,7 @@ class _Session:
     def run(self) -> Run:
         """From loading to `run.json`."""
         with processes.all_or_none():
-            job = self.load()
+            job = load(self.request, self.out, self.say)
         started = processes.from_main(lambda: start_folder(self.out, self.request, job))
         self._check_that_all_see_the_folder()
         checkpoint = processes.from_main(
@@ -117,64 +120,6 @@ class _Session:
         run = as_run(job, trainer, result, before, after, resumed_from)
         processes.from_main(lambda: self.finish(job, run))
         return run
-
-    def load(self) -> Job:
-        """Load and count everything, say what will happen, and choose what makes it fast."""
-        request = self.request
-        machine = processes.from_main(probe)
-        capability = decide(request.recipe, machine)
-        self.say_all(capability.choices)
-        job = prepare(request.recipe, request.model, request.corpus, capability, self.out)
-        self.say(
-            f"model {request.model}: {job.model.num_parameters():,} parameters; "
-            f"corpus {job.corpus.name}: {len(job.corpus.documents):,} documents"
-        )
-        passed_over = sorted(job.corpus.passed_over.items(), key=lambda item: -item[1])
-        for why, count in passed_over[:3]:
-            self.say(f"  passed over {count}: {why}")
-        self.say_all(job.accounting.lines())
-        return self.make_fast(job, machine)
-
-    def make_fast(self, job: Job, machine: Machine) -> Job:
-        """The job with attention, compiling and the like settled, and preflight's findings said."""
-        findings = preflight(
-            job.recipe,
-            len(job.train_blocks),
-            job.model,
-            machine,
-            processes=job.accounting.processes,
-        )
-        shortage = next((one for one in findings if one.rule == "memory-over-free"), None)
-        throughput, choices = choose(
-            self.request.throughput,
-            job.capability,
-            job.model,
-            job.accounting.updates,
-            short_of_memory=shortage is not None,
-        )
-        self.say_all(choices)
-        if shortage and throughput.activation_checkpointing:
-            # What is recomputed need not be held: this mends a shortage where the rest has room.
-            held = shortage.evidence
-            if held["weights"] + held["gradients"] + held["optimizer"] <= held["free"]:
-                findings.remove(shortage)
-        self.say_all(findings)
-        # Attention belongs to the model, the rest to the Trainer's arguments; these are made anew,
-        # for transformers works some of them out while they are made.
-        job.model.set_attn_implementation(throughput.attn_implementation)
-        settings = job.settings | throughput.settings
-        return dataclasses.replace(
-            job,
-            settings=settings,
-            arguments=job.recipe.training_arguments(self.out, **settings),
-            capability=dataclasses.replace(
-                job.capability, choices=[*job.capability.choices, *choices]
-            ),
-        )
-
-    def say_all(self, lines) -> None:
-        for line in lines:
-            self.say(str(line))
 
     def _check_that_all_see_the_folder(self) -> None:
         # Each of several machines has a disk of its own, where the others' checkpoints are not.

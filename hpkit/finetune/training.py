@@ -120,6 +120,7 @@ def prepare(
     capability: Capability,
     out: str | Path,
     yardstick: Yardstick = WHOLE,
+    eval_corpus: str | None = None,
     **settings,
 ) -> Job:
     """Load and count everything, and refuse what cannot work. Writes nothing.
@@ -134,7 +135,7 @@ def prepare(
     settings = {"per_device_eval_batch_size": eval_batch} | capability.settings | settings
     # First of all: whatever transformers refuses is refused before a large model is loaded.
     arguments = recipe.training_arguments(out, **settings)
-    corpus = load_corpus(corpus_name)
+    corpus = load_corpus(corpus_name, eval_corpus)
     # A fresh model draws its weights while it is made, before the Trainer could seed anything.
     set_seed(recipe.seed)
     # In `recipe.dtype`, fp32 unless asked otherwise: these are the master weights, which take the
@@ -254,6 +255,7 @@ def as_run(
         weights_norm=math.hypot(*norms),
         evaluation_fingerprint=hashlib.sha256(evaluated.encode()).hexdigest()[:12],
         processes=job.accounting.processes,
+        eval_corpus=job.corpus.evaluation_name,
     )
 
 

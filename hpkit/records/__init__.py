@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
-    from hpkit.records.comparison import Band, Comparison, band, compare
+    from hpkit.records.comparison import Band, Comparison, SeedsSpread, band, compare, seeds_spread
     from hpkit.records.grids import Grid, Point, load_grids
     from hpkit.records.parts import merge, recorded_keys
     from hpkit.records.recording import plan, record, record_point
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "comparison": ["Band", "Comparison", "band", "compare"],
+        "comparison": ["Band", "Comparison", "SeedsSpread", "band", "compare", "seeds_spread"],
         "grids": ["Grid", "Point", "load_grids"],
         "parts": ["merge", "recorded_keys"],
         "recording": ["plan", "record", "record_point"],

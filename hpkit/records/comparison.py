@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from hpkit.errors import BadInput
 from hpkit.finetune.run import LOGGED, Run
+from hpkit.records.grids import load_grids
+from hpkit.records.table import load_runs
 
 
 class Band(NamedTuple):
@@ -125,3 +127,37 @@ def _finite_range(values: list[float]) -> float:
     if not finite:
         return 0.0
     return max(finite) - min(finite)
+
+
+class SeedsSpread(NamedTuple):
+    """How far the recorded runs of the usual recipe lie apart, which differ by their seed alone.
+
+    Evaluation losses after the run, in nats per token.
+    """
+
+    seeds: int
+    lowest: float
+    highest: float
+
+    @property
+    def spread(self) -> float:
+        """From the lowest loss to the highest."""
+        return self.highest - self.lowest
+
+    def __str__(self) -> str:
+        return (
+            f"{self.seeds} recorded runs of one recipe that differ by their seed alone end between "
+            f"{self.lowest:.4f} and {self.highest:.4f}, {self.spread:.4f} apart"
+        )
+
+
+def seeds_spread() -> SeedsSpread:
+    """The spread of the grid `seeds`, read from the recorded runs. Raises BadInput without them."""
+    grids = load_grids()
+    if "seeds" not in grids:
+        raise BadInput(f"seeds_spread: expected a grid called seeds, got {', '.join(grids)}")
+    runs = load_runs().at(*grids["seeds"].points[0], seeds=grids["seeds"].seeds)
+    losses = [number_or_infinity(run.eval_loss_after) for run in runs]
+    if len(losses) < 2:
+        raise BadInput(f"seeds_spread: expected two recorded seeds or more, got {len(losses)}")
+    return SeedsSpread(len(losses), min(losses), max(losses))

@@ -7,9 +7,12 @@ and killing anything at any moment costs the runs in hand.
 """
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hpkit.errors import BadInput
 from hpkit.files import disk_errors_are_bad_input, write_whole
 from hpkit.finetune.run import Run
 from hpkit.records.table import (
@@ -92,3 +95,42 @@ def merge(table: Path, folders: Iterable[Path], log=print) -> int:
             write_whole(table, to_parquet(merged))
     say(f"{table}: {len(rows)} runs, {len(rows) - before} of them new")
     return len(rows)
+
+
+def which_part(text: str | None) -> tuple[int, int]:
+    """(i, n) from `i/n` or `/n`; what is not said comes from the cluster that started this process.
+
+    (1, 1) where nobody says anything. Raises BadInput.
+    """
+    index, count = _part_of_cluster()
+    if text is None and not index:
+        return 1, 1
+    match = re.fullmatch(r"(\d*)/(\d+)", text or f"/{count}")
+    if not match:
+        raise BadInput(f"--part: expected i/n, such as 1/4, got {text!r}")
+    index = int(match[1] or index)
+    count = int(match[2])
+    if not 1 <= index <= count:
+        hint = ""
+        if not index:
+            hint = "; without i it must come from SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX"
+        raise BadInput(
+            f"--part: expected i/n with i from 1 to n, got {index}/{count}{hint}; "
+            "say --part /n for the number of parts"
+        )
+    return index, count
+
+
+def _part_of_cluster() -> tuple[int, int]:
+    """(i, n) by Slurm's job array or Kubernetes' indexed job; 0 for what they do not tell."""
+    if os.environ.get("SLURM_ARRAY_TASK_ID"):
+        # An array may be numbered as its owner likes, such as 5, 7, 9.
+        task = int(os.environ["SLURM_ARRAY_TASK_ID"])
+        first = int(os.environ.get("SLURM_ARRAY_TASK_MIN") or 0)
+        step = int(os.environ.get("SLURM_ARRAY_TASK_STEP") or 1)
+        count = int(os.environ.get("SLURM_ARRAY_TASK_COUNT") or 0)
+        return (task - first) // step + 1, count
+    if os.environ.get("JOB_COMPLETION_INDEX"):
+        # Kubernetes counts from 0, and tells a pod nothing of how many there are.
+        return int(os.environ["JOB_COMPLETION_INDEX"]) + 1, 0
+    return 0, 0

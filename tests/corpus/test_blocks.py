@@ -33,6 +33,38 @@ def test_a_character_outside_the_alphabet_is_named_with_its_place(tmp_path):
         encode(corpus, character_tokenizer())
 
 
+def test_the_place_of_such_a_character_in_the_text_evaluated_on(tmp_path):
+    (tmp_path / "train.txt").write_text("ABC")
+    (tmp_path / "held.txt").write_text("abc\n\nab qc\n")
+    corpus = load_corpus(str(tmp_path / "train.txt"), str(tmp_path / "held.txt"))
+    with pytest.raises(BadInput, match=r"held\.txt, line 3, column 3: character ' '"):
+        encode(corpus, character_tokenizer())
+
+
+def test_a_text_of_its_own_is_evaluated_to_the_last_block(tmp_path):
+    (tmp_path / "train.txt").write_text("ABC\n\nDEF\n\nGAB")
+    (tmp_path / "held.txt").write_text("abc")
+    tokenizer = character_tokenizer()
+    corpus = load_corpus(str(tmp_path / "train.txt"), str(tmp_path / "held.txt"))
+    train, evaluation = blocks_of(corpus, tokenizer, 5)
+    texts = [tokenizer.decode(block["input_ids"], skip_special_tokens=True) for block in train]
+    assert texts == ["ABC", "DEF", "GAB"]
+    assert tokenizer.decode(evaluation[0]["input_ids"]) == "<bos>abc<eos>"
+
+
+def test_a_text_too_small_to_evaluate_on_is_named(tmp_path):
+    (tmp_path / "train.txt").write_text("ABC")
+    (tmp_path / "held.txt").write_text("a")
+    corpus = load_corpus(str(tmp_path / "train.txt"), str(tmp_path / "held.txt"))
+    tokenizer = character_tokenizer()
+    blocks_of(corpus, tokenizer, 8)
+    # A model without marks at the ends sees one token, and nothing before it.
+    tokenizer.bos_token = None
+    tokenizer.eos_token = None
+    with pytest.raises(BadInput, match=r"^eval_corpus .*held\.txt is too small"):
+        blocks_of(corpus, tokenizer, 8)
+
+
 def test_packing_loses_no_token_but_the_rest():
     documents = [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
     first, second = pack(documents, 4)

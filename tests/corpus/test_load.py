@@ -40,6 +40,40 @@ def test_a_few_documents_are_evaluated_like_all():
         load_corpus("nowhere.abc:30")
 
 
+def test_a_text_of_its_own_to_evaluate_on():
+    corpus = load_corpus("airdsAirs:30", "aksak")
+    train, evaluation = corpus.split()
+    # The same tunes are trained on as without, and nothing is held out of either text.
+    assert train == load_corpus("airdsAirs:30").split()[0]
+    assert tuple(evaluation) == load_corpus("aksak").documents
+    assert (corpus.evaluation_name, corpus.trained_and_evaluated) == ("aksak", 0)
+    assert len(load_corpus("aksak", "airdsAirs").documents) == 400
+    assert load_corpus("aksak").evaluation_name is None
+
+
+def test_documents_in_both_texts_are_counted(tmp_path):
+    one = write(tmp_path, "one.txt", "a\n\nb\n\nc\n")
+    other = write(tmp_path, "other.txt", "b\n\nd\n\na\n\na\n")
+    assert load_corpus(one, other).trained_and_evaluated == 2
+    assert load_corpus(one).trained_and_evaluated == 0
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("tunes.abc", "X:1\nM:2/4\nK:G\nABcd|\n", "holds tunes, and corpus .* text: .* one kind"),
+        ("rows.jsonl", '{"prompt": "a", "completion": "b"}', "holds prompts, and corpus .* text"),
+        ("empty.txt", " \n", "^eval_corpus: corpus .*empty.txt is empty"),
+    ],
+)
+def test_what_cannot_be_evaluated_on(name, text, message, tmp_path):
+    one = write(tmp_path, "one.txt", "a\n\nb\n")
+    with pytest.raises(BadInput, match=message):
+        load_corpus(one, write(tmp_path, name, text))
+    with pytest.raises(BadInput, match="^eval_corpus: corpus .*not found"):
+        load_corpus(one, str(tmp_path / "nowhere.txt"))
+
+
 @pytest.mark.slow
 def test_the_data_card_has_the_counts():
     card = (ROOT / "data" / "README.md").read_text(encoding="utf-8")

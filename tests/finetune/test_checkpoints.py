@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hpkit.corpus import load_corpus
 from hpkit.finetune import checkpoints, finetune
 from hpkit.recipe import Recipe
 
@@ -226,6 +227,26 @@ def test_resuming_something_else(unfinished, tiny_model, few_tunes, tmp_path):
         refused("has changed since", SMALL, tiny_model, few_tunes, unfinished, True)
     finally:
         Path(few_tunes).write_text(before)
+
+
+def test_resuming_with_another_text_to_evaluate_on(tiny_model, few_tunes, tmp_path, unfinished):
+    refused("has none, now it is", SMALL, tiny_model, few_tunes, unfinished, True, eval_corpus="a")
+    held = tmp_path / "held.abc"
+    held.write_text("X:1\nM:2/4\nL:1/8\nK:D\nfAdf|gfed|\n")
+    out = tmp_path / "out"
+    request = checkpoints.Request(SMALL, tiny_model, few_tunes, eval_corpus=str(held))
+    corpus = load_corpus(few_tunes, str(held))
+    checkpoints.Started(
+        request, corpus.fingerprint, eval_corpus_fingerprint=corpus.evaluation.fingerprint
+    ).write(out)
+    assert checkpoints.read_started(out).request == request
+    texts = dict(eval_corpus=str(held))
+    refused("another eval_corpus", SMALL, tiny_model, few_tunes, out, True)
+    held.write_text("X:1\nM:2/4\nL:1/8\nK:D\nfAdf|gfeg|\n")
+    refused("eval_corpus .* has changed", SMALL, tiny_model, few_tunes, out, True, **texts)
+    held.write_text("X:1\nM:2/4\nL:1/8\nK:D\nfAdf|gfed|\n")
+    short = dict(log=None, resume=True, eval_corpus=str(held))
+    assert finetune(SMALL, tiny_model, few_tunes, out, **short).eval_corpus == str(held)
 
 
 def test_a_folder_that_cannot_be_made(tiny_model, few_tunes, tmp_path):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from hpkit.corpus import load_corpus
 from hpkit.corpus.music import judge, parse
 from hpkit.finetune import Run, finetune
 from hpkit.finetune.samples import SAMPLED_TUNES
@@ -50,6 +51,49 @@ def test_what_a_run_leaves(finished):
     )
     assert written["eval_loss_after"] < written["eval_loss_before"]
     assert written["capability"]["bf16"] is True
+
+
+def test_evaluating_on_the_documents_held_out_is_the_same_run(
+    finished, tiny_model, few_tunes, tmp_path
+):
+    """Of the corpus cut in two files, one to train on and one to evaluate on."""
+    for side, documents in zip(("train", "held"), load_corpus(few_tunes).split()):
+        (tmp_path / f"{side}.abc").write_text("\n\n".join(documents))
+    texts = [str(tmp_path / f"{side}.abc") for side in ("train", "held")]
+    lines = []
+    run = finetune(
+        SMALL, tiny_model, texts[0], tmp_path / "out", log=lines.append, eval_corpus=texts[1]
+    )
+    whole = finished[1]
+    assert (run.eval_corpus, whole.eval_corpus) == (texts[1], None)
+    for name in "history evaluation_fingerprint tokens bars_valid_after weights_norm".split():
+        assert getattr(run, name) == getattr(whole, name), name
+    held_out = len(load_corpus(few_tunes).split()[1])
+    assert f"evaluation on all of {texts[1]}: {held_out} documents" in lines
+    assert any(f"{held_out} of them held out to evaluate on" in line for line in finished[2])
+    assert not any("trained on as well" in line for line in [*lines, *finished[2]])
+
+
+def test_documents_both_trained_and_evaluated_on_are_told(tiny_model, few_tunes, tmp_path):
+    lines = []
+    short = SMALL.replace(max_steps=1, eval_strategy="no", save_strategy="no")
+    out = tmp_path / "out"
+    finetune(short, tiny_model, few_tunes, out, log=lines.append, eval_corpus=few_tunes)
+    (line,) = [line for line in lines if "trained on as well" in line]
+    assert "40 of these 40" in line
+    assert json.loads((out / "run.json").read_text())["eval_corpus"] == few_tunes
+
+
+def test_the_prompts_of_the_samples_are_those_evaluated_on(tiny_model, tmp_path):
+    for name, letters in (("train", "ABCDEFG"), ("held", "abcdefg")):
+        rows = [{"prompt": letter * 3, "completion": "GA"} for letter in letters]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    texts = [str(tmp_path / f"{name}.jsonl") for name in ("train", "held")]
+    short = SMALL.replace(max_steps=1, eval_strategy="no", save_strategy="no")
+    finetune(short, tiny_model, texts[0], tmp_path / "out", log=None, eval_corpus=texts[1])
+    for when in ("before", "after"):
+        one, other = (tmp_path / "out" / f"{when}.txt").read_text().split("\n\n", 1)
+        assert one.startswith("aaa[") and other.startswith("bbb[")
 
 
 def test_the_samples_carry_their_verdicts(finished):

@@ -1,12 +1,16 @@
 """Bands and comparisons, on figures that can be checked by hand."""
 
 import dataclasses
+import json
 import math
+from collections import defaultdict
 
+import pyarrow.parquet as pq
 import pytest
 
 from hpkit.errors import BadInput
-from hpkit.records import band, compare, load_runs
+from hpkit.files import data_folder
+from hpkit.records import Runs, band, compare, load_runs, seeds_spread
 
 pytestmark = pytest.mark.slow  # a recorded run is needed to be changed
 
@@ -46,3 +50,23 @@ def test_a_difference_counts_when_it_exceeds_the_spread(recorded):
         compare(near, far[:1])
     with pytest.raises(BadInput, match="evaluated on different text"):
         compare(near, [like(run, [1.0], evaluation_fingerprint="other")] * 2)
+
+
+def test_the_spread_of_the_recorded_seeds():
+    """Looked up in the table's own columns: the largest number of runs with one recipe."""
+    rows = pq.read_table(data_folder() / "runs.parquet").to_pylist()
+    by_setting = defaultdict(list)
+    for row in rows:
+        recipe = {name: value for name, value in row["recipe"].items() if name != "seed"}
+        setting = json.dumps([recipe, row["model"], row["corpus"]])
+        by_setting[setting].append(row["eval_loss_after"])
+    losses = max(by_setting.values(), key=len)
+    found = seeds_spread()
+    assert found == (len(losses), min(losses), max(losses))
+    assert found.spread > 0 and f"{found.seeds} recorded runs of one recipe" in str(found)
+
+
+def test_no_spread_without_recorded_seeds(monkeypatch):
+    monkeypatch.setattr("hpkit.records.comparison.load_runs", lambda: Runs([]))
+    with pytest.raises(BadInput, match="two recorded seeds or more, got 0"):
+        seeds_spread()

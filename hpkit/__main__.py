@@ -117,7 +117,7 @@ def _finetune(options: argparse.Namespace) -> int:
     stream = sys.stderr if options.json else sys.stdout
     if options.dry_run:
         _dry_run(options, request, out, stream)
-        return
+        return 0
     try:
         run = finetune(
             request.recipe,

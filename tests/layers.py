@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[1]
 PYTEST = (sys.executable, "-m", "pytest")
 # Two processes, each with one thread: two of both would wait for one another on two cores.
 PARALLEL = ("-n", "2", "--dist", "worksteal")
+# A kernel runs a notebook from top to bottom, so its cells stay together.
+TWO_KERNELS = ("-n", "2", "--dist", "loadfile")
+NBVAL = ("--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300")
 WORKFLOW = ".github/workflows/test.yml"
 WITHOUT_BROWSER = ("--ignore=tests/browser", "--ignore=tests/colab")
 
@@ -41,9 +44,7 @@ LAYERS = {
     ),
     "modules": ((*PYTEST, *PARALLEL, "tests", "--ignore=tests/widgets", *WITHOUT_BROWSER),),
     "widgets": ((*PYTEST, *PARALLEL, "tests/widgets"),),
-    "notebooks": (
-        (*PYTEST, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "notebooks"),
-    ),
+    "notebooks": ((*PYTEST, *TWO_KERNELS, *NBVAL, "notebooks"),),
     "browser": ((*PYTEST, "tests/browser"),),
     "colab": ((*PYTEST, "tests/colab"),),
     "fast": ((*PYTEST, *PARALLEL, "-m", "not slow", "tests", *WITHOUT_BROWSER),),

@@ -217,11 +217,12 @@ def _compare(options: argparse.Namespace) -> None:
         return
     for line in pair.lines():
         print(line)
-    print("One seed each proves little: chance alone sets runs apart.")
-    try:
-        print(f"For scale: {seeds_spread()}.")
-    except BadInput:  # nothing was recorded here
-        print("How far, nobody knows before both are repeated with other seeds (--seed).")
+    if pair.comparable:
+        print("One seed each proves little: chance alone sets runs apart.")
+        try:
+            print(f"For scale: {seeds_spread()}.")
+        except BadInput:  # nothing was recorded here
+            print("How far, nobody knows before both are repeated with other seeds (--seed).")
     print(f"{picture.alt}\nThe picture is in {out}")
 
 

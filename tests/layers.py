@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
-PYTEST = (sys.executable, "-m", "pytest")
+# Each layer names its slowest tests: what makes everybody wait is to be seen.
+PYTEST = (sys.executable, "-m", "pytest", "--durations=10", "--durations-min=5")
 # Two processes, each with one thread: two of both would wait for one another on two cores.
 PARALLEL = ("-n", "2", "--dist", "worksteal")
 # A kernel runs a notebook from top to bottom, so its cells stay together.
@@ -49,6 +51,8 @@ LAYERS = {
     "colab": ((*PYTEST, "tests/colab"),),
     "fast": ((*PYTEST, *PARALLEL, "-m", "not slow", "tests", *WITHOUT_BROWSER),),
 }
+#: Two layers that wait for a browser and for downloads more than they compute.
+BESIDE = ("browser", "colab")
 
 
 class Outcome(NamedTuple):
@@ -70,16 +74,19 @@ class Outcome(NamedTuple):
         return f"{name:10} {verdict} {counts}, {self.seconds / 60:5.1f} min"
 
 
-def run_layer(name: str) -> Outcome:
-    """Run a layer's commands; pytest's own report says how many tests there were."""
+def run_layer(name: str, output=None) -> Outcome:
+    """Run a layer's commands; pytest's own report says how many tests there were.
+
+    What they print goes to the file `output`, where there is one.
+    """
     began = time.perf_counter()
     ran = 0
     failed = 0
     skipped = 0
     for command in LAYERS[name]:
         words = [Path(part).name if part.startswith("/") else part for part in command]
-        print(f"\n== {name}: {' '.join(words)}", flush=True)
-        status, counts = run_command(command)
+        print(f"\n== {name}: {' '.join(words)}", file=output, flush=True)
+        status, counts = run_command(command, output)
         ran += counts["tests"]
         bad = counts["failures"] + counts["errors"]
         # pytest that finds no test counts none and fails all the same.
@@ -88,18 +95,20 @@ def run_layer(name: str) -> Outcome:
     return Outcome(ran, failed, skipped, time.perf_counter() - began)
 
 
-def run_command(command: tuple[str, ...]) -> tuple[int, Counter]:
+def run_command(command: tuple[str, ...], output) -> tuple[int, Counter]:
     """Its exit status, and by kind the tests that it ran; what is no pytest counts as one."""
+    prints = dict(stdout=output, stderr=subprocess.STDOUT)
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HPKIT_CACHE": folder}
         if "-n" in command:
             environment["OMP_NUM_THREADS"] = "1"
         if command[: len(PYTEST)] != PYTEST:
-            return subprocess.run(command, cwd=ROOT, env=environment).returncode, Counter(tests=1)
+            done = subprocess.run(command, cwd=ROOT, env=environment, **prints)
+            return done.returncode, Counter(tests=1)
         report = Path(folder) / "report.xml"
         command = (*command, f"--junitxml={report}")
-        status = subprocess.run(command, cwd=ROOT, env=environment).returncode
-        return status, counts_in(report)
+        done = subprocess.run(command, cwd=ROOT, env=environment, **prints)
+        return done.returncode, counts_in(report)
 
 
 def counts_in(report: Path) -> Counter:
@@ -112,6 +121,24 @@ def counts_in(report: Path) -> Counter:
     return counts
 
 
+def run_layers(names: list[str]) -> dict[str, Outcome]:
+    """Run layers in this order, those of BESIDE at once. What the second of them prints follows
+    what the first one prints."""
+    first, second = BESIDE
+    outcomes = {}
+    for name in names:
+        if name == first and second in names:
+            with tempfile.TemporaryFile("w+") as printed, ThreadPoolExecutor() as pool:
+                running = pool.submit(run_layer, second, printed)
+                outcomes[first] = run_layer(first)
+                outcomes[second] = running.result()
+                printed.seek(0)
+                print(printed.read())
+        elif name not in outcomes:
+            outcomes[name] = run_layer(name)
+    return outcomes
+
+
 def main(names: list[str]) -> int:
     for name in names:
         if name not in LAYERS:
@@ -119,7 +146,7 @@ def main(names: list[str]) -> int:
             return 2
     # Every test of `fast` is in another layer already.
     names = names or [name for name in LAYERS if name != "fast"]
-    outcomes = {name: run_layer(name) for name in names}
+    outcomes = run_layers(names)
     print()
     for name, outcome in outcomes.items():
         print(outcome.line(name))

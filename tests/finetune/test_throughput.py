@@ -13,7 +13,7 @@ from transformers import BloomConfig, BloomForCausalLM
 from hpkit.__main__ import main
 from hpkit.capability import MACHINES, decide, probe
 from hpkit.errors import BadInput
-from hpkit.finetune import AUTO, Throughput, finetune, session
+from hpkit.finetune import AUTO, Throughput, finetune, loading, session
 from hpkit.finetune import throughput as module
 from hpkit.finetune.checkpoints import Request, Started
 from hpkit.finetune.throughput import COMPILE_PAYS_AFTER, choose
@@ -190,7 +190,7 @@ def test_a_shortage_of_memory_turns_checkpointing_on(tiny_model, few_tunes, tmp_
     # Weights, gradients and states of this model take 1.4 MB, the activations of 2 x 32 tokens
     # another 0.7.
     small = dataclasses.replace(probe(), memory_free=1_600_000)
-    monkeypatch.setattr(session, "probe", lambda: small)
+    monkeypatch.setattr(loading, "probe", lambda: small)
     lines = []
     finetune(SMALL, tiny_model, few_tunes, tmp_path / "run", log=lines.append)
     text = "\n".join(lines)

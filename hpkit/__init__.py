@@ -7,7 +7,7 @@ import os
 
 # Before torch is imported, whose OpenMP reads this once. Its threads wait for their next work by
 # spinning, 200 ms and longer, and so keep another training from the core that it waits for. Side by
-# side on two cores, two trainings took 170 s each as they were and 4.4 s each with this; alone,
+# side on two cores, two trainings took 153 s each as they were and 6.5 s each with this; alone,
 # up to a tenth is lost, for a thread that sleeps must be woken.
 if "OMP_WAIT_POLICY" not in os.environ:  # somebody has decided
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's: rounds of the loop

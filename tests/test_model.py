@@ -214,6 +214,16 @@ def test_what_is_drawn_is_what_transformers_draws(kind):
     expected = model.generate(
         prompts, attention_mask=torch.ones_like(prompts), eos_token_id=2, **length
     )
+    generate = model.generate
+    given = {}
+
+    def watched(*arguments, **settings):
+        given.update(settings)
+        return generate(*arguments, **settings)
+
+    model.generate = watched
     torch.manual_seed(1)
     drawn = continued(model, tokenizer, prompts, 40, do_sample=True, eos_token_id=2)
     assert torch.equal(drawn, expected[:, 5:]) and drawn.shape[1] > 10
+    # A cache of our own where all tokens are kept; the others are left alone.
+    assert ("past_key_values" in given) == (kind in ("llama", "gpt2"))

@@ -31,10 +31,10 @@ def told_by(*command) -> str:
     return subprocess.run([sys.executable, *command], capture_output=True, text=True).stderr
 
 
-@pytest.mark.parametrize("code", ["import hpkit, torch", "from hpkit import memory, model", CHILD])
+@pytest.mark.parametrize("code", ["import hpkit, torch", CHILD], ids=["itself", "a child"])
 def test_its_threads_give_way_to_another_training(environment, code):
-    code = f"{code}; import torch"
-    assert set(rounds_of_waiting(told_by("-c", code))) == {"1000"}
+    # One process alone loads torch, so one answer is heard.
+    assert rounds_of_waiting(told_by("-c", code)) == ["1000"]
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,16 @@ class Colab(NamedTuple):
     def execute(self, notebook, mirror: Path, folder: Path):
         """Run a notebook from top to bottom in `folder`; an error in a cell raises nbclient's
         CellExecutionError."""
-        kernels = KernelSpecManager(kernel_dirs=[str(self.folder / "kernels")])
+        kernel = KernelManager(
+            kernel_name="colab",
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(self.folder / "kernels")]),
+            # No ports, which a kernel of the browser's layer, beside this one, might take first.
+            transport="ipc",
+            connection_file=str(folder / "kernel.json"),
+        )
         client = NotebookClient(
             notebook,
-            km=KernelManager(kernel_name="colab", kernel_spec_manager=kernels),
+            km=kernel,
             timeout=300,
             resources={"metadata": {"path": str(folder)}},
         )

@@ -4,6 +4,7 @@ numbers that a cell produced."""
 import html
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -311,3 +312,17 @@ def test_the_notebooks_exercises_are_known():
     names = {file.stem for file in FILES}
     known = {name for name, exercise in EXERCISES.items() if exercise.notebook in names}
     assert asked == known
+
+
+def test_a_kernel_of_the_layer_has_no_port_that_another_might_take(tmp_path):
+    """Two start side by side, and a kernel that finds its port taken dies."""
+    shutil.copy(ROOT / "notebooks" / "conftest.py", tmp_path)
+    source = (
+        "import json\n\nfrom ipykernel import get_connection_info\n\n"
+        'assert json.loads(get_connection_info())["transport"] == "ipc"'
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbformat.write(notebook, tmp_path / "one_cell.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", tmp_path]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0 and "1 passed" in ran.stdout, ran.stdout

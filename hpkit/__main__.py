@@ -332,6 +332,22 @@ def _record(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
         raise SystemExit(128 + stop.signum) from None
+    _say_verdicts(chosen, table)
+
+
+def _say_verdicts(grids: list, table: Path) -> None:
+    """What the studies among the grids have found."""
+    from hpkit.records.studies import verdicts
+    from hpkit.records.table import load_runs
+
+    studies = [grid for grid in grids if grid.scientific]
+    # One of several parts writes no table.
+    if not studies or not table.exists():
+        return
+    runs = load_runs(table)
+    for grid in studies:
+        for found in verdicts(grid, runs):
+            print(f"{grid.name}: {found}")
 
 
 def _table_of(options: argparse.Namespace) -> Path:
@@ -356,14 +372,20 @@ def _merge(table: Path, folders: list[Path]) -> None:
 
 
 def _list_grids(grids: list, table: Path, parts: Path) -> None:
-    from hpkit.records.parts import recorded_keys
-    from hpkit.records.recording import plan
+    from hpkit.records.parts import recorded_runs
+    from hpkit.records.planning import plan
+    from hpkit.records.studies import judging_to_come
+    from hpkit.records.table import Runs
 
-    done = recorded_keys(table, [parts])
+    done = recorded_runs(table, [parts])
+    runs = Runs(done.values())
 
     def show(name: str, wanted: list, asks: str = "") -> None:
-        keys = plan(wanted, parts).keys()
-        counts = f"{len(keys & done):4} recorded, {len(keys - done):4} left"
+        keys = plan(wanted, parts, runs=runs).keys()
+        counts = f"{len(keys & done.keys()):4} recorded, {len(keys - done.keys()):4} left"
+        judging = sum(judging_to_come(grid, runs) for grid in wanted)
+        if judging:
+            counts += f", then {judging} to judge"
         print(f"{name:20} {len(keys):4} runs, {counts}{asks}")
 
     for grid in grids:

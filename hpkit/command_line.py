@@ -57,7 +57,10 @@ Train every run of a grid of settings and keep them in a table, so that a slider
                                              Kubernetes' indexed jobs say which by themselves (there
                                              give --part /4)
   hpkit record --merge runs/record/runs …    put the parts, copied here, into the table
-  hpkit record --grids my.toml               grids of your own, declared like data/grids.toml
+  hpkit record --grids my.toml               grids of your own, declared like data/grids.toml, or
+                                             studies like data/studies.toml: each setting is tuned
+                                             by three seeds and judged by five others, and the
+                                             verdicts are printed (data/METHOD.md has the rule)
 
 Stop with Ctrl-C or kill it: the same command goes on with the runs that are missing, and none is
 trained twice. Each finished run is a file of its own until all are merged into the table. Exit

@@ -20,10 +20,12 @@ from transformers import TrainerCallback
 
 from hpkit.capability import decide, forget_32bit_overrides, probe
 from hpkit.corpus import encode, load_corpus, pack
+from hpkit.files import data_folder
 from hpkit.finetune.training import make_trainer, prepare
 from hpkit.model import load_model
 from hpkit.recipe import NOTES, STARTER
-from hpkit.records import load_runs
+from hpkit.records import load_grids, load_runs, record_point
+from hpkit.records.planning import CHOOSING, FIRST_EDITION
 from hpkit.widgets import FormatExplorer, MemoryExplorer, Prediction, RunExplorer, ScheduleExplorer
 
 UPDATES = 50
@@ -237,6 +239,47 @@ def say_side_by_side() -> None:
     print()
 
 
+def bare_run(recipe, blocks) -> float:
+    """Seconds of as many updates as the recipe has, and of nothing else."""
+    update = bare_loop(recipe, blocks)
+    began = time.perf_counter()
+    for number in range(recipe.max_steps):
+        update(number)
+    return time.perf_counter() - began
+
+
+def recorded_run(point, yardstick) -> float:
+    """Seconds of a run as it is recorded, from loading the model to what would be written."""
+    began = time.perf_counter()
+    record_point(point, yardstick=yardstick)
+    return time.perf_counter() - began
+
+
+def say_recording(documents) -> None:
+    """All on one thread, in turns; the first edition's runs had adamw_8bit and 32 sampled tunes."""
+    (point, *_) = load_grids(data_folder() / "studies.toml")["optimizer"].find(
+        optim=FUSED.optim, learning_rate=3e-4
+    )
+    (old_point, *_) = load_grids()["seeds"].points
+    blocks = pack(documents, point.recipe.max_seq_length)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    bare = []
+    recorded = []
+    before = []
+    for _ in range(3):
+        bare.append(bare_run(point.recipe, blocks))
+        recorded.append(recorded_run(point, CHOOSING))
+        before.append(recorded_run(old_point, FIRST_EDITION))
+    torch.set_num_threads(threads)
+    loop = statistics.median(bare)
+    print(f"100 updates of 8 x 128 tokens on one thread, bare loop, fused AdamW: {loop:.1f} s")
+    for name, seconds in (("as a study records them", recorded), ("as the first edition", before)):
+        taken = statistics.median(seconds)
+        print(f"  {name}: {taken:.1f} s, {taken / loop:.2f} times")
+    print()
+
+
 def redraw(explorer, name: str, values) -> float:
     """Median seconds from a control's change to the new picture."""
     seconds = []
@@ -293,6 +336,7 @@ def main() -> None:
     say_optimizer_and_precision(blocks)
     say_start_up()
     say_side_by_side()
+    say_recording(documents)
     say_widgets()
 
 

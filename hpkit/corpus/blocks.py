@@ -1,38 +1,77 @@
 """Documents to blocks of tokens, ready for the Trainer: encoding and packing."""
 
 import bisect
+from typing import NamedTuple
 
 from hpkit.corpus.answers import NOT_COUNTED, boundary_marks, encode_answers, first_token_id
 from hpkit.corpus.load import Corpus
 from hpkit.errors import BadInput
 
 
+class Blocks(NamedTuple):
+    """Blocks ready for the Trainer, and what became of the documents that are in them.
+
+    `blocks`: dicts of equally long lists of token ids. `cut_documents`: how many documents are not
+    whole in one block. `text_share`: the share, 0 to 1, of all places that no padding fills.
+    """
+
+    blocks: list[dict]
+    cut_documents: int
+    text_share: float
+
+
 def blocks_of(
     corpus: Corpus, tokenizer, max_seq_length: int, eval_length: int | None = None
 ) -> tuple[list[dict], list[dict]]:
-    """(train, eval) blocks ready for the Trainer, of `max_seq_length` tokens each.
+    """(train, eval) blocks of `max_seq_length` tokens each, made by `packed`.
 
-    Those to evaluate on are `eval_length` tokens long where it is given. Text and tunes fill every
-    block to the last token (`pack`); rows with answers stay whole (`pack_whole`). Raises BadInput
-    where the corpus is too small, or no answer fits into a block.
+    Those to evaluate on are `eval_length` tokens long where it is given. Raises BadInput where the
+    corpus is too small, or no answer fits into a block.
     """
-    eval_length = eval_length or max_seq_length
-    if corpus.kind in ("tunes", "text"):
-        train_documents, eval_documents = encode(corpus, tokenizer)
-        train = pack(train_documents, max_seq_length)
-        evaluation = pack(eval_documents, eval_length)
-    else:
-        train_rows, eval_rows = corpus.split()
-        train_examples = encode_answers(corpus.kind, train_rows, tokenizer)
-        eval_examples = encode_answers(corpus.kind, eval_rows, tokenizer)
-        padding = first_token_id(tokenizer.pad_token_id, tokenizer.eos_token_id)
-        train = _pack_answers(train_examples, max_seq_length, padding)
-        evaluation = _pack_answers(eval_examples, eval_length, padding)
-    _refuse_too_few(corpus, train, evaluation)
+    train_documents, eval_documents = corpus.split()
+    train = packed(corpus, train_documents, tokenizer, max_seq_length).blocks
+    evaluation = packed(corpus, eval_documents, tokenizer, eval_length or max_seq_length).blocks
+    refuse_too_few(corpus, train, evaluation)
     return train, evaluation
 
 
-def _refuse_too_few(corpus: Corpus, train: list[dict], evaluation: list[dict]) -> None:
+def packed(corpus: Corpus, documents: list[str], tokenizer, max_seq_length: int) -> Blocks:
+    """Some of the corpus' documents in blocks of `max_seq_length` tokens.
+
+    Text and tunes fill every block to the last token (`pack`); rows with answers stay whole
+    (`pack_whole`). Raises BadInput where no answer fits into a block.
+    """
+    if corpus.kind in ("tunes", "text"):
+        rows = _encode_all(documents, _origins(corpus), tokenizer)
+        return Blocks(
+            pack(rows, max_seq_length), _cut_documents(rows, max_seq_length), text_share=1.0
+        )
+    examples = encode_answers(corpus.kind, documents, tokenizer)
+    padding = first_token_id(tokenizer.pad_token_id, tokenizer.eos_token_id)
+    blocks = _pack_answers(examples, max_seq_length, padding)
+    cut = sum(len(example["input_ids"]) > max_seq_length for example in examples)
+    kept = sum(len(example["input_ids"]) for example in _fitting(examples, max_seq_length))
+    places = len(blocks) * max_seq_length
+    return Blocks(blocks, cut, text_share=kept / max(places, 1))
+
+
+def _cut_documents(rows: list[list[int]], max_seq_length: int) -> int:
+    """How many rows `pack` cuts in two, or drops in part or whole at the end."""
+    places = sum(map(len, rows))
+    if places >= max_seq_length:
+        places -= places % max_seq_length
+    cut = 0
+    end = 0
+    for row in rows:
+        start = end
+        end += len(row)
+        last = end - 1
+        if start // max_seq_length != last // max_seq_length or end > places:
+            cut += 1
+    return cut
+
+
+def refuse_too_few(corpus: Corpus, train: list[dict], evaluation: list[dict]) -> None:
     """Raise BadInput where there is nothing to train on, or nothing to evaluate on."""
     # `pack` makes one empty block of no documents; and one token alone predicts nothing.
     enough = [bool(blocks) and len(blocks[0]["input_ids"]) > 1 for blocks in (train, evaluation)]
@@ -67,11 +106,17 @@ def encode(corpus: Corpus, tokenizer) -> tuple[list[list[int]], list[list[int]]]
     Raises BadInput, naming file, line and character, where the tokenizer knows a character only as
     `<unk>`.
     """
+    origins = _origins(corpus)
+    train, held_out = corpus.split()
+    return _encode_all(train, origins, tokenizer), _encode_all(held_out, origins, tokenizer)
+
+
+def _origins(corpus: Corpus) -> dict[str, tuple[str, int]]:
+    """Of each document, its file and line."""
     origins = dict(zip(corpus.documents, corpus.origin))
     if corpus.evaluation is not None:
         origins |= dict(zip(corpus.evaluation.documents, corpus.evaluation.origin))
-    train, held_out = corpus.split()
-    return _encode_all(train, origins, tokenizer), _encode_all(held_out, origins, tokenizer)
+    return origins
 
 
 def _encode_all(documents: list[str], origins: dict, tokenizer) -> list[list[int]]:
@@ -152,12 +197,18 @@ def pack_whole(
     Positions start anew with every example, as in `pack`, and by that no example attends to
     another.
     """
+    groups = _grouped(_fitting(examples, max_seq_length), max_seq_length)
+    return [_joined(group, max_seq_length, padding) for group in groups]
+
+
+def _fitting(examples: list[dict], max_seq_length: int) -> list[dict]:
+    """The examples cut off at `max_seq_length` tokens, without those that have no answer left."""
     fitting = []
     for example in examples:
         cut = {name: values[:max_seq_length] for name, values in example.items()}
         if set(cut["labels"]) - {NOT_COUNTED}:
             fitting.append(cut)
-    return [_joined(group, max_seq_length, padding) for group in _grouped(fitting, max_seq_length)]
+    return fitting
 
 
 def _grouped(examples: list[dict], max_seq_length: int) -> list[list[dict]]:

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,11 +68,11 @@ class Corpus:
         evaluation = [document for document in self.documents if document in held_out]
         return train, evaluation
 
-    def first(self, count: int, hold_out: bool = True) -> "Corpus":
-        """The first `count` documents to train on, and all that are held out.
+    def few(self, count: int, hold_out: bool = True, all_books: bool = True) -> "Corpus":
+        """`count` documents to train on, from all books alike, and all that are held out.
 
         So a run on it is evaluated as one on the whole; without `hold_out`, those to train on are
-        all. Raises BadInput where there are fewer.
+        all. Without `all_books` they are the first ones. Raises BadInput where there are fewer.
         """
         train, held_out = self.split()
         if not 0 < count <= len(train):
@@ -79,6 +80,8 @@ class Corpus:
                 f"corpus {self.name}:{count}: expected 1 to {len(train)} documents to train on"
             )
         kept = set(train[:count])
+        if all_books:
+            kept = set(spread(train, count))
         if hold_out:
             kept.update(held_out)
         documents = []
@@ -109,21 +112,35 @@ class Corpus:
         return hashlib.sha256("\0".join(self.documents).encode()).hexdigest()[:12]
 
 
-def load_corpus(name: str, eval_corpus: str | None = None) -> Corpus:
+def spread(items: Sequence, count: int | None) -> list:
+    """`count` of the items, as far apart as they can be; all of them for None, or where they are
+    no more.
+
+    Documents lie in the order of their books, so each book has its share.
+    """
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[number * len(items) // count] for number in range(count)]
+
+
+def load_corpus(name: str, eval_corpus: str | None = None, all_books: bool = True) -> Corpus:
     """Read a corpus by built-in name, file, folder or hub id.
 
-    Built-in names may be joined with `+`. `:30` after them leaves 30 documents to train on, and
-    holds out the same ones as the whole corpus: `airdsAirs`, `oneills1850+ryansMammoth`,
-    `airdsAirs:30`. ABC files become tunes in normal form; other text files become passages, split
-    at blank lines. A line of a JSONL file and a row of a hub data set are one document: `text`,
-    `prompt` and `completion`, or `messages`.
+    Built-in names may be joined with `+`. `:30` after them leaves 30 documents to train on, drawn
+    from all books alike, and holds out the same ones as the whole corpus: `airdsAirs`,
+    `oneills1850+ryansMammoth`, `airdsAirs:30`. Without `all_books` they are the first 30, as in the
+    recorded runs of the first edition.
+
+    ABC files become tunes in normal form; other text files become passages, split at blank lines. A
+    line of a JSONL file and a row of a hub data set are one document: `text`, `prompt` and
+    `completion`, or `messages`.
 
     `eval_corpus`, named in the same way: a corpus of the same kind, all of which is evaluated on;
     nothing is held out then. Raises BadInput.
     """
     if eval_corpus is None:
-        return _load_one(name)
-    corpus = _load_one(name, hold_out=False)
+        return _load_one(name, all_books=all_books)
+    corpus = _load_one(name, hold_out=False, all_books=all_books)
     try:
         evaluation = _load_one(eval_corpus, hold_out=False)
     except BadInput as error:
@@ -137,8 +154,8 @@ def load_corpus(name: str, eval_corpus: str | None = None) -> Corpus:
     return dataclasses.replace(corpus, evaluation=evaluation)
 
 
-def _load_one(name: str, hold_out: bool = True) -> Corpus:
-    """One corpus by its name; `hold_out` as in `Corpus.first`."""
+def _load_one(name: str, hold_out: bool = True, all_books: bool = True) -> Corpus:
+    """One corpus by its name; `hold_out` and `all_books` as in `Corpus.few`."""
     name = str(name)
     # (?s): a name with a line's end in it is wrong, and is to be told so like any other.
     whole, few = re.fullmatch(r"(?s)(.*?)(?::(\d+))?", name).groups()
@@ -147,7 +164,7 @@ def _load_one(name: str, hold_out: bool = True) -> Corpus:
     if not unknown:
         corpus = _built_in(whole, parts)
         if few:
-            return corpus.first(int(few), hold_out)
+            return corpus.few(int(few), hold_out, all_books)
         return corpus
     path = Path(name).expanduser()
     if path.is_file() or path.is_dir():

@@ -80,7 +80,7 @@ def _make_fast(job: Job, asked: Throughput, machine: Machine, out: Path, say) ->
     """The job with attention, compiling and the like settled, and preflight's findings said."""
     findings = preflight(
         job.recipe,
-        len(job.train_blocks),
+        len(job.blocks.train.blocks),
         job.model,
         machine,
         processes=job.accounting.processes,

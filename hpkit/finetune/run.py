@@ -6,13 +6,14 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from hpkit.errors import BadInput
 from hpkit.recipe import Recipe
 
 #: What the Trainer logs that a run keeps.
-LOGGED = ("loss", "learning_rate", "grad_norm", "eval_loss")
+LOGGED = ("loss", "learning_rate", "grad_norm", "update_rms", "eval_loss", "eval_old_loss")
+#: One of them is in every entry that a run keeps.
+_LOSSES = ("loss", "eval_loss", "eval_old_loss")
 #: What a run's figures depend on.
 LIBRARIES = (
     "torch",
@@ -25,26 +26,12 @@ LIBRARIES = (
 )
 
 
-class Yardstick(NamedTuple):
-    """What a run is measured with.
-
-    Of the held-out text, `eval_blocks` blocks of `eval_length` tokens; None: all of it, in blocks
-    of the recipe's length. A sampled tune is cut off after `sampled_tokens`.
-    """
-
-    eval_blocks: int | None = None
-    eval_length: int | None = None
-    sampled_tokens: int = 400
-
-
-WHOLE = Yardstick()
-
-
 @dataclass(frozen=True)
 class Run:
     """A finished fine-tune. Losses in nats per token, times in seconds, memory in bytes.
 
-    `history`: dicts with `step` and `loss`, `learning_rate`, `grad_norm` or `eval_loss`.
+    `history`: dicts with `step` and some of LOGGED. `grad_norm` is the norm before clipping,
+    `update_rms` as `hpkit.finetune.watching.update_size` says.
     `bars_valid_*`: the share, 0 to 1, of bars that add up in 32 sampled tunes; None where the
     corpus is not tunes, nothing was sampled, or the model has diverged. `processes`: how many
     trained together; `tokens` and `tokens_per_second` are those of all, `peak_memory_bytes` the
@@ -82,6 +69,10 @@ class Run:
     model_fingerprint: str | None = None
     processes: int = 1
     eval_corpus: str | None = None
+    eval_old_loss_before: float | None = None
+    eval_old_loss_after: float | None = None
+    text_share: float | None = None
+    cut_documents: int | None = None
 
     @property
     def diverged(self) -> bool:
@@ -131,6 +122,6 @@ def logged_history(state) -> list[dict]:
     """What a run keeps of a TrainerState's log: entries of a training or an evaluation loss."""
     history = []
     for entry in state.log_history:
-        if "loss" in entry or "eval_loss" in entry:
+        if any(name in entry for name in _LOSSES):
             history.append({name: entry[name] for name in ("step", *LOGGED) if name in entry})
     return history

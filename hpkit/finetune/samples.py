@@ -20,23 +20,24 @@ class Evaluation(NamedTuple):
     """One look at a model: evaluation loss in nats per token, and its sampled tunes.
 
     `bars_valid`: the share, 0 to 1, of their bars that add up; `tunes_parsed`: how many parse. Both
-    are None where no tune was sampled.
+    are None where no tune was sampled. `old_loss`: on text that it knew before; None: not measured.
     """
 
     eval_loss: float
     bars_valid: float | None = None
     tunes_parsed: int | None = None
+    old_loss: float | None = None
 
 
 def sample_tunes(
     trainer, corpus: Corpus, eval_loss: float, seed: int, most_tokens: int
 ) -> list[str]:
-    """32 tunes of at most `most_tokens`; none where the corpus is not tunes, or the model is
-    broken.
+    """32 tunes of at most `most_tokens`; none where that is 0, the corpus is not tunes, or the
+    model is broken.
 
     A model whose loss is no finite number has no probabilities left to draw by.
     """
-    if corpus.kind != "tunes" or not math.isfinite(eval_loss):
+    if not most_tokens or corpus.kind != "tunes" or not math.isfinite(eval_loss):
         return []
     longest = min(_room(trainer.model), most_tokens)
     return sample(trainer.model, trainer.processing_class, SAMPLED_TUNES, longest, seed)

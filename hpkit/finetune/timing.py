@@ -128,13 +128,13 @@ def _make_stopwatch(device: str):
 def _time_evaluations(trainer, job: Job) -> tuple[float, str]:
     """Seconds of all evaluations, and what was timed: a few batches, after a first one."""
     size = trainer.args.eval_batch_size
-    trainer.evaluate(job.eval_blocks[:size])
-    timed = job.eval_blocks[: size * TIMED_BATCHES]
+    trainer.evaluate(job.blocks.evaluation[:size])
+    timed = job.blocks.evaluation[: size * TIMED_BATCHES]
     began = now(job.capability.device)
     trainer.evaluate(timed)
     seconds = now(job.capability.device) - began
-    seconds *= len(job.eval_blocks) / len(timed)
-    words = f"{len(timed)} of {plural(len(job.eval_blocks), 'block')} evaluated"
+    seconds *= len(job.blocks.evaluation) / len(timed)
+    words = f"{len(timed)} of {plural(len(job.blocks.evaluation), 'block')} evaluated"
     return evaluations_of(job) * seconds, words
 
 

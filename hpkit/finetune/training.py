@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 from hpkit.accounting import Accounting, account
 from hpkit.capability import Capability, decide, forget_32bit_overrides, probe
-from hpkit.corpus.blocks import blocks_of
 from hpkit.corpus.load import Corpus, load_corpus
 from hpkit.corpus.music import judge
 from hpkit.errors import BadInput
 from hpkit.finetune.processes import from_main, without_repeats
-from hpkit.finetune.run import LOGGED, WHOLE, Run, Yardstick, installed_versions, logged_history
+from hpkit.finetune.run import Run, installed_versions, logged_history
 from hpkit.finetune.samples import Evaluation, evaluation_of, sample_tunes
+from hpkit.finetune.watching import old_text, update_size, watcher
+from hpkit.finetune.yardstick import WHOLE, Measured, Yardstick, blocks_by
 from hpkit.measured_memory import optimizer_state_bytes, peak_memory_bytes, reset_peak_memory
 from hpkit.model import context_length, load_model, quiet_transformers
 from hpkit.recipe import STARTER, Recipe
@@ -35,7 +36,7 @@ from hpkit.schedules import make_schedule
 class Job:
     """Everything that is settled before the first update.
 
-    `train_blocks` and `eval_blocks`: dicts of equally long lists of token ids (`input_ids`,
+    `blocks`: to train and to evaluate on, dicts of equally long lists of token ids (`input_ids`,
     `labels` and what keeps documents apart). `arguments`: transformers' TrainingArguments, made of
     the recipe and of `settings`, which the machine and the caller add.
     """
@@ -47,8 +48,7 @@ class Job:
     yardstick: Yardstick
     model: object
     tokenizer: object
-    train_blocks: list[dict]
-    eval_blocks: list[dict]
+    blocks: Measured
     accounting: Accounting
     settings: dict
     arguments: object
@@ -86,16 +86,20 @@ def train(
         capability = decide(recipe, from_main(probe))
         job = prepare(recipe, model, corpus, capability, out, yardstick, save_strategy="no")
         reset_peak_memory(capability.device)
-        callbacks = [_watcher(job, watch)] if watch else []
+        callbacks = [watcher(job.accounting.updates, watch)] if watch else []
+        if yardstick.update_size:
+            callbacks.append(update_size())
         trainer = make_trainer(job, callbacks)
-        before = Evaluation(trainer.evaluate()["eval_loss"])
+        if yardstick.old_corpus:
+            trainer.add_callback(old_text(trainer, job.blocks.old))
+        before = _losses_now(trainer)
         result = fit(trainer, recipe)
-        eval_loss = _last_eval_loss(trainer, result)
+        after = _losses_now(trainer)
         tunes = sample_tunes(
-            trainer, job.corpus, eval_loss, recipe.seed, most_tokens=yardstick.sampled_tokens
+            trainer, job.corpus, after.eval_loss, recipe.seed, most_tokens=yardstick.sampled_tokens
         )
-        after = evaluation_of(eval_loss, [judge(tune) for tune in tunes])
-        return as_run(job, trainer, result, before, after)
+        sampled = evaluation_of(after.eval_loss, [judge(tune) for tune in tunes])
+        return as_run(job, trainer, result, before, sampled._replace(old_loss=after.old_loss))
 
 
 def trained(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "airdsAirs"):
@@ -135,7 +139,7 @@ def prepare(
     settings = {"per_device_eval_batch_size": eval_batch} | capability.settings | settings
     # First of all: whatever transformers refuses is refused before a large model is loaded.
     arguments = recipe.training_arguments(out, **settings)
-    corpus = load_corpus(corpus_name, eval_corpus)
+    corpus = load_corpus(corpus_name, eval_corpus, yardstick.all_books)
     # A fresh model draws its weights while it is made, before the Trainer could seed anything.
     set_seed(recipe.seed)
     # In `recipe.dtype`, fp32 unless asked otherwise: these are the master weights, which take the
@@ -143,8 +147,9 @@ def prepare(
     model, tokenizer = load_model(model_name, recipe.dtype)
     length = _sequence_length(recipe, model)
     eval_length = min(yardstick.eval_length or length, context_length(model) or math.inf)
-    train_blocks, eval_blocks = blocks_of(corpus, tokenizer, length, eval_length)
+    blocks = blocks_by(yardstick, corpus, tokenizer, length, eval_length)
     devices = arguments.world_size * max(arguments.n_gpu, 1)
+    train_blocks = blocks.train.blocks
     accounting = account(recipe, len(train_blocks), len(train_blocks[0]["input_ids"]), devices)
     # A schedule that cannot run is refused here; the Trainer would do so after the first writes.
     make_schedule(recipe, accounting.updates)
@@ -156,8 +161,7 @@ def prepare(
         yardstick=yardstick,
         model=model,
         tokenizer=tokenizer,
-        train_blocks=train_blocks,
-        eval_blocks=eval_blocks[: yardstick.eval_blocks],
+        blocks=blocks,
         accounting=accounting,
         settings=settings,
         arguments=arguments,
@@ -177,8 +181,8 @@ def make_trainer(job: Job, callbacks: list | None = None):
     trainer = Trainer(
         model=job.model,
         args=arguments,
-        train_dataset=job.train_blocks,
-        eval_dataset=job.eval_blocks,
+        train_dataset=job.blocks.train.blocks,
+        eval_dataset=job.blocks.evaluation,
         data_collator=default_data_collator,  # every block is full: there is nothing to pad
         processing_class=job.tokenizer,
         callbacks=callbacks,
@@ -204,7 +208,7 @@ def fit(trainer, recipe: Recipe, checkpoint: Path | None = None) -> Trained:
     seconds = time.perf_counter() - began
     for entry in trainer.state.log_history:
         if entry["step"] > before.global_step:
-            seconds -= entry.get("eval_runtime", 0)
+            seconds -= entry.get("eval_runtime", 0) + entry.get("eval_old_runtime", 0)
     return Trained(
         history=logged_history(trainer.state),
         seconds=seconds,
@@ -228,7 +232,11 @@ def as_run(
     # In fp32 and then in Python's floats: a sum over bf16 weights would be rounded to three digits.
     weights = [weight.detach().float() for weight in trainer.model.parameters()]
     norms = [torch.linalg.vector_norm(weight).item() for weight in weights]
-    evaluated = json.dumps([(block["input_ids"], block["labels"]) for block in job.eval_blocks])
+    blocks = job.blocks
+    evaluated = json.dumps([(block["input_ids"], block["labels"]) for block in blocks.evaluation])
+    first = {"step": 0, "eval_loss": before.eval_loss}
+    if before.old_loss is not None:
+        first["eval_old_loss"] = before.old_loss
     return Run(
         recipe=job.recipe,
         model=job.model_name,
@@ -239,7 +247,7 @@ def as_run(
         parameters=trainer.model.num_parameters(),
         updates=trainer.state.global_step,
         tokens=trainer.state.num_input_tokens_seen,
-        history=[{"step": 0, "eval_loss": before.eval_loss}, *result.history],
+        history=[first, *result.history],
         eval_loss_before=before.eval_loss,
         eval_loss_after=after.eval_loss,
         bars_valid_before=before.bars_valid,
@@ -256,6 +264,10 @@ def as_run(
         evaluation_fingerprint=hashlib.sha256(evaluated.encode()).hexdigest()[:12],
         processes=job.accounting.processes,
         eval_corpus=job.corpus.evaluation_name,
+        eval_old_loss_before=before.old_loss,
+        eval_old_loss_after=after.old_loss,
+        text_share=blocks.train.text_share,
+        cut_documents=blocks.train.cut_documents,
     )
 
 
@@ -275,25 +287,13 @@ def _sequence_length(recipe: Recipe, model) -> int:
     return recipe.max_seq_length or context
 
 
-def _watcher(job: Job, watch):
-    """A Trainer callback that hands every update, and whatever is logged, to `watch`."""
-    from transformers import TrainerCallback
-
-    class Watcher(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            watch(state.global_step, job.accounting.updates, {})
-
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            logged = {name: value for name, value in (logs or {}).items() if name in LOGGED}
-            if logged:
-                watch(state.global_step, job.accounting.updates, logged)
-
-    return Watcher()
-
-
-def _last_eval_loss(trainer, result: Trained) -> float:
-    """The evaluation loss after the last update, measured now unless the loop has just done so."""
-    last = result.history[-1] if result.history else {}
-    if "eval_loss" in last and last["step"] == trainer.state.global_step:
-        return last["eval_loss"]
-    return trainer.evaluate()["eval_loss"]
+def _losses_now(trainer) -> Evaluation:
+    """The evaluation losses after the last update, measured now unless the loop has done so."""
+    state = trainer.state
+    logged_now = [entry for entry in state.log_history if entry["step"] == state.global_step]
+    if not any("eval_loss" in entry for entry in logged_now):
+        trainer.evaluate()
+    losses = {}
+    for entry in state.log_history:  # the last of each name stays
+        losses |= entry
+    return Evaluation(losses["eval_loss"], old_loss=losses.get("eval_old_loss"))

@@ -10,6 +10,11 @@ from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import data_folder, read_toml
 from hpkit.recipe import STARTER, Recipe
 
+#: Seeds of a study. The first choose the nuisance hyperparameters of each setting; the others,
+#: which have chosen nothing and are evaluated on other tunes, judge it.
+CHOOSING_SEEDS = (1, 2, 3)
+JUDGING_SEEDS = (4, 5, 6, 7, 8)
+
 
 class Point(NamedTuple):
     """One setting: everything that a run is made of. The seed is the recipe's."""
@@ -31,16 +36,24 @@ class Point(NamedTuple):
 class Grid:
     """Settings worth comparing, each to be run with every seed.
 
-    `asks`: the question that they answer together.
+    `asks`: the question that they answer together. In a study each axis has a role: the question is
+    about the `scientific` hyperparameters, and the `nuisance` ones, such as the learning rate, are
+    tuned for each of their settings; all others are fixed (Google's Deep Learning Tuning Playbook).
+    `samples`: are tunes sampled after each run of a study?
     """
 
     name: str
     asks: str
     points: tuple[Point, ...]
     seeds: tuple[int, ...]
+    scientific: tuple[str, ...] = ()
+    nuisance: tuple[str, ...] = ()
+    samples: bool = False
 
     def runs(self) -> list[Point]:
-        """Every run of the grid, the seeds of one point together."""
+        """Every run of the grid, the seeds of one point together; of a study with nuisance
+        hyperparameters, those that choose them.
+        """
         return [point.with_seed(seed) for point, seed in itertools.product(self.points, self.seeds)]
 
     @property
@@ -56,6 +69,16 @@ class Grid:
                 if name != "lr_scheduler_kwargs" and value not in values[name]:
                     values[name].append(value)
         return {name: found for name, found in values.items() if len(found) > 1}
+
+    def settings(self) -> list[dict]:
+        """Each combination of values of the scientific hyperparameters that a study compares."""
+        found = []
+        for point in self.points:
+            named = point.named()
+            setting = {name: named[name] for name in self.scientific}
+            if setting not in found:
+                found.append(setting)
+        return found
 
     def find(self, **values) -> list[Point]:
         """The points that have these values: one where every axis is given, or none."""
@@ -90,6 +113,9 @@ def load_grids(file: str | Path | None = None) -> dict[str, Grid]:
 _KEYS_OF_A_GRID = {
     "asks": str,
     "seeds": list,
+    "scientific": list,
+    "nuisance": list,
+    "samples": bool,
     "points": list,
     "axes": dict,
     "recipe": dict,
@@ -103,7 +129,7 @@ def _grid_from_table(name: str, table: dict, base: dict, where: str) -> Grid:
     if not isinstance(table, dict) or not isinstance(base, dict):
         raise BadInput(f"{where}: expected a table [{name}]")
     _check_keys(table, where)
-    seeds = table.get("seeds")
+    seeds = _seeds_of(table)
     axes = table.get("axes", {})
     changes_of_points = table.get("points", [{}])
     if not seeds or not all(isinstance(values, list) and values for values in axes.values()):
@@ -119,10 +145,53 @@ def _grid_from_table(name: str, table: dict, base: dict, where: str) -> Grid:
         for changes in changes_of_points:
             # The narrower declaration wins: a point's over an axis', an axis' over what is fixed.
             points.append(_point(fixed | dict(zip(axes, values)) | changes, where))
-    grid = Grid(name, table.get("asks", ""), tuple(points), tuple(seeds))
+    grid = Grid(
+        name=name,
+        asks=table.get("asks", ""),
+        points=tuple(points),
+        seeds=tuple(seeds),
+        scientific=tuple(table.get("scientific", ())),
+        nuisance=tuple(table.get("nuisance", ())),
+        samples=table.get("samples", False),
+    )
+    _check_roles(grid, table, where)
     # Only a recipe knows what a seed may be: making every run now refuses a bad one at once.
     grid.runs()
     return grid
+
+
+def _seeds_of(table: dict) -> list[int]:
+    """The seeds that a grid's table names; a study's follow from its roles."""
+    if table.get("nuisance"):
+        return list(CHOOSING_SEEDS)
+    if table.get("scientific"):
+        return list(JUDGING_SEEDS)
+    return table.get("seeds", [])
+
+
+def _check_roles(grid: Grid, table: dict, where: str) -> None:
+    """Raise BadInput for a study in which an axis has no role or two, or a role no axis."""
+    roles = [*grid.scientific, *grid.nuisance]
+    if not roles and not grid.samples:
+        return
+    if "seeds" in table:
+        raise BadInput(
+            f"{where}: expected no seeds, which a study does not choose: {CHOOSING_SEEDS} tune, "
+            f"{JUDGING_SEEDS} judge"
+        )
+    if not grid.scientific or sorted(map(str, roles)) != sorted(grid.axes):
+        raise BadInput(
+            f"{where}: expected each of its axes ({', '.join(grid.axes) or 'it has none'}) once in "
+            "scientific (what the question is about) or in nuisance (what is tuned for each "
+            f"setting); got scientific = {list(grid.scientific)}, nuisance = {list(grid.nuisance)}"
+        )
+    for point in grid.points:
+        named = {name: value for name, value in point.named().items() if name in roles}
+        if len(grid.find(**named)) > 1:
+            raise BadInput(
+                f"{where}: expected each point once; two have {named} and differ, if at all, in "
+                "lr_scheduler_kwargs, which goes with its schedule"
+            )
 
 
 def _check_keys(table: dict, where: str) -> None:

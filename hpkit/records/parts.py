@@ -59,15 +59,16 @@ def read_parts(folders: Iterable[Path], say) -> Iterator[tuple[str, object]]:
             say(f"{file} is not a whole recorded run: passed over ({str(error).splitlines()[0]})")
 
 
-def recorded_keys(table: Path, folders: Iterable[Path], log=print) -> set[str]:
-    """The keys of all runs in the table and in folders of parts."""
-    keys = set()
+def recorded_runs(table: Path, folders: Iterable[Path], log=print) -> dict[str, Run]:
+    """All runs in the table and in folders of parts, by key. `log` as in `merge`."""
+    say = log or (lambda line: None)
+    recorded = {}
     if table.exists():
-        rows, _ = read_table(table)
-        keys.update(rows["key"].to_pylist())
-    for key, _ in read_parts(folders, log):
-        keys.add(key)
-    return keys
+        rows, runs = read_table(table)
+        recorded.update(zip(rows["key"].to_pylist(), runs))
+    for key, row in read_parts(folders, say):
+        recorded[key] = from_table(row)[0]
+    return recorded
 
 
 def merge(table: Path, folders: Iterable[Path], log=print) -> int:

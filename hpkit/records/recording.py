@@ -1,10 +1,7 @@
-"""Recording grids: what is to be trained, each run once, and training it, several at a time."""
+"""Recording grids: training what is planned and not yet there, several runs at a time."""
 
 import dataclasses
-import functools
 import gc
-import itertools
-import json
 import multiprocessing
 import os
 import signal
@@ -14,107 +11,18 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
-from hpkit.accounting import account
-from hpkit.corpus.load import load_corpus
 from hpkit.errors import BadInput
 from hpkit.files import disk_errors_are_bad_input
-from hpkit.finetune.run import Run, Yardstick
+from hpkit.finetune.run import LOGGED, Run
 from hpkit.finetune.stopping import StopSignal
 from hpkit.finetune.training import train
+from hpkit.finetune.yardstick import Yardstick
 from hpkit.model import fingerprint
-from hpkit.recipe import Recipe
 from hpkit.records.grids import Grid, Point
-from hpkit.records.parts import merge, recorded_keys, save_part, short_hash
-from hpkit.records.table import canonical_values
-
-#: What every recorded run is measured with: the same 6,144 held-out tokens, whatever the run's
-#: sequence length.
-YARDSTICK = Yardstick(eval_blocks=24, eval_length=256, sampled_tokens=128)
-
-#: Loading, evaluating and sampling take about as long as training on this many tokens: for the time
-#: left alone.
-_TOKENS_BESIDE = 25_000
-
-
-#: The hyperparameters of the first recorded runs, whose keys spell all of them.
-KEYED_FROM_THE_START = frozenset(
-    """per_device_train_batch_size gradient_accumulation_steps max_seq_length num_train_epochs
-    max_steps learning_rate warmup_steps lr_scheduler_type lr_scheduler_kwargs weight_decay
-    max_grad_norm optim adam_beta1 adam_beta2 adam_epsilon bf16 fp16 dtype seed logging_strategy
-    logging_steps eval_strategy eval_steps save_strategy save_steps save_total_limit""".split()
-)
-
-
-class PlannedRun(NamedTuple):
-    """A run to be recorded.
-
-    The fingerprints are what those of model and corpus must still be after the training. `cost`:
-    its time, as so many tokens. `parts`: the folder where its file goes.
-    """
-
-    key: str
-    point: Point
-    model_fingerprint: str
-    corpus_fingerprint: str
-    cost: int
-    parts: Path
-
-
-def run_key(recipe: Recipe, model_fingerprint: str, corpus_fingerprint: str) -> str:
-    """Sixteen hex digits: two runs with the same key would be the same run, measured alike."""
-    # Recorded tables are found by these keys: another spelling here would train every run anew. So
-    # a hyperparameter that Recipe did not have when the first runs were recorded is spelt only
-    # where it is not at its default.
-    values = canonical_values(recipe)
-    for field in dataclasses.fields(recipe):
-        if field.name not in KEYED_FROM_THE_START and getattr(recipe, field.name) == field.default:
-            del values[field.name]
-    text = json.dumps([values, model_fingerprint, corpus_fingerprint, YARDSTICK], sort_keys=True)
-    return short_hash(text.encode())
-
-
-def plan(
-    grids: Iterable[Grid], parts: Path, part: tuple[int, int] = (1, 1)
-) -> dict[str, PlannedRun]:
-    """The runs of the grids by key, each once however many grids share it.
-
-    Of part (i, n) every n-th from the i-th on. Raises BadInput for a model, corpus or schedule that
-    cannot be.
-    """
-    points = []
-    for grid in grids:
-        points += grid.runs()
-    # Hundreds of points share a handful of models and corpora, and reading one takes a while.
-    model_fingerprint = functools.cache(fingerprint)
-    corpus_to_train_on = functools.cache(_corpus_to_train_on)
-    planned = {}
-    for point in points:
-        corpus_fingerprint, characters = corpus_to_train_on(point.corpus)
-        # A character is a token to the starter's tokenizer, and near enough for the time left.
-        length = point.recipe.max_seq_length or 512
-        sequences = max(characters // length, 1)
-        tokens = account(point.recipe, sequences, length).tokens  # refuses impossible schedules
-        key = run_key(point.recipe, model_fingerprint(point.model), corpus_fingerprint)
-        planned[key] = PlannedRun(
-            key=key,
-            point=point,
-            model_fingerprint=model_fingerprint(point.model),
-            corpus_fingerprint=corpus_fingerprint,
-            cost=tokens + _TOKENS_BESIDE,
-            parts=parts,
-        )
-    first, step = part
-    return dict(itertools.islice(planned.items(), first - 1, None, step))
-
-
-def _corpus_to_train_on(name: str) -> tuple[str, int]:
-    """(fingerprint of the corpus, how many characters and marks it has to train on)."""
-    corpus = load_corpus(name)
-    train_documents, _ = corpus.split()
-    # Each document has a mark at its beginning and one at its end.
-    return corpus.fingerprint, sum(len(document) + 2 for document in train_documents)
+from hpkit.records.parts import merge, recorded_runs, save_part
+from hpkit.records.planning import FIRST_EDITION, PlannedRun, plan
+from hpkit.records.table import Runs
 
 
 def record(
@@ -134,28 +42,48 @@ def record(
     Ctrl-C.
     """
     say = log or (lambda line: None)
-    number, count = part
-    planned = plan(grids, parts, part)
-    done = recorded_keys(table, [parts], say)
-    due = [run for key, run in planned.items() if key not in done]
-    summary = (
-        f"{len(planned)} runs, {len(planned) - len(due)} recorded, {len(due)} to train; "
-        f"one thread each, {processes} at a time"
-    )
-    if count > 1:
-        summary = f"part {number} of {count}: {summary}"
-    say(summary)
+    grids = list(grids)
     with StopSignal().installed(), disk_errors_are_bad_input(parts, "the same command goes on"):
         try:
-            _record_with_bar(due, processes, progress)
+            recorded = recorded_runs(table, [parts], say)
+            trained = _record_due(
+                plan(grids, parts, part), recorded, processes, part, say, progress
+            )
+            if any(grid.nuisance for grid in grids):
+                # What judges a study is known once that which chooses is recorded.
+                recorded = recorded_runs(table, [parts], None)
+                planned = plan(grids, parts, part, Runs(recorded.values()))
+                trained += _record_due(planned, recorded, processes, part, say, progress)
         finally:
             # Also when stopped, so that what was finished can be looked at. Parts run side by side
             # and would write the table over one another.
-            if count == 1:
+            if part[1] == 1:
                 merge(table, [parts], say)
             else:
-                say(f"when all {count} parts are done: hpkit record --merge {parts}")
+                say(_when_all_parts_are_done(grids, parts, part[1]))
+    return trained
+
+
+def _record_due(planned: dict, recorded: dict, processes: int, part: tuple, say, progress) -> int:
+    """Train what is planned and not recorded; returns how many runs."""
+    due = [run for key, run in planned.items() if key not in recorded]
+    words = (
+        f"{len(planned)} runs, {len(planned) - len(due)} recorded, {len(due)} to train; "
+        f"one thread each, {processes} at a time"
+    )
+    number, count = part
+    if count > 1:
+        words = f"part {number} of {count}: {words}"
+    say(words)
+    _record_with_bar(due, processes, progress)
     return len(due)
+
+
+def _when_all_parts_are_done(grids: list[Grid], parts: Path, count: int) -> str:
+    words = f"when all {count} parts are done: hpkit record --merge {parts}"
+    if any(grid.nuisance for grid in grids):
+        words += ", then the same commands again for the runs that judge"
+    return words
 
 
 def _record_with_bar(due: list[PlannedRun], processes: int, progress: bool) -> None:
@@ -220,7 +148,9 @@ def _exit_after(parent) -> None:
 
 
 def _record_one(planned: PlannedRun) -> tuple[PlannedRun, Run]:
-    run = record_point(planned.point)
+    run = record_point(planned.point, yardstick=planned.yardstick)
+    if planned.yardstick != FIRST_EDITION:
+        run = dataclasses.replace(run, history=_rounded(run.history))
     expected = (planned.model_fingerprint, planned.corpus_fingerprint)
     if (run.model_fingerprint, run.corpus_fingerprint) != expected:
         raise BadInput(
@@ -232,13 +162,26 @@ def _record_one(planned: PlannedRun) -> tuple[PlannedRun, Run]:
     return planned, run
 
 
-def record_point(point: Point, watch=None) -> Run:
+def _rounded(history: list[dict]) -> list[dict]:
+    """What was logged to five significant digits, enough for any picture: a third of the bytes."""
+    rounded = []
+    for entry in history:
+        entry = dict(entry)
+        for name in LOGGED:
+            if entry.get(name) is not None:
+                entry[name] = float(f"{entry[name]:.5g}")
+        rounded.append(entry)
+    return rounded
+
+
+def record_point(point: Point, watch=None, yardstick: Yardstick | None = None) -> Run:
     """Train one setting now as it would be recorded, on one thread.
 
-    `watch` is called as in `hpkit.finetune.train`.
+    `watch` is called as in `hpkit.finetune.train`. `yardstick`: what to measure it with; None: as
+    in the first edition.
     """
     with _one_thread():
-        run = train(point.recipe, point.model, point.corpus, YARDSTICK, watch)
+        run = train(point.recipe, point.model, point.corpus, yardstick or FIRST_EDITION, watch)
     return dataclasses.replace(run, model_fingerprint=fingerprint(point.model))
 
 

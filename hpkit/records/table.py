@@ -4,6 +4,7 @@ A run is a row of Parquet. Its recipe and its history are columns of their own; 
 such as the versions of the libraries, are JSON text.
 """
 
+import dataclasses
 import io
 import json
 import typing
@@ -164,8 +165,13 @@ def _dicts_as_json(values: dict) -> dict:
 def from_table(table) -> list[Run]:
     """The rows of a pyarrow table as runs; what an older table lacks has its default."""
     json_columns = [name for name, hint in typing.get_type_hints(Run).items() if hint is dict]
+    required = [
+        field.name for field in dataclasses.fields(Run) if field.default is dataclasses.MISSING
+    ]
     runs = []
     for row in table.drop_columns("key").to_pylist():
+        # Beside newer rows, a column that an older row lacks is there and empty.
+        row = {name: value for name, value in row.items() if value is not None or name in required}
         row["recipe"] = _recipe_of(row["recipe"])
         row["history"] = [_without_gaps(entry) for entry in row["history"]]
         for name in json_columns:

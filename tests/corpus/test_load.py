@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def test_a_few_documents_are_evaluated_like_all():
     whole = load_corpus("aksak")
     few = load_corpus("aksak:30")
     train, held_out = whole.split()
-    assert few.split() == (train[:30], held_out)
+    assert few.split() == ([train[number * 358 // 30] for number in range(30)], held_out)
+    assert load_corpus("aksak:30", all_books=False).split() == (train[:30], held_out)
     assert few.name == "aksak:30" and few.fingerprint != whole.fingerprint
     origins = dict(zip(few.documents, few.origin))
     assert origins.items() <= dict(zip(whole.documents, whole.origin)).items()
@@ -38,6 +40,22 @@ def test_a_few_documents_are_evaluated_like_all():
             load_corpus(name)
     with pytest.raises(BadInput, match="not found"):
         load_corpus("nowhere.abc:30")
+
+
+def test_a_few_documents_come_from_all_books_alike():
+    whole = load_corpus("airdsAirs")
+    books = dict(zip(whole.documents, whole.origin))
+
+    def tunes_by_book(corpus) -> Counter:
+        return Counter(books[document][0] for document in corpus.split()[0])
+
+    of_all = tunes_by_book(whole)
+    assert len(of_all) == 6
+    for count in (30, 300):
+        of_few = tunes_by_book(load_corpus(f"airdsAirs:{count}"))
+        for book, tunes in of_all.items():
+            # A book's share of the corpus, up to one tune.
+            assert abs(of_few[book] - count * tunes / of_all.total()) < 1
 
 
 def test_a_text_of_its_own_to_evaluate_on():

@@ -5,7 +5,9 @@ import math
 import pytest
 
 from hpkit.errors import BadInput
+from hpkit.files import data_folder
 from hpkit.records import load_grids
+from hpkit.records.grids import CHOOSING_SEEDS, JUDGING_SEEDS
 
 
 def test_the_grids_hold_what_they_promise():
@@ -56,6 +58,25 @@ def test_equal_tokens_are_nearly_equal():
             "[a]\nseeds = [1]\naxes.learning_rate = [-1]",
             "learning_rate: expected a number above 0, got -1",
         ),
+        ("[a]\nscientific = ['optim']\nseeds = [1]", "expected no seeds, which a study does not"),
+        ("[a]\nsamples = true\nseeds = [1]", "expected no seeds, which a study does not"),
+        (
+            "[a]\nscientific = ['optim']\naxes.learning_rate = [1e-3, 1e-2]",
+            r"each of its axes \(learning_rate\) once in scientific",
+        ),
+        (
+            "[a]\nnuisance = ['learning_rate']\naxes.learning_rate = [1e-3, 1e-2]",
+            r"got scientific = \[\], nuisance = \['learning_rate'\]",
+        ),
+        (
+            "[a]\nscientific = ['learning_rate', 3]\naxes.learning_rate = [1e-3, 1e-2]",
+            "once in scientific",
+        ),
+        ("[a]\nscientific = ['model']", r"each of its axes \(it has none\)"),
+        (
+            "[a]\nscientific = ['learning_rate']\naxes.learning_rate = [1e-3, 1e-3, 1e-2]",
+            "expected each point once",
+        ),
     ],
 )
 def test_mistakes_in_a_file_of_grids(text, message, tmp_path):
@@ -63,3 +84,26 @@ def test_mistakes_in_a_file_of_grids(text, message, tmp_path):
     file.write_text(text)
     with pytest.raises(BadInput, match=message):
         load_grids(file)
+
+
+def test_the_studies_declare_what_is_asked_and_what_is_tuned():
+    studies = load_grids(data_folder() / "studies.toml")
+    for study in studies.values():
+        assert study.asks and study.scientific
+        assert {*study.scientific, *study.nuisance} == study.axes.keys()
+        # Where a rate is tuned, three seeds choose it; five others judge.
+        assert study.seeds == (CHOOSING_SEEDS if study.nuisance else JUDGING_SEEDS)
+        assert not {*CHOOSING_SEEDS} & {*JUDGING_SEEDS}
+        for point in study.points:
+            assert point.recipe.logging_steps == 1 and point.recipe.eval_steps <= 0.1
+    optimizer = studies["optimizer"]
+    assert optimizer.settings() == [{"optim": "adamw_torch_fused"}, {"optim": "adamw_8bit"}]
+    assert len(optimizer.runs()) == 2 * 4 * 3
+
+
+def test_a_study_of_rates_alone_is_judged_at_once(tmp_path):
+    file = tmp_path / "rates.toml"
+    file.write_text("[a]\nscientific = ['learning_rate']\naxes.learning_rate = [1e-3, 1e-2]")
+    study = load_grids(file)["a"]
+    assert study.seeds == JUDGING_SEEDS
+    assert study.settings() == [{"learning_rate": 1e-3}, {"learning_rate": 1e-2}]

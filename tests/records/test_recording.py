@@ -13,7 +13,7 @@ from hpkit.__main__ import main
 from hpkit.errors import BadInput
 from hpkit.recipe import STARTER, Recipe
 from hpkit.records import Grid, Point, load_grids, load_runs, plan, record, record_point
-from hpkit.records.recording import run_key
+from hpkit.records.planning import run_key
 
 from .conftest import declare
 

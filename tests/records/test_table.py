@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from hpkit.files import data_folder
-from hpkit.records import load_grids, load_runs, plan, record_point, recorded_keys
+from hpkit.records import load_grids, load_runs, plan, record_point, recorded_runs
 from hpkit.records.table import from_table, to_table
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def test_the_projects_table_has_every_run_of_every_grid_and_no_other():
     planned = plan(load_grids().values(), data_folder())
     table = data_folder() / "runs.parquet"
     runs = load_runs(table)
-    assert recorded_keys(table, []) == planned.keys() and len(runs) == len(planned) >= 600
+    assert recorded_runs(table, []).keys() == planned.keys() and len(runs) == len(planned) >= 600
     assert f"all {len(runs)} runs of the grids" in card and table.stat().st_size < 6e6
     assert len({run.evaluation_fingerprint for run in runs}) == 1
     for run in runs:

@@ -1,0 +1,65 @@
+"""What a run is measured with: which held-out text, how much of it, and which text of old."""
+
+from typing import NamedTuple
+
+from hpkit.corpus.blocks import Blocks, packed, refuse_too_few
+from hpkit.corpus.load import Corpus, load_corpus, spread
+
+
+class Yardstick(NamedTuple):
+    """What a run is measured with.
+
+    Of the held-out text, `eval_blocks` blocks of `eval_length` tokens, as far apart as they can be;
+    None: all of it, in blocks of the recipe's length. A sampled tune is cut off after
+    `sampled_tokens`; 0: no tune is sampled.
+
+    `every`: (first, step), of the held-out documents every `step`-th from the `first`-th on, so
+    that two yardsticks may share a corpus and no document. `old_corpus`: text that the model knew
+    before; `old_blocks` blocks of what is held out of it are evaluated on as well, which shows how
+    much is forgotten. `update_size`: is the size of every update measured? `all_books`: False in
+    the first edition, whose blocks, and whose small training sets such as `airdsAirs:30`, were the
+    first ones.
+    """
+
+    eval_blocks: int | None = None
+    eval_length: int | None = None
+    sampled_tokens: int = 400
+    every: tuple[int, int] = (0, 1)
+    old_corpus: str | None = None
+    old_blocks: int | None = None
+    update_size: bool = False
+    all_books: bool = True
+
+
+WHOLE = Yardstick()
+
+
+class Measured(NamedTuple):
+    """The blocks of a run: to train on, to evaluate on, and of the text of old, maybe none."""
+
+    train: Blocks
+    evaluation: list[dict]
+    old: list[dict]
+
+
+def blocks_by(
+    yardstick: Yardstick, corpus: Corpus, tokenizer, max_seq_length: int, eval_length: int
+) -> Measured:
+    """The blocks to train on, of `max_seq_length` tokens, and those that the yardstick asks for.
+
+    `eval_length`: tokens of a block to evaluate on. Raises BadInput where the corpus is too small.
+    """
+    train_documents, _ = corpus.split()
+    train = packed(corpus, train_documents, tokenizer, max_seq_length)
+    _, held_out = corpus.split()
+    first, step = yardstick.every
+    evaluation = packed(corpus, held_out[first::step], tokenizer, eval_length).blocks
+    refuse_too_few(corpus, train.blocks, evaluation)
+    if yardstick.all_books:
+        evaluation = spread(evaluation, yardstick.eval_blocks)
+    old = []
+    if yardstick.old_corpus:
+        old_corpus = load_corpus(yardstick.old_corpus)
+        _, known = old_corpus.split()
+        old = spread(packed(old_corpus, known, tokenizer, eval_length).blocks, yardstick.old_blocks)
+    return Measured(train, evaluation[: yardstick.eval_blocks], old)

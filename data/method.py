@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from hpkit.corpus.load import load_corpus, spread
-from hpkit.figures.judging import verdicts_picture
+from hpkit.figures import verdicts_picture
 from hpkit.labs.judging import false_alarms, larger_than_the_spread, power
 from hpkit.records import load_grids, load_runs
 from hpkit.records.planning import CHOOSING, FIRST_EDITION, JUDGING

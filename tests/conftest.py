@@ -125,7 +125,7 @@ def hpkit_command():
         processes.append(process)
         if not wait:
             return process
-        stdout, stderr = process.communicate(timeout=300)
+        stdout, stderr = process.communicate(timeout=600)
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
     yield run

@@ -172,7 +172,7 @@ def test_a_setup_is_measured_only_where_hpkit_trains_it_as_named():
 def test_mistakes_are_named():
     def run(*arguments):
         command = [sys.executable, str(SCRIPT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
     mixed = run("--models", "starter", "qwen2.5-0.5b")
     assert mixed.returncode == 2

@@ -58,7 +58,7 @@ def test_peak_memory_grows_with_use():
 def test_peak_memory_leaves_out_the_process_that_started_this_one():
     code = "from hpkit.measured_memory import peak_memory_bytes; print(peak_memory_bytes('cpu'))"
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600
     )
     # torch makes this process large.
     assert 1_000_000 < int(result.stdout) < 100_000_000 < peak_memory_bytes("cpu")

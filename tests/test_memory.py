@@ -379,7 +379,7 @@ def test_predicted_total_against_the_measured_peak(allocator, within):
     }
     environment |= allocator
     result = subprocess.run(
-        [sys.executable, "-c", PEAK], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", PEAK], env=environment, capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, result.stderr
     measured = json.loads(result.stdout)

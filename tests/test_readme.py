@@ -20,7 +20,7 @@ FURTHER = (ROOT / "notebooks" / "GOING_FURTHER.md").read_text(encoding="utf-8")
 TEXT = " ".join(README.split())
 FURTHER_TEXT = " ".join(FURTHER.split())
 #: The pages whose links are followed.
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "notebooks").glob("*.md")]
+PAGES = [ROOT / "README.md", *(ROOT / "data").glob("*.md"), *(ROOT / "notebooks").glob("*.md")]
 
 
 def test_the_readme_is_a_page_and_no_book():

@@ -133,7 +133,7 @@ def test_a_run_writes_in_its_folder_and_the_cache_alone(tmp_path, tiny_model, fe
         env=environment,
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=600,
     )
     assert (out / "run.json").is_file()
     for name in ("home", "work", "tmp"):

@@ -24,7 +24,7 @@ def test_a_training_of_30_updates_ends_at_12(short_ipython, tiny_model, few_tune
     train = TRAIN.replace("MODEL", repr(tiny_model)).replace("CORPUS", repr(few_tunes))
     cells = [nbformat.v4.new_code_cell(source) for source in (LOOK_AROUND, train, train)]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
     client.execute(env=os.environ | {"IPYTHONDIR": str(short_ipython)})
     said = [cell.outputs[0].text for cell in notebook.cells]
     assert said == ["set() {'get_ipython'}\n", "12 [10, 12]\n", "12 [10, 12]\n"]

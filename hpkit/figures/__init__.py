@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
         histogram_picture,
         schedules_picture,
     )
+    from hpkit.figures.judging import verdicts_picture
     from hpkit.figures.runs import loss_picture, piano_roll, runs_picture
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
@@ -19,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "base": ["Picture"],
         "charts": ["bars_picture", "curves_picture", "histogram_picture", "schedules_picture"],
+        "judging": ["verdicts_picture"],
         "runs": ["loss_picture", "piano_roll", "runs_picture"],
     },
 )

@@ -30,27 +30,30 @@ def update_size():
     import torch
     from transformers import TrainerCallback
 
+    def all_weights(model):
+        # In fp32: the difference of two bf16 numbers may have no bf16 number of its own.
+        weights = [weight.detach().float() for weight in model.parameters()]
+        return torch.nn.utils.parameters_to_vector(weights)
+
     class UpdateSize(TrainerCallback):
-        def on_pre_optimizer_step(self, args, state, control, model, optimizer, **kwargs):
+        def on_train_begin(self, args, state, control, model, **kwargs):
+            self.weights = all_weights(model)
+
+        def on_pre_optimizer_step(self, args, state, control, optimizer, **kwargs):
             self.rate = optimizer.param_groups[0]["lr"]
-            self.before = [weight.detach().clone() for weight in model.parameters()]
 
         def on_optimizer_step(self, args, state, control, model, **kwargs):
-            # In fp32: the difference of two bf16 numbers may have no bf16 number of its own.
-            moved = []
-            for weight, before in zip(model.parameters(), self.before, strict=True):
-                moved.append(weight.detach().float() - before.float())
-            self.before = None
-            count = sum(weight.numel() for weight in moved)
-            self.distance = torch.nn.utils.get_total_norm(moved).item() / math.sqrt(count)
+            weights = all_weights(model)
+            change = torch.linalg.vector_norm(weights - self.weights).item()
+            self.size = None
+            if self.rate:
+                self.size = change / math.sqrt(weights.numel()) / self.rate
+            self.weights = weights
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             if "loss" in (logs or {}):
-                size = None
-                if self.rate:
-                    size = self.distance / self.rate
                 # The Trainer has written its log already, and hands a copy on.
-                state.log_history[-1]["update_rms"] = size
+                state.log_history[-1]["update_rms"] = self.size
 
     return UpdateSize()
 

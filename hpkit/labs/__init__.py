@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
     from hpkit.labs.dtypes import live_types, types_table
     from hpkit.labs.formats import FORMATS, matmul_in_parts, rounding, running_sums, split
     from hpkit.labs.gradients import first_log, gradient, mean_loss, noise_scale, padded_share
+    from hpkit.labs.judging import false_alarms, power
     from hpkit.labs.lost_updates import Weights, walk
     from hpkit.labs.lr_finder import range_test, suggested_rate
     from hpkit.labs.memorisation import recite
@@ -24,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dtypes": ["live_types", "types_table"],
         "formats": ["FORMATS", "matmul_in_parts", "rounding", "running_sums", "split"],
         "gradients": ["first_log", "gradient", "mean_loss", "noise_scale", "padded_share"],
+        "judging": ["false_alarms", "power"],
         "lost_updates": ["Weights", "walk"],
         "lr_finder": ["range_test", "suggested_rate"],
         "memorisation": ["recite"],

@@ -24,7 +24,7 @@ class Band(NamedTuple):
 
 
 def band(runs: Sequence[Run], series: str = "eval_loss") -> Band:
-    """The band of `loss`, `eval_loss`, `learning_rate` or `grad_norm` over runs of one setting.
+    """The band of one of LOGGED, such as `eval_loss` or `grad_norm`, over runs of one setting.
 
     Raises BadInput for no runs, an unknown series, and runs that were measured at other steps.
     """

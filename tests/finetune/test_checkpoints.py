@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 def wait_for(path: Path, process) -> None:
-    end = time.monotonic() + 240
+    end = time.monotonic() + 600
     while not path.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
@@ -99,7 +99,7 @@ def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(
         assert character, seen
         seen += character
     process.send_signal(signum)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 128 + signum
     assert "stopping here, with a checkpoint" in stdout
     assert f"continue with: hpkit finetune --resume --out {out}" in stderr

@@ -38,7 +38,7 @@ EPOCHS = Recipe(
     save_total_limit=2,
 )
 EXACT = EPOCHS.replace(optim="adamw_torch", bf16=False)
-TIMEOUT = 300
+TIMEOUT = 600
 
 pytestmark = pytest.mark.slow
 

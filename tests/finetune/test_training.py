@@ -103,6 +103,21 @@ def test_training_alone_is_the_same_training(tiny_model, few_tunes, tmp_path, on
     assert not alone.diverged and alone.bars_valid_before is None
 
 
+def test_fused_adamw_is_adamw(tiny_model, few_tunes, one_thread):
+    """So a study whose question is not the optimizer may take the one that costs least."""
+    runs = []
+    for optim in ("adamw_torch", "adamw_torch_fused"):
+        recipe = SMALL.replace(optim=optim, logging_steps=1)
+        runs.append(train(recipe, tiny_model, few_tunes, Yardstick(sampled_tokens=0)))
+    plain, fused = runs
+    losses = [[entry["loss"] for entry in run.history if "loss" in entry] for run in runs]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4) and len(losses[0]) == 12
+    assert plain.eval_loss_after == pytest.approx(fused.eval_loss_after, abs=1e-4)
+    assert plain.weights_norm == pytest.approx(fused.weights_norm, rel=1e-6)
+    # No tune was sampled, because the yardstick asks for none.
+    assert plain.bars_valid_after is None and plain.tunes_parsed_after is None
+
+
 def test_the_same_yardstick_for_every_length(tiny_model, few_tunes):
     runs = [
         train(

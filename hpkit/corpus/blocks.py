@@ -174,16 +174,12 @@ def pack(documents: list[list[int]], max_seq_length: int) -> list[dict[str, list
 
 
 def _block(tokens: list[int], places: list[int]) -> dict[str, list[int]]:
-    positions = []
-    labels = []
-    for token, place in zip(tokens, places):
-        # A document that the block's beginning cuts in two starts anew there, too.
-        if place == 0 or not positions:
-            positions.append(0)
-            labels.append(NOT_COUNTED)
-        else:
-            positions.append(positions[-1] + 1)
-            labels.append(token)
+    # A document that the block's beginning cuts in two starts anew there, too.
+    rest = len(places)
+    if 0 in places:
+        rest = places.index(0)
+    positions = [*range(rest), *places[rest:]]
+    labels = [token if position else NOT_COUNTED for token, position in zip(tokens, positions)]
     return {"input_ids": tokens, "position_ids": positions, "labels": labels}
 
 

@@ -49,9 +49,8 @@ def blocks_by(
 
     `eval_length`: tokens of a block to evaluate on. Raises BadInput where the corpus is too small.
     """
-    train_documents, _ = corpus.split()
+    train_documents, held_out = corpus.split()
     train = packed(corpus, train_documents, tokenizer, max_seq_length)
-    _, held_out = corpus.split()
     first, step = yardstick.every
     evaluation = packed(corpus, held_out[first::step], tokenizer, eval_length).blocks
     refuse_too_few(corpus, train.blocks, evaluation)

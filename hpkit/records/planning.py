@@ -22,14 +22,14 @@ from hpkit.records.table import Runs, canonical_values
 #: the run's sequence length.
 FIRST_EDITION = Yardstick(eval_blocks=24, eval_length=256, sampled_tokens=128, all_books=False)
 #: What the runs of a study that choose are measured with: 4,096 tokens of every other held-out tune
-#: of all books, and 2,048 of what the starter was trained on.
+#: of all books, and 1,024 of what the starter was trained on.
 CHOOSING = Yardstick(
     eval_blocks=16,
     eval_length=256,
     sampled_tokens=0,
     every=(0, 2),
     old_corpus="oneills1850",
-    old_blocks=8,
+    old_blocks=4,
     update_size=True,
 )
 #: The runs that judge are measured with the held-out tunes in between.

@@ -70,7 +70,7 @@ def test_how_much_is_evaluated(measured):
     for yardstick in (CHOOSING, JUDGING):
         found = measured[yardstick]
         assert [len(block["input_ids"]) for block in found.evaluation] == [256] * 16
-        assert [len(block["input_ids"]) for block in found.old] == [256] * 8
+        assert [len(block["input_ids"]) for block in found.old] == [256] * 4
         assert found.old == measured[CHOOSING].old
     assert len(measured[FIRST_EDITION].evaluation) == 24 and measured[FIRST_EDITION].old == []
     # Without a yardstick, all of it, as everybody else packs it.
@@ -101,7 +101,7 @@ def test_cut_tunes_are_counted():
 
 
 def test_old_text_is_as_far_apart_as_it_can_be(measured):
-    """Eight blocks of O'Neill's held-out tunes, from the first to the last eighth."""
+    """Four blocks of O'Neill's held-out tunes, from the first to the last quarter."""
     old = load_corpus("oneills1850")
     _, held_out = old.split()
     row = " ".join(held_out)
@@ -109,5 +109,5 @@ def test_old_text_is_as_far_apart_as_it_can_be(measured):
     for block in measured[CHOOSING].old:
         piece = max(text_of([block]).split("  "), key=len).strip()[:40]
         places.append(row.index(piece) / len(row))
-    assert places == sorted(places) and places[-1] > 0.8
-    assert all(later - earlier < 0.25 for earlier, later in pairwise(places))
+    assert places == sorted(places) and places[-1] > 0.7
+    assert all(later - earlier < 0.3 for earlier, later in pairwise(places))

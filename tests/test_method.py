@@ -1,0 +1,131 @@
+"""data/METHOD.md says what the code does: its picture, its tables, its verdict by hand."""
+
+import re
+import runpy
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from hpkit.labs.judging import false_alarms_after_choosing
+from hpkit.records import load_grids, load_runs, plan
+from hpkit.records.grids import CHOOSING_SEEDS, JUDGING_SEEDS
+from hpkit.records.parts import recorded_runs
+from hpkit.records.studies import choose, verdicts
+from hpkit.records.verdict import MATTERS, decide
+
+DATA = Path(__file__).parents[1] / "data"
+TEXT = (DATA / "METHOD.md").read_text(encoding="utf-8")
+#: Its prose as one line, however it is wrapped.
+PROSE = " ".join(TEXT.split())
+
+
+@pytest.fixture(scope="module")
+def method() -> dict:
+    return runpy.run_path(str(DATA / "method.py"))
+
+
+@pytest.fixture(scope="module")
+def studies():
+    """(grids, recorded runs) of the studies."""
+    return load_grids(DATA / "studies.toml"), load_runs(DATA / "studies.parquet")
+
+
+@pytest.mark.slow
+def test_the_picture_is_what_the_simulation_gives(method):
+    assert f"![{method['picture']().alt}](verdicts.png)" in TEXT
+    assert (DATA / "verdicts.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_by_book_is_what_the_yardstick_takes(method):
+    table = method["table"]()
+    assert table in TEXT
+    rows = [line.split("|")[2:-1] for line in table.splitlines()[2:]]
+    books = [[int(cell.replace(",", "")) for cell in row] for row in rows[:-1]]
+    assert len(books) == 6
+    of_all, thirty, three_hundred, _, _, choosing, judging, _ = zip(*books)
+    for few, count in ((thirty, 30), (three_hundred, 300)):
+        assert sum(few) == count
+        for tunes, whole in zip(few, of_all):
+            assert abs(tunes - count * whole / sum(of_all)) < 1
+    assert sum(choosing) == sum(judging) == 16 * 256 and min(choosing + judging) > 0
+
+
+def test_the_rule_is_the_one_of_the_code():
+    assert f"{MATTERS} nats are the smallest loss that matters" in PROSE
+    for seeds in (CHOOSING_SEEDS, JUDGING_SEEDS):
+        assert str(seeds[0]) in PROSE and str(seeds[-1]) in PROSE
+    assert f"{stats.t.ppf(0.975, len(JUDGING_SEEDS) - 1):.3f} for five seeds" in PROSE
+
+
+def test_what_choosing_costs():
+    swept = false_alarms_after_choosing((1.190, 1.172, 1.181, 1.268), 0.004)
+    assert f"a whole study then has {100 * swept:.1f} false alarms in 100" in PROSE
+    worst = false_alarms_after_choosing((1.175, 1.172, 1.175), 0.002)
+    assert f"with a deviation of 0.002, it is {100 * worst:.0f} in 100" in PROSE
+
+
+def test_the_losses_of_that_sweep_are_recorded():
+    grid = load_grids()["learning_rate"]
+    runs = load_runs()
+    for rate, loss in ((1e-4, 1.190), (3e-4, 1.172), (1e-3, 1.181), (3e-3, 1.268)):
+        at = dict(learning_rate=rate, warmup_steps=0.1, lr_scheduler_type="linear")
+        (point,) = grid.find(**at)
+        losses = [run.eval_loss_after for run in runs.at(*point, seeds=grid.seeds)]
+        assert sum(losses) / len(losses) == pytest.approx(loss, abs=0.005)
+
+
+def test_the_verdict_by_hand_is_the_one_of_the_code(studies):
+    """Read from the page and computed anew with nothing but SciPy's table of t."""
+    grids, runs = studies
+    rows = re.findall(r"^\| (\d) \| ([\d.]+) \| ([\d.]+) \| ([-−]?[\d.]+) \|$", TEXT, re.M)
+    assert [int(row[0]) for row in rows] == list(JUDGING_SEEDS)
+    study = grids["optimizer"]
+    differences = []
+    for optim, column in (("adamw_8bit", 1), ("adamw_torch_fused", 2)):
+        point = choose(study, runs, optim=optim).point
+        losses = [run.eval_loss_after for run in runs.at(*point, seeds=JUDGING_SEEDS)]
+        assert [row[column] for row in rows] == [f"{loss:.5f}" for loss in losses]
+    for _, one, other, difference in rows:
+        differences.append(float(one) - float(other))
+        assert float(difference.replace("−", "-")) == pytest.approx(differences[-1], abs=1e-9)
+    (found,) = verdicts(study, runs)
+    mean = sum(differences) / 5
+    deviation = (sum((one - mean) ** 2 for one in differences) / 4) ** 0.5
+    half = 2.776 * deviation / 5**0.5
+    interval = found.difference.interval
+    assert (mean, mean - half, mean + half) == pytest.approx(
+        (interval.mean, interval.low, interval.high), abs=2e-5
+    )
+    assert found.difference.verdict == decide(interval)
+
+
+def test_what_the_page_prints_is_printed(studies, capsys, monkeypatch):
+    monkeypatch.chdir(DATA.parent)
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    exec(code, {})
+    said = capsys.readouterr().out.strip()
+    assert said in PROSE
+    for study in studies[0].values():
+        for found in verdicts(study, studies[1]):
+            assert str(found) in PROSE, found
+
+
+def test_every_run_of_every_study_is_recorded(studies):
+    grids, runs = studies
+    table = DATA / "studies.parquet"
+    assert plan(grids.values(), DATA, runs=runs).keys() == recorded_runs(table, []).keys()
+    assert table.stat().st_size < 10e6
+    texts = {True: set(), False: set()}
+    for run in runs:
+        updates = [entry["step"] for entry in run.history if "loss" in entry]
+        assert updates == list(range(1, run.updates + 1))
+        for series in ("eval_loss", "eval_old_loss"):
+            steps = [entry["step"] for entry in run.history if series in entry]
+            assert steps[0] == 0 and steps[-1] == run.updates
+            gaps = [later - earlier for earlier, later in pairwise(steps)]
+            assert max(gaps) <= run.updates / 10
+        assert run.capability["threads"] == 1 and run.versions["torch"]
+        texts[run.recipe.seed in CHOOSING_SEEDS].add(run.evaluation_fingerprint)
+    assert len(texts[True]) == len(texts[False]) == 1 and texts[True] != texts[False]

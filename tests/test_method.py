@@ -76,6 +76,19 @@ def test_the_losses_of_that_sweep_are_recorded():
         assert sum(losses) / len(losses) == pytest.approx(loss, abs=0.005)
 
 
+def test_what_the_first_editions_yardstick_had_said():
+    runs = load_runs()
+    grids = load_grids()
+    (few,) = grids["data_size"].find(corpus="airdsAirs:300", num_train_epochs=2)
+    at = dict(learning_rate=1e-3, warmup_steps=0.1, lr_scheduler_type="linear")
+    (whole,) = grids["learning_rate"].find(**at)
+    said = []
+    for point in (few, whole):
+        losses = [run.eval_loss_after for run in runs.at(*point, seeds=CHOOSING_SEEDS)]
+        said.append(f"{sum(losses) / len(losses):.3f}")
+    assert f"{said[0]} against {said[1]}, both at 1e-3" in PROSE
+
+
 def test_the_verdict_by_hand_is_the_one_of_the_code(studies):
     """Read from the page and computed anew with nothing but SciPy's table of t."""
     grids, runs = studies

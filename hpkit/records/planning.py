@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hpkit.accounting import account
 from hpkit.corpus.load import load_corpus
-from hpkit.finetune.yardstick import Yardstick
+from hpkit.finetune.yardstick import WHOLE, Yardstick
 from hpkit.model import fingerprint
 from hpkit.recipe import Recipe
 from hpkit.records.grids import CHOOSING_SEEDS, Grid, Point
@@ -93,8 +93,10 @@ def run_key(
     for field in dataclasses.fields(recipe):
         if field.name not in KEYED_FROM_THE_START and getattr(recipe, field.name) == field.default:
             del values[field.name]
-    # Of the first edition's yardstick there was no more.
-    measured_with = yardstick[:3] if yardstick == FIRST_EDITION else yardstick
+    # So with the yardstick; of the first edition's there was no more than three numbers.
+    measured_with = dict(set(yardstick._asdict().items()) - set(WHOLE._asdict().items()))
+    if yardstick == FIRST_EDITION:
+        measured_with = yardstick[:3]
     text = json.dumps(
         [values, model_fingerprint, corpus_fingerprint, measured_with], sort_keys=True
     )
@@ -129,12 +131,18 @@ def plan(
         length = point.recipe.max_seq_length or 512
         sequences = max(characters // length, 1)
         tokens = account(point.recipe, sequences, length).tokens  # refuses impossible schedules
-        key = run_key(point.recipe, model_fingerprint(point.model), corpus_fingerprint, yardstick)
+        measured_with = yardstick
+        if yardstick.old_corpus:
+            # Not its name: the same key means the same text.
+            old_fingerprint, _ = corpus_to_train_on(yardstick.old_corpus, all_books=True)
+            measured_with = yardstick._replace(old_corpus=old_fingerprint)
+        model = model_fingerprint(point.model)
+        key = run_key(point.recipe, model, corpus_fingerprint, measured_with)
         planned[key] = PlannedRun(
             key=key,
             point=point,
             yardstick=yardstick,
-            model_fingerprint=model_fingerprint(point.model),
+            model_fingerprint=model,
             corpus_fingerprint=corpus_fingerprint,
             cost=tokens + _TOKENS_BESIDE,
             parts=parts,

@@ -13,7 +13,7 @@ from hpkit.__main__ import main
 from hpkit.errors import BadInput
 from hpkit.recipe import STARTER, Recipe
 from hpkit.records import Grid, Point, load_grids, load_runs, plan, record, record_point
-from hpkit.records.planning import run_key
+from hpkit.records.planning import CHOOSING, FIRST_EDITION, JUDGING, run_key
 
 from .conftest import declare
 
@@ -106,6 +106,12 @@ def test_a_key_is_of_values_not_of_how_they_are_written():
         run_key(STARTER, "a", "c"),
     ]
     assert len({key, *others}) == 4
+
+
+def test_a_key_is_also_of_what_a_run_is_measured_with():
+    yardsticks = [FIRST_EDITION, CHOOSING, JUDGING, CHOOSING._replace(old_corpus="another")]
+    keys = {run_key(STARTER, "a", "b", yardstick) for yardstick in yardsticks}
+    assert len(keys) == 4 and run_key(STARTER, "a", "b") in keys
 
 
 # Bad input: one line, status 2.

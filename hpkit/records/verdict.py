@@ -113,6 +113,9 @@ class Difference(NamedTuple):
         """LOWER, HIGHER, NONE or UNKNOWN. A loss that is lost counts as higher than any number."""
         if self.interval is not None:
             return decide(self.interval, self.matters)
+        # Of other figures, such as valid bars, nobody can say on which side a lost one lies.
+        if "loss" not in self.what:
+            return UNKNOWN
         if self.diverged == (0, len(self.seeds)):
             return LOWER
         if self.diverged == (len(self.seeds), 0):
@@ -170,7 +173,8 @@ def difference(
     """Judge runs of two settings by a figure of `Run`, such as `eval_loss_after`.
 
     `matters`: the smallest difference that does, in the unit of the figure. Raises BadInput for
-    fewer than two seeds, for seeds that are not the same, and for runs evaluated on different text.
+    fewer than two seeds, for seeds that are not the same, for runs evaluated on different text, and
+    for a figure that was not measured.
     """
     values_of_one = _by_seed(one, what)
     values_of_other = _by_seed(other, what)
@@ -208,6 +212,8 @@ def _by_seed(runs: Sequence[Run], what: str) -> dict[int, float]:
     """Seed -> figure, infinite where it is no finite number."""
     values = {}
     for run in runs:
+        if getattr(run, what) is None and not run.diverged:
+            raise BadInput(f"difference: {what} was not measured with seed {run.recipe.seed}")
         values[run.recipe.seed] = number_or_infinity(getattr(run, what))
     return values
 

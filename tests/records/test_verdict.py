@@ -100,6 +100,16 @@ def test_runs_that_diverged(run):
     assert "1 and 0 of 3 seeds diverged: it cannot be told" in str(difference(some, fine))
 
 
+def test_a_figure_that_was_not_measured_is_no_divergence(run):
+    unsampled = runs_with(run, [1.0, 1.1], bars_valid_after=None)
+    with pytest.raises(BadInput, match="bars_valid_after was not measured with seed 4"):
+        difference(unsampled, unsampled, "bars_valid_after")
+    # What has diverged writes no tunes; that has no side.
+    lost = runs_with(run, [math.nan, math.nan], bars_valid_after=None)
+    sampled = runs_with(run, [1.0, 1.1], bars_valid_after=0.7)
+    assert difference(sampled, lost, "bars_valid_after").verdict == UNKNOWN
+
+
 def test_what_cannot_be_compared(run):
     three = runs_with(run, [1.0, 1.1, 1.2])
     for one, other in (

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from hpkit.corpus.load import load_corpus, spread
 from hpkit.figures import verdicts_picture
-from hpkit.labs.judging import false_alarms, larger_than_the_spread, power
+from hpkit.labs.judging import false_alarms, false_alarms_by_spread, power, power_by_spread
 from hpkit.records import load_grids, load_runs
 from hpkit.records.planning import CHOOSING, FIRST_EDITION, JUDGING
 
 SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20)
-SIZES = (0, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6)
+SIZES = (0.25, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6)
 
 
 def recorded_losses() -> list[float]:
@@ -29,7 +29,7 @@ def picture():
             (seeds, false_alarms(seeds, noise)) for seeds in SEEDS
         ],
         "first edition: larger than the spread": [
-            (seeds, larger_than_the_spread(seeds, 0)) for seeds in SEEDS
+            (seeds, false_alarms_by_spread(seeds)) for seeds in SEEDS
         ],
     }
     seen = {}
@@ -37,7 +37,7 @@ def picture():
         seen[f"paired interval, {seeds} seeds"] = [(size, power(seeds, size)) for size in SIZES]
     for seeds in (3, 8):
         seen[f"first edition, {seeds} seeds"] = [
-            (size, larger_than_the_spread(seeds, size)) for size in SIZES
+            (size, power_by_spread(seeds, size)) for size in SIZES
         ]
     return verdicts_picture(alarms, seen)
 

@@ -7,6 +7,7 @@ other's, seed by seed.
 from collections import Counter
 from collections.abc import Sequence
 
+from hpkit.errors import BadInput
 from hpkit.records.verdict import HIGHER, LOWER, Interval, decide, paired_interval
 
 #: With so many comparisons a share of 5 % is known to 0.4 % (two standard errors).
@@ -23,9 +24,13 @@ def verdict_shares(
     """Verdict -> its share, 0 to 1, of simulated comparisons of two settings with `seeds` seeds.
 
     `true_difference`: how far the other setting lies above the one. `noise`: recorded figures of
-    runs that differ by their seed alone, to draw from; None: the normal distribution.
+    runs that differ by their seed alone, to draw from; None: the normal distribution. Raises
+    BadInput for fewer than two seeds, and for noise that is none.
     """
     import numpy as np
+
+    if seeds < 2 or (noise is not None and min(noise) == max(noise)):
+        raise BadInput("expected two seeds or more, and recorded figures that differ")
 
     random = np.random.default_rng(seeds)
     one, other = _two_settings(random, (trials, seeds), noise)
@@ -47,19 +52,28 @@ def power(seeds: int, true_difference: float, trials: int = TRIALS) -> float:
     return verdict_shares(seeds, true_difference, trials=trials)[LOWER]
 
 
-def larger_than_the_spread(seeds: int, true_difference: float, trials: int = TRIALS) -> float:
-    """The share of comparisons in which the first edition's rule says that there is a difference.
+def false_alarms_by_spread(seeds: int, trials: int = TRIALS) -> float:
+    """`false_alarms` of the first edition's rule: the medians lie farther apart than the seeds of
+    either setting do."""
+    import numpy as np
 
-    Its rule: the medians lie farther apart than the seeds of either setting do.
-    """
+    return float((np.abs(_apart_in_spreads(seeds, 0.0, trials)) > 1).mean())
+
+
+def power_by_spread(seeds: int, true_difference: float, trials: int = TRIALS) -> float:
+    """`power` of the first edition's rule."""
+    return float((_apart_in_spreads(seeds, true_difference, trials) > 1).mean())
+
+
+def _apart_in_spreads(seeds: int, true_difference: float, trials: int):
+    """How far the other setting's median lies above the one's, in spreads of the seeds."""
     import numpy as np
 
     random = np.random.default_rng(seeds)
     one, other = _two_settings(random, (trials, seeds), None)
     other = other + true_difference
     spread = np.maximum(np.ptp(one, axis=-1), np.ptp(other, axis=-1))
-    apart = np.abs(np.median(one, axis=-1) - np.median(other, axis=-1))
-    return float((apart > spread).mean())
+    return (np.median(other, axis=-1) - np.median(one, axis=-1)) / spread
 
 
 def false_alarms_after_choosing(
@@ -73,7 +87,8 @@ def false_alarms_after_choosing(
 
     `means`: the true loss at each learning rate tried; `deviation`: the standard deviation of a run
     over seeds. Each setting takes the rate with the lowest mean of its `choosing` seeds, and is
-    judged there. Two that take different rates differ indeed, if by little.
+    judged there. Two that take different rates differ indeed, if by little. The two share nothing
+    but the rates; real ones share their seeds, and choose alike more often.
     """
     import numpy as np
 

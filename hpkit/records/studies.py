@@ -1,5 +1,6 @@
 """Studies: each setting at its own best nuisance values, judged by seeds that chose nothing."""
 
+import math
 from typing import NamedTuple
 
 from hpkit.errors import BadInput
@@ -7,7 +8,7 @@ from hpkit.formatting import shown
 from hpkit.records.comparison import number_or_infinity
 from hpkit.records.grids import CHOOSING_SEEDS, JUDGING_SEEDS, Grid, Point
 from hpkit.records.table import Runs
-from hpkit.records.verdict import MATTERS, Difference, difference
+from hpkit.records.verdict import Difference, difference, refuse_different_text
 
 
 class Choice(NamedTuple):
@@ -60,14 +61,16 @@ def choose(grid: Grid, runs: Runs, **setting) -> Choice:
         return Choice(setting, points[0], {}, (), ())
     tried = []
     for point in points:
-        losses = []
-        for run in _recorded(grid, runs, point, CHOOSING_SEEDS):
-            losses.append(number_or_infinity(run.eval_loss_after))
+        found = _recorded(grid, runs, point, CHOOSING_SEEDS)
+        refuse_different_text(found)
+        losses = [number_or_infinity(run.eval_loss_after) for run in found]
         tried.append((point, sum(losses) / len(losses)))
-    point, _ = min(tried, key=lambda point_and_loss: point_and_loss[1])
+    point, lowest = min(tried, key=lambda point_and_loss: point_and_loss[1])
     named = point.named()
     best = {name: named[name] for name in grid.nuisance}
     at_edge = []
+    if not math.isfinite(lowest):
+        at_edge.append("some seed diverged wherever it was tried")
     for name, value in best.items():
         values = [other.named()[name] for other in points]
         # A schedule or an optimizer has no neighbours, and neither has a yes or no.
@@ -78,6 +81,10 @@ def choose(grid: Grid, runs: Runs, **setting) -> Choice:
 
 def _edge(name: str, value: float, values: list[float]) -> list[str]:
     """Words for a value at the edge of those tried; none for one between others."""
+    shares = [value for value in values if 0 < value < 1]
+    if name.endswith("_steps") and 0 < len(shares) < len(values):
+        # To transformers 0.1 is a share of the run and 5 a count: they have no order.
+        return []
     if min(values) == max(values):
         return [f"{name} {shown(value)} is the only one tried"]
     if value == min(values):
@@ -115,7 +122,7 @@ def judge(
     one: dict,
     other: dict,
     what: str = "eval_loss_after",
-    matters: float = MATTERS,
+    matters: float | None = None,
 ) -> Judgement:
     """Compare two settings of a study, each at its own best nuisance values.
 
@@ -154,7 +161,11 @@ def _recorded(grid: Grid, runs: Runs, point: Point, seeds: tuple[int, ...]) -> l
             f"grid {grid.name}: with seeds {missing} no run is recorded at {point.recipe}, "
             f"{point.model}, {point.corpus}: hpkit record --grid {grid.name}"
         )
-    return runs.at(*point, seeds=seeds)
+    by_seed = {}
+    # Where another study asked for samples too, there are two runs, which differ in nothing else.
+    for run in sorted(runs.at(*point, seeds=seeds), key=lambda run: run.tunes_parsed_after or -1):
+        by_seed[run.recipe.seed] = run
+    return [by_seed[seed] for seed in seeds]
 
 
 def _missing(runs: Runs, point: Point, seeds: tuple[int, ...]) -> list[int]:

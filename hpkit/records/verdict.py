@@ -3,19 +3,19 @@
 Both settings are run with the same seeds, and one is subtracted from the other, seed by seed. The
 mean of these differences has a 95 % interval, Student's t of paired samples.
 
-1. The interval leaves out 0: *lower* or *higher*, by at least the end that is nearer to 0.
-2. It holds 0, and both its ends are nearer to 0 than the smallest difference that matters: *no
+1. The interval excludes 0: *lower* or *higher*, by at least the end that is nearer to 0.
+2. It includes 0, and neither end is farther away than the smallest difference that matters: *no
    difference larger than* the end that is farther away.
 3. Otherwise it *cannot be told* with so many seeds.
 
-A run whose figure is no finite number has diverged. Where that is every run of one setting and none
-of the other, the other one is better by no number; where it is some, it cannot be told.
+A diverged run has no loss. Where all runs of one setting diverged, three or more, and none of the
+other, the other one is lower; any other mixture cannot be told.
 """
 
 import functools
 import math
 from collections.abc import Sequence
-from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_UP, Decimal
 from typing import NamedTuple
 
 from hpkit.errors import BadInput
@@ -27,8 +27,10 @@ from hpkit.records.comparison import number_or_infinity
 CONFIDENCE = 0.95
 #: The smallest difference that could have been seen is seen in this share of comparisons.
 POWER = 0.8
-#: The smallest loss in nats per token that matters: the text becomes one per cent likelier a token.
+#: The smallest difference of losses that matters, in nats per token: a perplexity 1 % lower.
 MATTERS = 0.01
+#: Were a run to diverge by the toss of a coin, three seeds would mislead in 3 of 100 comparisons.
+FEWEST_DIVERGED = 3
 
 LOWER = "lower"
 HIGHER = "higher"
@@ -87,7 +89,7 @@ def _detectable_in_errors(pairs: int) -> float:
     def power_beyond_what_is_asked(errors: float) -> float:
         return stats.nct.sf(quantile, freedom, errors) - POWER
 
-    # With two pairs the quantile is 12.7, and 32 errors are needed.
+    # With two pairs the quantile is 12.7, and 16 errors are needed.
     return optimize.brentq(power_beyond_what_is_asked, 0, 100)
 
 
@@ -110,11 +112,11 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """LOWER, HIGHER, NONE or UNKNOWN. A loss that is lost counts as higher than any number."""
+        """LOWER, HIGHER, NONE or UNKNOWN."""
         if self.interval is not None:
             return decide(self.interval, self.matters)
         # Of other figures, such as valid bars, nobody can say on which side a lost one lies.
-        if "loss" not in self.what:
+        if "loss" not in self.what or len(self.seeds) < FEWEST_DIVERGED:
             return UNKNOWN
         if self.diverged == (0, len(self.seeds)):
             return LOWER
@@ -127,14 +129,16 @@ class Difference(NamedTuple):
         if self.interval is None:
             one, other = self.diverged
             return f"{self.what}: {one} and {other} of {seeds} diverged: {self._words()}"
+        low = _two_digits(self.interval.low, ROUND_FLOOR)
+        high = _two_digits(self.interval.high, ROUND_CEILING)
         return (
             f"{self.what}: {self.one:.4f} and {self.other:.4f}, means of {seeds}; the difference "
-            f"is {self.interval.mean:+.2g} ({self.interval.low:+.2g} to {self.interval.high:+.2g})"
-            f": {self._words()}. A difference of {outward(self.detectable)} could have been seen"
+            f"is {self.interval.mean:+.2g} ({low:+.2g} to {high:+.2g}): {self._words()}. "
+            f"A difference of {outward(self.detectable)} would probably have been seen"
         )
 
     def _words(self) -> str:
-        """The verdict with its number, rounded so that it stays true."""
+        """The verdict with its numbers, rounded so that it stays true."""
         verdict = self.verdict
         if verdict == UNKNOWN:
             return f"it {UNKNOWN} with {plural(len(self.seeds), 'seed')}"
@@ -143,39 +147,41 @@ class Difference(NamedTuple):
         near, far = sorted((abs(self.interval.low), abs(self.interval.high)))
         if verdict == NONE:
             return f"{NONE} larger than {outward(far)}"
-        return f"{verdict} by at least {inward(near)}"
+        return f"{verdict} by at least {inward(near)} and at most {outward(far)}"
 
 
 def inward(value: float) -> str:
     """Two significant digits, never more than the value: `0.0031` of 0.003199."""
-    return _two_digits(value, ROUND_DOWN)
+    return f"{_two_digits(value, ROUND_DOWN):.2g}"
 
 
 def outward(value: float) -> str:
     """Two significant digits, never less than the value: `0.0032` of 0.00311."""
-    return _two_digits(value, ROUND_UP)
+    return f"{_two_digits(value, ROUND_UP):.2g}"
 
 
-def _two_digits(value: float, rounding: str) -> str:
+def _two_digits(value: float, rounding: str) -> float:
     exact = Decimal(str(float(value)))
     if not exact:
-        return "0"
+        return 0.0
     last = Decimal(1).scaleb(exact.adjusted() - 1)
-    return f"{float(exact.quantize(last, rounding)):.2g}"
+    return float(exact.quantize(last, rounding))
 
 
 def difference(
     one: Sequence[Run],
     other: Sequence[Run],
     what: str = "eval_loss_after",
-    matters: float = MATTERS,
+    matters: float | None = None,
 ) -> Difference:
     """Judge runs of two settings by a figure of `Run`, such as `eval_loss_after`.
 
-    `matters`: the smallest difference that does, in the unit of the figure. Raises BadInput for
-    fewer than two seeds, for seeds that are not the same, for runs evaluated on different text, and
-    for a figure that was not measured.
+    `matters`: the smallest difference that does, in the unit of the figure; of losses MATTERS where
+    nothing is said. Raises BadInput for fewer than two seeds, for seeds that are not the same, for
+    runs evaluated on different text, and for a figure that is none or was not measured.
     """
+    if matters is None and "loss" not in what:
+        raise BadInput(f"difference: expected how large a difference of {what} matters")
     values_of_one = _by_seed(one, what)
     values_of_other = _by_seed(other, what)
     if values_of_one.keys() != values_of_other.keys() or len(values_of_one) < 2:
@@ -183,10 +189,7 @@ def difference(
             "difference: expected the same two seeds or more of each setting, "
             f"got {sorted(values_of_one)} and {sorted(values_of_other)}"
         )
-    if len({run.evaluation_fingerprint for run in (*one, *other)}) > 1:
-        raise BadInput(
-            "difference: the runs were evaluated on different text, so their losses do not compare"
-        )
+    refuse_different_text((*one, *other))
     seeds = tuple(sorted(values_of_one))
     first = [values_of_one[seed] for seed in seeds]
     second = [values_of_other[seed] for seed in seeds]
@@ -204,17 +207,38 @@ def difference(
         interval=interval,
         detectable=detectable,
         diverged=diverged,
-        matters=matters,
+        matters=matters or MATTERS,
     )
 
 
+def refuse_different_text(runs: Sequence[Run]) -> None:
+    """Raise BadInput for runs whose losses do not compare, or of which nobody knows."""
+    texts = {run.evaluation_fingerprint for run in runs}
+    if len(texts) > 1 or None in texts:
+        raise BadInput(
+            "the runs were evaluated on different text, or on text that nobody noted, so their "
+            "losses do not compare"
+        )
+
+
 def _by_seed(runs: Sequence[Run], what: str) -> dict[int, float]:
-    """Seed -> figure, infinite where it is no finite number."""
+    """Seed -> figure of runs of one setting, infinite where the run has diverged."""
     values = {}
     for run in runs:
-        if getattr(run, what) is None and not run.diverged:
-            raise BadInput(f"difference: {what} was not measured with seed {run.recipe.seed}")
-        values[run.recipe.seed] = number_or_infinity(getattr(run, what))
+        seed = run.recipe.seed
+        here = (run.recipe.replace(seed=0), run.model, run.corpus)
+        first = (runs[0].recipe.replace(seed=0), runs[0].model, runs[0].corpus)
+        if seed in values or here != first:
+            raise BadInput(
+                "difference: expected one setting, with each seed once; "
+                f"got seed {seed} twice, or runs that differ in more than their seed"
+            )
+        value = getattr(run, what, None)
+        if run.diverged:
+            value = math.inf
+        elif not isinstance(value, int | float):
+            raise BadInput(f"difference: {what!r} of seed {seed} is no number that was measured")
+        values[seed] = number_or_infinity(value)
     return values
 
 

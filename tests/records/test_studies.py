@@ -18,7 +18,7 @@ from hpkit.records import (
 )
 from hpkit.records.grids import CHOOSING_SEEDS, JUDGING_SEEDS
 from hpkit.records.planning import CHOOSING, FIRST_EDITION, JUDGING, yardstick_of
-from hpkit.records.studies import judging_runs, verdicts
+from hpkit.records.studies import _edge, judging_runs, verdicts
 from hpkit.records.verdict import HIGHER, LOWER
 
 from .conftest import MEASURED_ANEW
@@ -84,6 +84,33 @@ def test_each_setting_is_chosen_at_its_own_best(study, run):
     assert lowest.best == {"learning_rate": 1e-4}
     assert lowest.at_edge == ("learning_rate 0.0001 is the lowest tried",)
     assert "a better one may lie beyond" in str(lowest)
+
+
+def test_a_setting_that_diverges_everywhere_says_so(study, run):
+    lost = {key: math.nan for key in LOSSES}
+    choice = choose(study, Runs(invented(run, study, lost)), optim="adamw_8bit")
+    assert "some seed diverged wherever it was tried" in str(choice)
+
+
+def test_shares_and_counts_of_steps_have_no_order():
+    assert _edge("warmup_steps", 0.1, [0.1, 5, 20]) == []
+    assert _edge("warmup_steps", 0.1, [0.1, 0.3]) == ["warmup_steps 0.1 is the lowest tried"]
+    assert _edge("learning_rate", 0.1, [0.1]) == ["learning_rate 0.1 is the only one tried"]
+
+
+def test_a_choice_is_made_on_one_text(study, run):
+    runs = invented(run, study, LOSSES)
+    runs[1] = dataclasses.replace(runs[1], evaluation_fingerprint="other")
+    with pytest.raises(BadInput, match="evaluated on different text"):
+        choose(study, Runs(runs), optim="adamw_torch")
+
+
+def test_a_run_with_samples_stands_for_the_same_run_without(study, run):
+    runs = invented(run, study, LOSSES)
+    sampled = [dataclasses.replace(one, tunes_parsed_after=30) for one in runs]
+    assert choose(study, Runs(runs + sampled), optim="adamw_8bit").tried == (
+        choose(study, Runs(runs), optim="adamw_8bit").tried
+    )
 
 
 def test_the_judges_have_chosen_nothing(study, run):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hpkit.errors import BadInput
-from hpkit.labs.judging import false_alarms, larger_than_the_spread, power, verdict_shares
+from hpkit.labs.judging import false_alarms, power, power_by_spread, verdict_shares
 from hpkit.records import difference, load_grids, load_runs
 from hpkit.records.verdict import (
     HIGHER,
@@ -61,8 +61,8 @@ def test_an_interval_by_hand(run):
     assert (found.seeds, found.diverged, found.verdict) == ((4, 5, 6, 7, 8), (0, 0), HIGHER)
     assert str(found) == (
         "eval_loss_after: 1.2030 and 1.2000, means of 5 seeds; the difference is +0.003 "
-        "(+0.001 to +0.005): higher by at least 0.001. "
-        "A difference of 0.0027 could have been seen"
+        "(+0.001 to +0.005): higher by at least 0.001 and at most 0.005. "
+        "A difference of 0.0027 would probably have been seen"
     )
 
 
@@ -94,6 +94,11 @@ def test_runs_that_diverged(run):
     fine = runs_with(run, [1.0, 1.1, 1.2])
     some = runs_with(run, [1.0, math.nan, 1.2])
     assert difference(fine, lost).verdict == LOWER and difference(lost, fine).verdict == HIGHER
+    # Two seeds are too few: were it a coin's toss, one time in eight.
+    assert difference(fine[:2], lost[:2]).verdict == UNKNOWN
+    # A weight that is no number is a divergence too, whatever the last loss.
+    weightless = runs_with(run, [1.0, 1.1, 1.2], weights_norm=math.nan)
+    assert difference(fine, weightless).verdict == LOWER
     for one, other in ((some, fine), (lost, lost), (some, lost)):
         assert difference(one, other).verdict == UNKNOWN
     assert str(difference(fine, lost)) == "eval_loss_after: 0 and 3 of 3 seeds diverged: lower"
@@ -102,12 +107,18 @@ def test_runs_that_diverged(run):
 
 def test_a_figure_that_was_not_measured_is_no_divergence(run):
     unsampled = runs_with(run, [1.0, 1.1], bars_valid_after=None)
-    with pytest.raises(BadInput, match="bars_valid_after was not measured with seed 4"):
-        difference(unsampled, unsampled, "bars_valid_after")
+    with pytest.raises(BadInput, match="'bars_valid_after' of seed 4 is no number"):
+        difference(unsampled, unsampled, "bars_valid_after", matters=0.05)
     # What has diverged writes no tunes; that has no side.
-    lost = runs_with(run, [math.nan, math.nan], bars_valid_after=None)
-    sampled = runs_with(run, [1.0, 1.1], bars_valid_after=0.7)
-    assert difference(sampled, lost, "bars_valid_after").verdict == UNKNOWN
+    lost = runs_with(run, [math.nan] * 3, bars_valid_after=None)
+    sampled = runs_with(run, [1.0, 1.1, 1.2], bars_valid_after=0.7)
+    assert difference(sampled, lost, "bars_valid_after", matters=0.05).verdict == UNKNOWN
+    # Nor does 0.01, which is a loss, say what matters of anything else.
+    with pytest.raises(BadInput, match="how large a difference of bars_valid_after matters"):
+        difference(sampled, sampled, "bars_valid_after")
+    for what in ("no_such_loss", "model"):
+        with pytest.raises(BadInput, match="is no number that was measured"):
+            difference(sampled, sampled, what, matters=1)
 
 
 def test_what_cannot_be_compared(run):
@@ -122,6 +133,13 @@ def test_what_cannot_be_compared(run):
             difference(one, other)
     with pytest.raises(BadInput, match="evaluated on different text"):
         difference(three, runs_with(run, [1.0, 1.1, 1.2], evaluation_fingerprint="other"))
+    unknown = runs_with(run, [1.0, 1.1, 1.2], evaluation_fingerprint=None)
+    with pytest.raises(BadInput, match="on text that nobody noted"):
+        difference(unknown, unknown)
+    elsewhere = [dataclasses.replace(three[0], recipe=run.recipe.replace(seed=6, max_steps=7))]
+    for group in ([*three, three[0]], [*three[:2], *elsewhere]):
+        with pytest.raises(BadInput, match="expected one setting, with each seed once"):
+            difference(group, three)
 
 
 @given(st.floats(1e-9, 1e3))
@@ -179,4 +197,10 @@ def test_power_rises_with_seeds_and_size():
 
 def test_the_first_editions_rule_saw_two_deviations_in_half_of_the_cases():
     """As a reviewer computed: two standard deviations of a run, 1.41 of a difference; 46 %."""
-    assert larger_than_the_spread(3, 2 / math.sqrt(2)) == pytest.approx(0.46, abs=0.015)
+    assert power_by_spread(3, 2 / math.sqrt(2)) == pytest.approx(0.46, abs=0.015)
+
+
+def test_a_simulation_of_nothing_is_refused():
+    for seeds, noise in ((1, None), (5, [1.2, 1.2])):
+        with pytest.raises(BadInput, match="two seeds or more, and recorded figures that differ"):
+            false_alarms(seeds, noise)

@@ -90,6 +90,8 @@ def read_started(out: Path, base: Recipe | None = None) -> Started:
         )
         before = None
         if "eval_loss_before" in values:
+            # Older versions knew no loss on old text.
+            values.setdefault("old_loss_before", None)
             before = Evaluation(**{name: values[f"{name}_before"] for name in Evaluation._fields})
         return Started(
             request,

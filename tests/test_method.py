@@ -1,5 +1,6 @@
 """data/METHOD.md says what the code does: its picture, its tables, its verdict by hand."""
 
+import random
 import re
 import runpy
 from itertools import pairwise
@@ -9,9 +10,10 @@ import pytest
 from scipy import stats
 
 from hpkit.labs.judging import false_alarms_after_choosing
-from hpkit.records import load_grids, load_runs, plan
+from hpkit.records import Point, load_grids, load_runs, plan, record_point
 from hpkit.records.grids import CHOOSING_SEEDS, JUDGING_SEEDS
 from hpkit.records.parts import recorded_runs
+from hpkit.records.planning import yardstick_of
 from hpkit.records.studies import choose, verdicts
 from hpkit.records.verdict import MATTERS, decide
 
@@ -137,6 +139,26 @@ def test_what_the_page_prints_is_printed(studies, capsys, monkeypatch):
     for study in studies[0].values():
         for found in verdicts(study, studies[1]):
             assert str(found) in PROSE, found
+
+
+@pytest.mark.slow
+def test_a_recorded_run_trained_anew_ends_where_it_did(studies):
+    """Another machine rounds differently, and where a run ends worse than it began, such small
+    differences grow."""
+    grids, runs = studies
+    tame = [run for run in runs if run.eval_loss_after < run.eval_loss_before]
+    assert len(tame) > len(runs) / 2
+    row = random.SystemRandom().choice(tame)
+    drawn = f"{row.corpus} by {row.recipe}"
+    yardstick = yardstick_of(grids["optimizer"], row.recipe.seed)
+    again = record_point(Point(row.recipe, row.model, row.corpus), yardstick=yardstick)
+    assert again.evaluation_fingerprint == row.evaluation_fingerprint, drawn
+    assert (again.updates, again.tokens) == (row.updates, row.tokens), drawn
+    assert again.cut_documents == row.cut_documents, drawn
+    for name in ("eval_loss_before", "eval_old_loss_before"):
+        assert getattr(again, name) == pytest.approx(getattr(row, name), abs=0.002), drawn
+    for name in ("eval_loss_after", "eval_old_loss_after"):
+        assert getattr(again, name) == pytest.approx(getattr(row, name), abs=0.02), drawn
 
 
 def test_every_run_of_every_study_is_recorded(studies):

@@ -43,12 +43,11 @@ def record(
     """
     say = log or (lambda line: None)
     grids = list(grids)
+    planned = plan(grids, parts, part)
+    recorded = recorded_runs(table, [parts], say)
     with StopSignal().installed(), disk_errors_are_bad_input(parts, "the same command goes on"):
         try:
-            recorded = recorded_runs(table, [parts], say)
-            trained = _record_due(
-                plan(grids, parts, part), recorded, processes, part, say, progress
-            )
+            trained = _record_due(planned, recorded, processes, part, say, progress)
             if any(grid.nuisance for grid in grids):
                 # What judges a study is known once that which chooses is recorded.
                 recorded = recorded_runs(table, [parts], None)

@@ -53,9 +53,10 @@ picture: $(INSTALLED) chromium
 # After Ctrl-C the same command goes on.
 STUDIES := data/studies.parquet
 record: $(INSTALLED)
-	@while timeout --foreground --signal=INT 20m $(BIN)/hpkit record --grids data/studies.toml --table $(STUDIES) --processes 2; \
-	  ended=$$?; git add $(STUDIES); git diff --cached --quiet -- $(STUDIES) || git commit -q -m "Recorded runs" -- $(STUDIES); \
-	  [ $$ended = 124 ]; do :; done; [ $$ended = 0 ]
+	@ended=124; while [ $$ended = 124 ]; do \
+	  timeout --foreground --signal=INT 20m $(BIN)/hpkit record --grids data/studies.toml --table $(STUDIES) --processes 2; ended=$$?; \
+	  git add $(STUDIES); git diff --cached --quiet -- $(STUDIES) || git commit -q -m "Recorded runs" -- $(STUDIES); \
+	done; exit $$ended
 
 # The browser of the tests, where it is missing and Debian's package may be installed.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)

@@ -4,7 +4,7 @@ data/verdicts.png and prints the other."""
 from collections import Counter
 from pathlib import Path
 
-from hpkit.corpus.load import load_corpus, spread
+from hpkit.corpus import load_corpus
 from hpkit.figures import verdicts_picture
 from hpkit.labs.judging import false_alarms, false_alarms_by_spread, power, power_by_spread
 from hpkit.records import load_grids, load_runs
@@ -73,17 +73,12 @@ def _evaluated_by_book(corpus, yardstick) -> Counter:
     """Of each book the tokens in the yardstick's blocks; one is a character, or a tune's mark."""
     books = dict(zip(corpus.documents, corpus.origin))
     _, held_out = corpus.split()
-    first, step = yardstick.every
     row = []  # the book of each token, in the order in which documents are packed
-    for document in held_out[first::step]:
+    for document in yardstick.documents(held_out):
         row += [books[document][0]] * (len(document) + 2)
     length = yardstick.eval_length
-    blocks = range(len(row) // length)
-    chosen = blocks[: yardstick.eval_blocks]
-    if yardstick.all_books:
-        chosen = spread(blocks, yardstick.eval_blocks)
     counted = Counter()
-    for block in chosen:
+    for block in yardstick.blocks(range(len(row) // length)):
         counted.update(row[block * length : (block + 1) * length])
     return counted
 

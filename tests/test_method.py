@@ -13,7 +13,7 @@ from hpkit.labs.judging import false_alarms_after_choosing
 from hpkit.records import Point, load_grids, load_runs, plan, record_point
 from hpkit.records.grids import CHOOSING_SEEDS, JUDGING_SEEDS
 from hpkit.records.parts import recorded_runs
-from hpkit.records.planning import yardstick_of
+from hpkit.records.planning import CHOOSING, yardstick_of
 from hpkit.records.studies import choose, verdicts
 from hpkit.records.verdict import MATTERS, decide
 
@@ -56,8 +56,15 @@ def test_the_table_by_book_is_what_the_yardstick_takes(method):
 
 def test_the_rule_is_the_one_of_the_code():
     assert f"{MATTERS} nats are the smallest difference of losses that matters" in PROSE
-    for seeds in (CHOOSING_SEEDS, JUDGING_SEEDS):
-        assert str(seeds[0]) in PROSE and str(seeds[-1]) in PROSE
+    one, two, three = CHOOSING_SEEDS
+    assert f"Seeds {one}, {two} and {three} are trained at every rate" in PROSE
+    assert f"Seeds {JUDGING_SEEDS[0]} to {JUDGING_SEEDS[-1]} are trained at the best rate" in PROSE
+    assert f"{CHOOSING.eval_blocks} blocks of {CHOOSING.eval_length}, spread evenly" in PROSE
+    # A difference of so many standard errors is seen with 80 %: the noncentral t distribution.
+    for seeds, factor in ((5, "3.76"), (3, "5.65"), (8, "3.27"), (20, "2.95")):
+        assert factor in PROSE
+        quantile = stats.t.ppf(0.975, seeds - 1)
+        assert stats.nct.sf(quantile, seeds - 1, float(factor)) == pytest.approx(0.8, abs=0.002)
     assert f"{stats.t.ppf(0.975, len(JUDGING_SEEDS) - 1):.3f} for five seeds" in PROSE
 
 
@@ -112,10 +119,12 @@ def test_the_verdict_by_hand_is_the_one_of_the_code(studies):
     assert [int(row[0]) for row in rows] == list(JUDGING_SEEDS)
     study = grids["optimizer"]
     differences = []
+    losses_of = {}
     for optim, column in (("adamw_8bit", 1), ("adamw_torch_fused", 2)):
         point = choose(study, runs, optim=optim).point
         losses = [run.eval_loss_after for run in runs.at(*point, seeds=JUDGING_SEEDS)]
         assert [row[column] for row in rows] == [f"{loss:.5f}" for loss in losses]
+        losses_of[optim] = losses
     for _, one, other, difference in rows:
         differences.append(float(one) - float(other))
         assert float(difference.replace("−", "-")) == pytest.approx(differences[-1], abs=1e-9)
@@ -123,6 +132,11 @@ def test_the_verdict_by_hand_is_the_one_of_the_code(studies):
     mean = sum(differences) / 5
     deviation = (sum((one - mean) ** 2 for one in differences) / 4) ** 0.5
     half = 2.776 * deviation / 5**0.5
+    said = f"mean difference is −{-mean:.6f} and the standard deviation {deviation:.5f}"
+    assert said in PROSE and f"/ √5 = {half:.5f} to either side" in PROSE
+    assert f"/ √5 = {3.76 * deviation / 5**0.5:.5f} would probably have been seen" in PROSE
+    spread = max(max(column) - min(column) for column in losses_of.values())
+    assert f"the seeds lie up to {spread:.4f} apart" in PROSE
     interval = found.difference.interval
     assert (mean, mean - half, mean + half) == pytest.approx(
         (interval.mean, interval.low, interval.high), abs=2e-5
@@ -166,6 +180,10 @@ def test_every_run_of_every_study_is_recorded(studies):
     table = DATA / "studies.parquet"
     assert plan(grids.values(), DATA, runs=runs).keys() == recorded_runs(table, []).keys()
     assert table.stat().st_size < 10e6
+    card = (DATA / "README.md").read_text(encoding="utf-8")
+    assert f"all {len(runs)} runs of the studies" in card
+    first = plan([grids["optimizer"]], DATA, runs=runs)
+    assert f"records the {len(first)} runs of the first study anew" in PROSE
     texts = {True: set(), False: set()}
     for run in runs:
         updates = [entry["step"] for entry in run.history if "loss" in entry]

@@ -90,9 +90,9 @@ def read_started(out: Path, base: Recipe | None = None) -> Started:
         )
         before = None
         if "eval_loss_before" in values:
-            # Older versions knew no loss on old text.
-            values.setdefault("old_loss_before", None)
-            before = Evaluation(**{name: values[f"{name}_before"] for name in Evaluation._fields})
+            # What has a default is what was perhaps not measured, or not yet known to that version.
+            others = {name: values.get(f"{name}_before") for name in Evaluation._field_defaults}
+            before = Evaluation(values["eval_loss_before"], **others)
         return Started(
             request,
             values["corpus_fingerprint"],

@@ -1,5 +1,6 @@
 """What a run is measured with: which held-out text, how much of it, and which text of old."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hpkit.corpus.blocks import Blocks, packed, refuse_too_few
@@ -30,6 +31,17 @@ class Yardstick(NamedTuple):
     update_size: bool = False
     all_books: bool = True
 
+    def documents(self, held_out: list[str]) -> list[str]:
+        """Those of the held-out documents that are measured on."""
+        first, step = self.every
+        return held_out[first::step]
+
+    def blocks(self, blocks: Sequence) -> list:
+        """Those of the blocks of these documents that are measured on."""
+        if self.all_books:
+            return spread(blocks, self.eval_blocks)
+        return list(blocks[: self.eval_blocks])
+
 
 WHOLE = Yardstick()
 
@@ -51,14 +63,11 @@ def blocks_by(
     """
     train_documents, held_out = corpus.split()
     train = packed(corpus, train_documents, tokenizer, max_seq_length)
-    first, step = yardstick.every
-    evaluation = packed(corpus, held_out[first::step], tokenizer, eval_length).blocks
-    refuse_too_few(corpus, train.blocks, evaluation)
-    if yardstick.all_books:
-        evaluation = spread(evaluation, yardstick.eval_blocks)
+    measured = packed(corpus, yardstick.documents(held_out), tokenizer, eval_length)
+    refuse_too_few(corpus, train.blocks, measured.blocks)
     old = []
     if yardstick.old_corpus:
         old_corpus = load_corpus(yardstick.old_corpus)
         _, known = old_corpus.split()
         old = spread(packed(old_corpus, known, tokenizer, eval_length).blocks, yardstick.old_blocks)
-    return Measured(train, evaluation[: yardstick.eval_blocks], old)
+    return Measured(train, yardstick.blocks(measured.blocks), old)

@@ -31,12 +31,15 @@ def verdict_shares(
 
     if seeds < 2 or (noise is not None and min(noise) == max(noise)):
         raise BadInput("expected two seeds or more, and recorded figures that differ")
-
     random = np.random.default_rng(seeds)
     one, other = _two_settings(random, (trials, seeds), noise)
-    interval = paired_interval(one, other + true_difference)
-    verdicts = Counter(decide(Interval(*row), matters) for row in zip(*interval))
-    return Counter({verdict: count / trials for verdict, count in verdicts.items()})
+    return _shares(paired_interval(one, other + true_difference), matters)
+
+
+def _shares(intervals: Interval, matters: float = 1.0) -> Counter:
+    """Verdict -> its share, of intervals whose fields are arrays."""
+    verdicts = Counter(decide(Interval(*row), matters) for row in zip(*intervals))
+    return Counter({verdict: count / verdicts.total() for verdict, count in verdicts.items()})
 
 
 def false_alarms(seeds: int, noise: Sequence[float] | None = None, trials: int = TRIALS) -> float:
@@ -99,8 +102,8 @@ def false_alarms_after_choosing(
         chosen = (np.asarray(means) + noise).mean(axis=1).argmin(axis=1)
         at_best = np.asarray(means)[chosen, None]
         losses.append(at_best + random.normal(0, deviation, (trials, judging)))
-    interval = paired_interval(*losses)
-    return float(((interval.low > 0) | (interval.high < 0)).mean())
+    shares = _shares(paired_interval(*losses))
+    return shares[LOWER] + shares[HIGHER]
 
 
 def _two_settings(random, shape: tuple[int, int], noise: Sequence[float] | None):

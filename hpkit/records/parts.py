@@ -41,8 +41,9 @@ def save_part(folder: Path, key: str, run: Run) -> None:
             other.unlink(missing_ok=True)
 
 
-def read_parts(folders: Iterable[Path], say) -> Iterator[tuple[str, object]]:
-    """(key, pyarrow table of one row) of each whole part; another is named and passed over."""
+def read_parts(folders: Iterable[Path], say) -> Iterator[tuple[str, object, Run]]:
+    """(key, pyarrow table of one row, its run) of each whole part; another is named and passed
+    over."""
     files = []
     for folder in folders:
         files += folder.glob("*.parquet")
@@ -53,8 +54,8 @@ def read_parts(folders: Iterable[Path], say) -> Iterator[tuple[str, object]]:
             if short_hash(content) != written:
                 raise ValueError("its content is not what its name says")
             row = from_parquet(content)
-            from_table(row)  # its hash may be right, and it still no run
-            yield key, row
+            (run,) = from_table(row)  # its hash may be right, and it still no run
+            yield key, row, run
         except UNREADABLE as error:
             say(f"{file} is not a whole recorded run: passed over ({str(error).splitlines()[0]})")
 
@@ -66,8 +67,8 @@ def recorded_runs(table: Path, folders: Iterable[Path], log=print) -> dict[str, 
     if table.exists():
         rows, runs = read_table(table)
         recorded.update(zip(rows["key"].to_pylist(), runs))
-    for key, row in read_parts(folders, say):
-        recorded[key] = from_table(row)[0]
+    for key, _, run in read_parts(folders, say):
+        recorded[key] = run
     return recorded
 
 
@@ -87,7 +88,7 @@ def merge(table: Path, folders: Iterable[Path], log=print) -> int:
         for number, key in enumerate(recorded["key"].to_pylist()):
             rows[key] = recorded.slice(number, 1)
     before = len(rows)
-    for key, row in read_parts(folders, say):
+    for key, row, _ in read_parts(folders, say):
         rows.setdefault(key, row)
     if len(rows) > before:
         # "default" lets columns that only newer runs have be empty in the older ones.

@@ -94,7 +94,10 @@ def run_key(
         if field.name not in KEYED_FROM_THE_START and getattr(recipe, field.name) == field.default:
             del values[field.name]
     # So with the yardstick; of the first edition's there was no more than three numbers.
-    measured_with = dict(set(yardstick._asdict().items()) - set(WHOLE._asdict().items()))
+    measured_with = {}
+    for name, value in yardstick._asdict().items():
+        if value != getattr(WHOLE, name):
+            measured_with[name] = value
     if yardstick == FIRST_EDITION:
         measured_with = yardstick[:3]
     text = json.dumps(

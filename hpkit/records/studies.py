@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from hpkit.errors import BadInput
 from hpkit.formatting import shown
-from hpkit.records.comparison import number_or_infinity
 from hpkit.records.grids import CHOOSING_SEEDS, JUDGING_SEEDS, Grid, Point
 from hpkit.records.table import Runs
-from hpkit.records.verdict import Difference, difference, refuse_different_text
+from hpkit.records.verdict import Difference, difference, figure_of, refuse_different_text
 
 
 class Choice(NamedTuple):
@@ -63,7 +62,7 @@ def choose(grid: Grid, runs: Runs, **setting) -> Choice:
     for point in points:
         found = _recorded(grid, runs, point, CHOOSING_SEEDS)
         refuse_different_text(found)
-        losses = [number_or_infinity(run.eval_loss_after) for run in found]
+        losses = [figure_of(run) for run in found]
         tried.append((point, sum(losses) / len(losses)))
     point, lowest = min(tried, key=lambda point_and_loss: point_and_loss[1])
     named = point.named()
@@ -81,7 +80,7 @@ def choose(grid: Grid, runs: Runs, **setting) -> Choice:
 
 def _edge(name: str, value: float, values: list[float]) -> list[str]:
     """Words for a value at the edge of those tried; none for one between others."""
-    shares = [value for value in values if 0 < value < 1]
+    shares = [tried for tried in values if 0 < tried < 1]
     if name.endswith("_steps") and 0 < len(shares) < len(values):
         # To transformers 0.1 is a share of the run and 5 a count: they have no order.
         return []

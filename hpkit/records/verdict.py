@@ -180,8 +180,10 @@ def difference(
     nothing is said. Raises BadInput for fewer than two seeds, for seeds that are not the same, for
     runs evaluated on different text, and for a figure that is none or was not measured.
     """
-    if matters is None and "loss" not in what:
-        raise BadInput(f"difference: expected how large a difference of {what} matters")
+    if matters is None:
+        if "loss" not in what:
+            raise BadInput(f"difference: expected how large a difference of {what} matters")
+        matters = MATTERS
     values_of_one = _by_seed(one, what)
     values_of_other = _by_seed(other, what)
     if values_of_one.keys() != values_of_other.keys() or len(values_of_one) < 2:
@@ -207,7 +209,7 @@ def difference(
         interval=interval,
         detectable=detectable,
         diverged=diverged,
-        matters=matters or MATTERS,
+        matters=matters,
     )
 
 
@@ -233,13 +235,18 @@ def _by_seed(runs: Sequence[Run], what: str) -> dict[int, float]:
                 "difference: expected one setting, with each seed once; "
                 f"got seed {seed} twice, or runs that differ in more than their seed"
             )
-        value = getattr(run, what, None)
-        if run.diverged:
-            value = math.inf
-        elif not isinstance(value, int | float):
-            raise BadInput(f"difference: {what!r} of seed {seed} is no number that was measured")
-        values[seed] = number_or_infinity(value)
+        values[seed] = figure_of(run, what)
     return values
+
+
+def figure_of(run: Run, what: str = "eval_loss_after") -> float:
+    """A figure of the run, infinite where it has diverged. Raises BadInput for what is none."""
+    if run.diverged:
+        return math.inf
+    value = getattr(run, what, None)
+    if not isinstance(value, int | float):
+        raise BadInput(f"{what!r} of seed {run.recipe.seed} is no number that was measured")
+    return number_or_infinity(value)
 
 
 def _count_lost(values: list[float]) -> int:

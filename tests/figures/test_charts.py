@@ -5,21 +5,7 @@ import math
 import pytest
 
 from hpkit.errors import BadInput
-from hpkit.figures import bars_picture, charts, curves_picture, histogram_picture, schedules_picture
-from hpkit.figures.base import rendered
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that were drawn: a picture itself has nothing but its bytes and its words."""
-    made = []
-
-    def noted(figure, alt):
-        made.append(figure)
-        return rendered(figure, alt)
-
-    monkeypatch.setattr(charts, "rendered", noted)
-    return made
+from hpkit.figures import bars_picture, curves_picture, histogram_picture, schedules_picture
 
 
 def test_curves_are_drawn_with_their_bands_and_words(figures):

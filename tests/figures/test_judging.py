@@ -1,17 +1,9 @@
 """The picture of verdicts: what is drawn is what was given, and the words say the same."""
 
-from hpkit.figures import judging, verdicts_picture
-from hpkit.figures.base import rendered
+from hpkit.figures import verdicts_picture
 
 
-def test_both_panels_are_drawn_in_percent(monkeypatch):
-    figures = []
-
-    def noted(figure, alt):
-        figures.append(figure)
-        return rendered(figure, alt)
-
-    monkeypatch.setattr(judging, "rendered", noted)
+def test_both_panels_are_drawn_in_percent(figures):
     alarms = {"paired": [(2, 0.05), (5, 0.051)], "spread": [(2, 0.22), (5, 0.004)]}
     power = {"3 seeds": [(0, 0.025), (2, 0.475), (6, 0.995)]}
     picture = verdicts_picture(alarms, power)

@@ -59,7 +59,7 @@ def test_no_tune_both_chooses_and_judges(measured):
     corpus = load_corpus("airdsAirs")
     train, _ = corpus.split()
     texts = [text_of(measured[yardstick].evaluation) for yardstick in (CHOOSING, JUDGING)]
-    # Twenty characters of one are rarely in the other; a tune is some 170 long.
+    # A tune is some 170 characters long: of one that did both, a piece of 60 would be in both.
     pieces = [texts[0][at : at + 60] for at in range(0, len(texts[0]) - 60, 60)]
     assert not [piece for piece in pieces if piece in texts[1]]
     trained = " ".join(train)

@@ -21,8 +21,6 @@ from hpkit.records.planning import CHOOSING, FIRST_EDITION, JUDGING, yardstick_o
 from hpkit.records.studies import _edge, judging_runs, verdicts
 from hpkit.records.verdict import HIGHER, LOWER
 
-from .conftest import MEASURED_ANEW
-
 STUDY = """
 [optimizers]
 asks = "Which optimizer?"
@@ -90,6 +88,16 @@ def test_a_setting_that_diverges_everywhere_says_so(study, run):
     lost = {key: math.nan for key in LOSSES}
     choice = choose(study, Runs(invented(run, study, lost)), optim="adamw_8bit")
     assert "some seed diverged wherever it was tried" in str(choice)
+
+
+def test_a_rate_at_which_a_seed_diverged_is_not_chosen(study, run):
+    """Whatever the last loss: here a weight is no number."""
+    runs = invented(run, study, LOSSES)
+    for number, one in enumerate(runs):
+        if (one.recipe.optim, one.recipe.learning_rate) == ("adamw_8bit", 1e-4):
+            runs[number] = dataclasses.replace(one, weights_norm=math.nan)
+            break
+    assert choose(study, Runs(runs), optim="adamw_8bit").best == {"learning_rate": 1e-3}
 
 
 def test_shares_and_counts_of_steps_have_no_order():
@@ -268,4 +276,3 @@ def test_a_recorded_run_is_a_training_like_any_other(small_study):
     assert again.eval_loss_after == pytest.approx(recorded.eval_loss_after, rel=1e-6)
     assert plain.evaluation_fingerprint != recorded.evaluation_fingerprint
     assert {"update_rms", "eval_old_loss"} & set().union(*plain.history) == set()
-    assert not {*MEASURED_ANEW} - vars(plain).keys()

@@ -76,6 +76,8 @@ def test_the_three_verdicts(run):
     strict = difference(runs_with(run, [1.001, 1.1, 1.199]), other, matters=0.002)
     assert strict.verdict == UNKNOWN and "it cannot be told with 3 seeds" in str(strict)
     assert decide(Interval(0.0, 0.1, -0.01, 0.01), matters=0.01) == NONE
+    # To whom every difference matters, none is too small.
+    assert difference(runs_with(run, [1.001, 1.1, 1.199]), other, matters=0).verdict == UNKNOWN
     # Runs that are the same to the last bit.
     same = difference(other, other)
     assert same.verdict == NONE and "no difference larger than 0." in str(same)

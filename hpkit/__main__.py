@@ -22,6 +22,9 @@ from hpkit.hyperparameters import CARDS, all_explained, explained, recipe_table
 from hpkit.lessons.sheets import cheat_sheet
 from hpkit.recipe import STARTER, load_recipe, parse_value
 
+#: Exit status of a run that has finished with a loss or a weight that is no finite number.
+DIVERGED = 3
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status.
@@ -93,6 +96,7 @@ def _request_and_folder(options: argparse.Namespace) -> tuple:
         model=options.model or told.model,
         corpus=options.corpus or told.corpus,
         eval_corpus=options.eval_corpus or told.eval_corpus,
+        text_column=options.text_column or told.text_column,
         throughput=dataclasses.replace(told.throughput, **faster),
     )
     return request, out
@@ -128,6 +132,7 @@ def _finetune(options: argparse.Namespace) -> int:
             log=lambda line: print(line, file=stream, flush=True),
             throughput=request.throughput,
             eval_corpus=request.eval_corpus,
+            text_column=request.text_column,
         )
     except Interrupted as stop:
         _say_how_to_go_on(stop, out)
@@ -136,17 +141,29 @@ def _finetune(options: argparse.Namespace) -> int:
         if options.resume or not _can_be_resumed(out):
             raise
         raise BadInput(f"{error}: {_resume_command(out)}") from None
+    status = DIVERGED if run.diverged else 0
     if not processes.is_main():
-        return 0
+        return status
     print(
         f"evaluation loss {run.eval_loss_before:.4f} -> {run.eval_loss_after:.4f} in "
         f"{run.updates} updates, {run.train_seconds:.0f} s, "
         f"{run.peak_memory_bytes / 1e9:.1f} GB of memory at most; everything is in {out}",
         file=stream,
     )
+    if run.diverged:
+        print(f"hpkit: {_divergence_in_words(run)}", file=sys.stderr)
     if options.json:
         print(run.to_json())
-    return 0
+    return status
+
+
+def _divergence_in_words(run) -> str:
+    if not run.diverged_since:
+        return f"diverged: {run.what_to_try}"
+    return (
+        f"diverged: since update {run.diverged_since} of {run.updates} the loss or a weight is no "
+        f"finite number; try {run.what_to_try}"
+    )
 
 
 def _dry_run(options: argparse.Namespace, request, out: Path, stream) -> None:
@@ -164,6 +181,7 @@ def _dry_run(options: argparse.Namespace, request, out: Path, stream) -> None:
         log=lambda line: print(line, file=stream, flush=True),
         throughput=request.throughput,
         eval_corpus=request.eval_corpus,
+        text_column=request.text_column,
     )
     print("\ndry run: nothing was trained or written; the run would be", file=stream)
     for line in forecast.lines():

@@ -17,17 +17,19 @@ Fine-tune a language model and see, hear and keep what came of it.
   hpkit finetune --model org/name --corpus my.txt   any causal model, your own text
   hpkit finetune --model chat.gguf --corpus my.jsonl   a chat model, questions and answers
   hpkit finetune --corpus my.txt --eval_corpus held.txt   evaluated on a text of its own
+  hpkit finetune --corpus my.csv --text_column prompt=question,completion=answer   other names
   hpkit finetune --model org/name --dry-run         how long it would take, and would it fit
   hpkit finetune --resume --out runs/mine           go on after Ctrl-C or a crash
   torchrun --nproc-per-node 2 -m hpkit finetune     on two GPUs, with twice the examples an update
 
-A line of a JSONL file, and a row of a hub data set, has `text`, or `prompt` and `completion`, or
-`messages`, which go through the model's chat template. Where there are answers, the loss counts
-their tokens alone.
+A text's documents are parted by blank lines. A row of a JSON, JSON Lines, CSV or Parquet file, and
+of a hub data set, has `text`, or `prompt` and `completion`, or `messages`, which go through the
+model's chat template; --text_column says which columns hold them. Where there are answers, the loss
+counts their tokens alone. What becomes of every document is said and in run.json.
 
 The run's folder holds run.json, loss.png, model/, and before and after the run 32 sampled tunes in
 ABC notation, with sound and piano roll of the first that parses. Exit status: 0 done, 2 bad input,
-130 stopped by Ctrl-C.
+3 done but diverged (a loss that is no number), 130 stopped by Ctrl-C.
 """
 
 
@@ -185,8 +187,14 @@ def _add_what_is_trained(finetune: argparse.ArgumentParser) -> None:
     finetune.add_argument(
         "--corpus",
         metavar="NAME",
-        help="airdsAirs (default), oneills1850, ryansMammoth, aksak, or your own: a text, ABC or "
-        "JSONL file, a folder, a hub data set's id",
+        help="airdsAirs (default), oneills1850, ryansMammoth, aksak, or your own: a text, ABC, "
+        "JSON, CSV or Parquet file, perhaps packed with gzip, a folder, a hub data set's id",
+    )
+    finetune.add_argument(
+        "--text_column",
+        metavar="COLUMN",
+        help="where rows name it otherwise: the column of the text, or "
+        "prompt=COLUMN,completion=COLUMN, or messages=COLUMN",
     )
     finetune.add_argument(
         "--eval_corpus",

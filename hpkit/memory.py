@@ -165,12 +165,13 @@ def activation_bytes(
     `source` as for `parameters_of`, a live model needing a transformers config; `batch` sequences
     of `length` tokens, without padding, nothing checkpointed; weights in `dtype`; `bf16` multiplies
     under autocast, and then the bf16 copies of the weights count too, for they are kept as long.
-    `attention` is sdpa or eager. Storages count once. torch's fake tensors walk the real code
-    without memory or arithmetic, so any size takes seconds.
+    `attention` is sdpa or eager; a model that has no sdpa takes eager. Storages count once. torch's
+    fake tensors walk the real code without memory or arithmetic, so any size takes seconds.
 
     Left out: the weights, buffers that live for one operation only (the loss has some of batch x
     length x vocabulary numbers), the gradients of activations, and under sdpa the mask of a sliding
-    window. These are the CPU's kernels; a GPU's may keep other things. Raises BadInput.
+    window. These are the CPU's kernels; a GPU's may keep other things. Raises BadInput, also for a
+    model that cannot be walked: experts, for one, choose by numbers that fake tensors do not have.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -181,20 +182,28 @@ def activation_bytes(
     _refuse_invalid("dtype", dtype)
     if attention not in ("sdpa", "eager"):
         raise BadInput(f"attention: expected sdpa or eager, got {attention!r}")
+    config = _config_of(source)
+    if attention == "sdpa" and not _model_class(config)._supports_sdpa:
+        attention = "eager"
     if attention == "sdpa":
         # transformers leaves the causal mask to sdpa, but not for fake tensors, whose values it
         # cannot look at. Under a name it has no mask for, it makes none.
         attention = "sdpa_without_mask"
         AttentionInterface.register(attention, AttentionInterface()["sdpa"])
-    config = _config_of(source)
-    with FakeTensorMode():
-        model = _build_model(config, attn_implementation=attention, dtype=getattr(torch, dtype))
-        model.train()
-        tokens = torch.zeros(batch, length, dtype=torch.long)
-        autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
-        with saved_for_backward(model) as saved, autocast:
-            model(input_ids=tokens, labels=tokens, use_cache=False)
-        return sum(kept.bytes for kept in saved.values())
+    try:
+        with FakeTensorMode():
+            model = _build_model(config, attn_implementation=attention, dtype=getattr(torch, dtype))
+            model.train()
+            tokens = torch.zeros(batch, length, dtype=torch.long)
+            autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+            with saved_for_backward(model) as saved, autocast:
+                model(input_ids=tokens, labels=tokens, use_cache=False)
+    except Exception as error:  # each class of model has its own
+        raise BadInput(
+            f"model: the activations of {_model_class(config).__name__} cannot be predicted "
+            f"({type(error).__name__})"
+        ) from error
+    return sum(kept.bytes for kept in saved.values())
 
 
 def predict_memory(
@@ -317,18 +326,26 @@ def _refuse_invalid(name: str, value) -> None:
 
 
 def _build_model(config, **settings):
-    import transformers
-
     # The copy keeps the settings out of a live model's config.
     config = copy.deepcopy(config)
+    return _model_class(config)._from_config(config, **settings)
+
+
+def _model_class(config):
+    """The class that the config names, else the causal language model of its type."""
+    import transformers
+
     # A config that names a class, such as BertForSequenceClassification, may be no language model.
     architecture = (config.architectures or [""])[0]
     model_class = getattr(transformers, architecture, None)
-    if model_class:
-        return model_class._from_config(config, **settings)
-    return transformers.AutoModelForCausalLM.from_config(
-        config, trust_remote_code=False, **settings
-    )
+    if model_class is None:
+        try:
+            model_class = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        except KeyError:
+            raise BadInput(
+                f"model: transformers has no causal language model of type {config.model_type}"
+            ) from None
+    return model_class
 
 
 def _config_of(source):

@@ -13,7 +13,7 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpkit.corpus.answers import first_token_id
+from hpkit.corpus.marks import first_token_id
 from hpkit.corpus.notation import ALPHABET
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import data_folder
@@ -231,6 +231,7 @@ def _load_parts(name: str, arguments: dict, dtype: str):
             f"model {name} asks for code that comes with the model (auto_map); "
             "hpkit runs no remote code"
         )
+    _refuse_quantized(config, name)
     tokenizer = AutoTokenizer.from_pretrained(**arguments, trust_remote_code=False)
     # Without `dtype`, transformers 5 keeps the file's format: a bf16 file would leave no fp32
     # master weights.
@@ -249,6 +250,21 @@ def _load_parts(name: str, arguments: dict, dtype: str):
             None, config=model.config, state_dict=weights, dtype=getattr(torch, dtype)
         )
     return model, tokenizer, loading
+
+
+def _refuse_quantized(config, name: str) -> None:
+    """Raise BadInput for weights stored in a few bits, which no update can move."""
+    how = getattr(config, "quantization_config", None)
+    if how is None:
+        return
+    if not isinstance(how, dict):
+        how = how.to_dict()
+    method = how.get("quant_method", "an unknown method")
+    raise BadInput(
+        f"model {name} is stored quantized ({method}), and such weights cannot be trained: an "
+        "adapter (LoRA) trains beside them, as the peft library makes it; for a full fine-tune "
+        "choose the model that it was quantized from"
+    )
 
 
 def fingerprint(name: str) -> str:
@@ -305,7 +321,9 @@ def context_length(model) -> int | None:
 
     None where its config does not say.
     """
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    # XLNet's config says -1.
+    return length if length and length > 0 else None
 
 
 def sample(model, tokenizer, count: int, max_new_tokens: int, seed: int) -> list[str]:
@@ -327,17 +345,17 @@ def sample(model, tokenizer, count: int, max_new_tokens: int, seed: int) -> list
     return tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
 
-def likeliest(model, tokenizer, prompt: str, max_new_tokens: int) -> str:
-    """What the model says after `prompt`, always the likeliest token, up to its end mark."""
-    prompts = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    tokens = continued(
-        model,
-        tokenizer,
-        prompts.to(model.device),
-        max_new_tokens,
-        eos_token_id=tokenizer.eos_token_id,
-        do_sample=False,
-    )
+def likeliest(
+    model, tokenizer, prompt: list[int], max_new_tokens: int, stop_tokens: list[int]
+) -> str:
+    """What the model says after the tokens `prompt`, always the likeliest, until one to stop at."""
+    import torch
+
+    prompts = torch.tensor([prompt], device=model.device)
+    settings = dict(do_sample=False)
+    if stop_tokens:
+        settings["eos_token_id"] = stop_tokens
+    tokens = continued(model, tokenizer, prompts, max_new_tokens, **settings)
     return tokenizer.decode(tokens[0], skip_special_tokens=True)
 
 

@@ -89,7 +89,8 @@ def measure(corpus: str, model: str, recipe: Recipe | None) -> tuple[list[int], 
     """
     # Here, so that a check without a corpus loads no tokenizer.
     from hpkit.corpus.answers import encode_answers
-    from hpkit.corpus.blocks import blocks_of, encode
+    from hpkit.corpus.blocks import blocks_of
+    from hpkit.corpus.encoding import encode
     from hpkit.corpus.load import load_corpus
     from hpkit.model import load_tokenizer
 
@@ -99,7 +100,7 @@ def measure(corpus: str, model: str, recipe: Recipe | None) -> tuple[list[int], 
         documents = encode(source, tokenizer)[0]
     else:
         examples = encode_answers(source.kind, source.split()[0], tokenizer)
-        documents = [example["input_ids"] for example in examples]
+        documents = [example.input_ids for example in examples]
     lengths = [len(document) for document in documents]
     if recipe is None:
         return lengths, len(lengths)

@@ -1,28 +1,72 @@
-"""Documents to blocks of tokens, ready for the Trainer: encoding and packing."""
+"""Documents to blocks of tokens, ready for the Trainer.
+
+Tokens are kept in numpy's arrays, four bytes each: a list of Python's numbers takes eight, and each
+number an object besides.
+"""
 
 import bisect
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from hpkit.corpus.answers import NOT_COUNTED, boundary_marks, encode_answers, first_token_id
-from hpkit.corpus.load import Corpus
+import numpy as np
+
+from hpkit.corpus.answers import (
+    NOT_COUNTED,
+    Example,
+    encode_answers,
+)
+from hpkit.corpus.documents import Corpus
+from hpkit.corpus.encoding import Encoded, encode_all, origins_of, with_progress
+from hpkit.corpus.marks import first_token_id
 from hpkit.errors import BadInput
+
+
+class TokenBlocks(Sequence):
+    """Blocks of one length as the Trainer takes them: each a dict of lists of that length.
+
+    `input_ids`, `position_ids` and `labels`, of which only those that count are kept as arrays.
+    """
+
+    def __init__(self, input_ids: np.ndarray, position_ids: np.ndarray, counted: np.ndarray):
+        # All three are blocks x tokens; `counted` is true where the token is its own label.
+        self.input_ids = input_ids
+        self.position_ids = position_ids
+        self.counted = counted
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def __getitem__(self, which):
+        if isinstance(which, slice):
+            return [self[number] for number in range(*which.indices(len(self)))]
+        tokens = self.input_ids[which]
+        return {
+            "input_ids": tokens.tolist(),
+            "position_ids": self.position_ids[which].tolist(),
+            "labels": np.where(self.counted[which], tokens, NOT_COUNTED).tolist(),
+        }
 
 
 class Blocks(NamedTuple):
     """Blocks ready for the Trainer, and what became of the documents that are in them.
 
-    `blocks`: dicts of equally long lists of token ids. `cut_documents`: how many documents are not
-    whole in one block. `text_share`: the share, 0 to 1, of all places that no padding fills.
+    `cut_documents`: how many documents are not whole in one block. `text_share`: the share, 0 to 1,
+    of all places that no padding fills. `left_over`: tokens that are in no block. `without_room`:
+    the rows that have no room for an answer, and so are in none. `joined`: how many answers begin
+    within a token of their prompt.
     """
 
-    blocks: list[dict]
+    blocks: Sequence[dict]
     cut_documents: int
     text_share: float
+    left_over: int = 0
+    without_room: tuple[str, ...] = ()
+    joined: int = 0
 
 
 def blocks_of(
     corpus: Corpus, tokenizer, max_seq_length: int, eval_length: int | None = None
-) -> tuple[list[dict], list[dict]]:
+) -> tuple[Sequence[dict], Sequence[dict]]:
     """(train, eval) blocks of `max_seq_length` tokens each, made by `packed`.
 
     Those to evaluate on are `eval_length` tokens long where it is given. Raises BadInput where the
@@ -35,187 +79,210 @@ def blocks_of(
     return train, evaluation
 
 
-def packed(corpus: Corpus, documents: list[str], tokenizer, max_seq_length: int) -> Blocks:
+def packed(
+    corpus: Corpus,
+    documents: list[str],
+    tokenizer,
+    max_seq_length: int,
+    together: bool = True,
+    progress: bool = False,
+) -> Blocks:
     """Some of the corpus' documents in blocks of `max_seq_length` tokens.
 
     Text and tunes fill every block to the last token (`pack`); rows with answers stay whole
-    (`pack_whole`). Raises BadInput where no answer fits into a block.
+    (`pack_whole`). Without `together` a block holds one document alone, or a part of it, and is as
+    long as the longest needs: for models that would carry one document into the next. `progress`
+    shows a bar. Raises BadInput where no answer fits into a block.
     """
-    if corpus.kind in ("tunes", "text"):
-        rows = _encode_all(documents, _origins(corpus), tokenizer)
-        return Blocks(
-            pack(rows, max_seq_length), _cut_documents(rows, max_seq_length), text_share=1.0
-        )
-    examples = encode_answers(corpus.kind, documents, tokenizer)
     padding = first_token_id(tokenizer.pad_token_id, tokenizer.eos_token_id)
-    blocks = _pack_answers(examples, max_seq_length, padding)
-    cut = sum(len(example["input_ids"]) > max_seq_length for example in examples)
-    kept = sum(len(example["input_ids"]) for example in _fitting(examples, max_seq_length))
-    places = len(blocks) * max_seq_length
-    return Blocks(blocks, cut, text_share=kept / max(places, 1))
-
-
-def _cut_documents(rows: list[list[int]], max_seq_length: int) -> int:
-    """How many rows `pack` cuts in two, or drops in part or whole at the end."""
-    places = sum(map(len, rows))
-    if places >= max_seq_length:
-        places -= places % max_seq_length
-    cut = 0
-    end = 0
-    for row in rows:
-        start = end
-        end += len(row)
-        last = end - 1
-        if start // max_seq_length != last // max_seq_length or end > places:
-            cut += 1
-    return cut
-
-
-def refuse_too_few(corpus: Corpus, train: list[dict], evaluation: list[dict]) -> None:
-    """Raise BadInput where there is nothing to train on, or nothing to evaluate on."""
-    # `pack` makes one empty block of no documents; and one token alone predicts nothing.
-    enough = [bool(blocks) and len(blocks[0]["input_ids"]) > 1 for blocks in (train, evaluation)]
-    if all(enough):
-        return
-    if corpus.evaluation is None:
-        raise BadInput(
-            f"corpus {corpus.name} is too small: expected at least two documents, "
-            "one to train on and one to hold out"
-        )
-    small = f"eval_corpus {corpus.evaluation.name}"
-    if not enough[0]:
-        small = f"corpus {corpus.name}"
-    raise BadInput(f"{small} is too small: expected at least two tokens, for one predicts nothing")
-
-
-def _pack_answers(examples: list[dict], max_seq_length: int, padding: int) -> list[dict]:
-    """Whole examples in blocks. Raises BadInput where there are some and none has room."""
-    blocks = pack_whole(examples, max_seq_length, padding)
-    if examples and not blocks:
-        shortest = min(len(example["input_ids"]) for example in examples)
+    if corpus.kind in ("tunes", "text"):
+        encoded = encode_all(documents, origins_of(corpus), tokenizer, progress)
+        if together:
+            return _pack_text(encoded, max_seq_length)
+        return _one_a_block(encoded, max_seq_length, padding)
+    places = {document: file for document, (file, _) in origins_of(corpus).items()}
+    shown = with_progress(documents, "row", progress)
+    examples = encode_answers(corpus.kind, shown, tokenizer, places)
+    fitting = _fitting(examples, max_seq_length)
+    if examples and not fitting:
+        shortest = min(len(example.input_ids) for example in examples)
         raise BadInput(
             f"max_seq_length: no answer fits into {max_seq_length} tokens; "
             f"prompt and answer of the shortest row take {shortest}"
         )
-    return blocks
+    blocks = pack_whole(fitting, max_seq_length, padding, together)
+    without_room = []
+    for document, example in zip(documents, examples):
+        if not _cut_off(example, max_seq_length).answered:
+            without_room.append(places[document])
+    cut = sum(len(example.input_ids) > max_seq_length for example in examples)
+    kept = sum(len(example.input_ids) for example in fitting)
+    return Blocks(
+        blocks,
+        cut,
+        text_share=kept / max(blocks.input_ids.size, 1),
+        left_over=sum(len(example.input_ids) for example in examples) - kept,
+        without_room=tuple(without_room),
+        joined=sum(example.joined for example in fitting),
+    )
 
 
-def encode(corpus: Corpus, tokenizer) -> tuple[list[list[int]], list[list[int]]]:
-    """(train, eval) documents as token ids: beginning mark where there is one, text, end mark.
-
-    Raises BadInput, naming file, line and character, where the tokenizer knows a character only as
-    `<unk>`.
-    """
-    origins = _origins(corpus)
-    train, held_out = corpus.split()
-    return _encode_all(train, origins, tokenizer), _encode_all(held_out, origins, tokenizer)
-
-
-def _origins(corpus: Corpus) -> dict[str, tuple[str, int]]:
-    """Of each document, its file and line."""
-    origins = dict(zip(corpus.documents, corpus.origin))
-    if corpus.evaluation is not None:
-        origins |= dict(zip(corpus.evaluation.documents, corpus.evaluation.origin))
-    return origins
+def refuse_too_few(corpus: Corpus, train: Sequence[dict], evaluation: Sequence[dict]) -> None:
+    """Raise BadInput where there is nothing to train on, or nothing to evaluate on."""
+    # A block without a label teaches nothing, and so there is none.
+    if len(train) and len(evaluation):
+        return
+    if corpus.evaluation is None:
+        raise BadInput(
+            f"corpus {corpus.name} is too small: expected at least two documents, "
+            f"one to train on and one to hold out{_how_text_is_parted(corpus)}"
+        )
+    small = f"eval_corpus {corpus.evaluation.name}"
+    if not len(train):
+        small = f"corpus {corpus.name}"
+    raise BadInput(f"{small} is too small: expected at least two tokens, for one predicts nothing")
 
 
-def _encode_all(documents: list[str], origins: dict, tokenizer) -> list[list[int]]:
-    if not documents:  # a tokenizer takes no empty list
-        return []
-    before, after = boundary_marks(tokenizer)
-    unknown = tokenizer.unk_token_id
-    encoded = tokenizer(documents, add_special_tokens=False, verbose=False)["input_ids"]
-    rows = []
-    for document, tokens in zip(documents, encoded):
-        if unknown is not None and unknown in tokens:
-            _refuse_unknown_character(document, origins[document], tokenizer)
-        rows.append([*before, *tokens, *after])
-    return rows
+def _how_text_is_parted(corpus: Corpus) -> str:
+    """How a text without blank lines becomes more than one document, where it is one."""
+    if corpus.kind != "text" or len(corpus.documents) > 1 or "\n" not in corpus.documents[0]:
+        return ""
+    lines = corpus.documents[0].count("\n") + 1
+    return (
+        f"; blank lines part the documents of a text, and there is none between its {lines:,} "
+        "lines: where each line is a document, put one between them (`sed G old.txt > new.txt`)"
+    )
 
 
-def _refuse_unknown_character(document: str, origin: tuple[str, int], tokenizer) -> None:
-    """Raise for the first character of `document` that becomes the unknown token."""
-    file, first_line = origin
-    for offset, character in enumerate(document):
-        if tokenizer.unk_token_id in tokenizer(character, add_special_tokens=False)["input_ids"]:
-            line = first_line + document[:offset].count("\n")
-            # In the first line rfind gives -1, which is where a line's end before it would be.
-            column = offset - document.rfind("\n", 0, offset)
-            raise BadInput(
-                f"{file}, line {line}, column {column}: character {character!r} "
-                f"(U+{ord(character):04X}) is outside the model's alphabet and would become "
-                f"{tokenizer.unk_token}, which teaches nothing: remove it, "
-                "or choose a --model that has it"
-            )
+# Text and tunes.
 
 
-def pack(documents: list[list[int]], max_seq_length: int) -> list[dict[str, list[int]]]:
+def pack(documents: Sequence[Sequence[int]], max_seq_length: int) -> TokenBlocks:
     """Join the documents and cut the row into blocks of exactly `max_seq_length` tokens.
 
     Each block has `input_ids`, `position_ids` and `labels`, all of one length, without padding.
     Positions start anew with every document: by that transformers, without a cache as in its
     Trainer, keeps the documents of a block apart: none attends to another. A document's first token
     is no label (-100), since nothing before it belongs to it, nor is a block's. The rest of the row
-    is dropped, unless it is all there is.
+    is dropped, unless it is all there is; so is a block without any label.
     """
-    tokens = []
-    places = []  # of each token in its own document
-    for document in documents:
-        tokens += document
-        places += range(len(document))
-    starts = range(0, len(tokens) - max_seq_length + 1, max_seq_length)
-    if len(tokens) < max_seq_length:
-        starts = [0]
-    blocks = []
-    for start in starts:
-        end = start + max_seq_length
-        blocks.append(_block(tokens[start:end], places[start:end]))
-    return blocks
+    return _pack_text(_joined_up(documents), max_seq_length).blocks
 
 
-def _block(tokens: list[int], places: list[int]) -> dict[str, list[int]]:
-    # A document that the block's beginning cuts in two starts anew there, too.
-    rest = len(places)
-    if 0 in places:
-        rest = places.index(0)
-    positions = [*range(rest), *places[rest:]]
-    labels = [token if position else NOT_COUNTED for token, position in zip(tokens, positions)]
-    return {"input_ids": tokens, "position_ids": positions, "labels": labels}
+def _joined_up(documents: Sequence[Sequence[int]]) -> Encoded:
+    parts = [np.zeros(0, np.int32), *(np.asarray(document, np.int32) for document in documents)]
+    lengths = np.array([len(document) for document in documents], np.int64)
+    return Encoded(np.concatenate(parts), lengths)
+
+
+def _pack_text(encoded: Encoded, max_seq_length: int) -> Blocks:
+    tokens, lengths = encoded
+    # What does not fill one block is a shorter one.
+    width = max(min(max_seq_length, len(tokens)), 1)
+    count = len(tokens) // width
+    kept = count * width
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    # Of each token in the row: where its document begins, and where its block does.
+    places = np.arange(kept, dtype=np.int32)
+    of_document = np.repeat(starts.astype(np.int32), lengths)[:kept]
+    of_block = places - places % width
+    # A document that the block's beginning cuts in two starts anew there.
+    positions = (places - np.maximum(of_document, of_block)).reshape(count, width)
+    counted = positions > 0
+    taught = counted.any(axis=1)
+    input_ids = tokens[:kept].reshape(count, width)
+    blocks = TokenBlocks(input_ids[taught], positions[taught], counted[taught])
+    last = np.maximum(ends - 1, 0)
+    cut = (lengths > 0) & ((starts // width != last // width) | (ends > kept))
+    left_over = len(tokens) - blocks.input_ids.size
+    return Blocks(blocks, int(cut.sum()), text_share=1.0, left_over=left_over)
+
+
+def _one_a_block(encoded: Encoded, max_seq_length: int, padding: int) -> Blocks:
+    """Each document in blocks of its own, the rest of the last filled up with `padding`."""
+    pieces = []
+    left_over = 0
+    for document in encoded.documents():
+        for start in range(0, len(document), max_seq_length):
+            piece = document[start : start + max_seq_length]
+            # A token alone predicts nothing.
+            if len(piece) > 1:
+                pieces.append(piece)
+            else:
+                left_over += len(piece)
+    width = max(map(len, pieces), default=0)
+    blocks = _empty_blocks(len(pieces), width, padding)
+    for number, piece in enumerate(pieces):
+        blocks.input_ids[number, : len(piece)] = piece
+        blocks.counted[number, 1 : len(piece)] = True
+    cut = int((encoded.lengths > max_seq_length).sum())
+    share = sum(map(len, pieces)) / max(blocks.input_ids.size, 1)
+    return Blocks(blocks, cut, text_share=share, left_over=left_over)
+
+
+def _empty_blocks(count: int, width: int, padding: int) -> TokenBlocks:
+    """Blocks of nothing but padding, none of which counts."""
+    shape = (count, width)
+    positions = np.tile(np.arange(width, dtype=np.int32), (count, 1))
+    return TokenBlocks(np.full(shape, padding, np.int32), positions, np.zeros(shape, bool))
+
+
+# Rows with answers.
 
 
 def pack_whole(
-    examples: list[dict[str, list[int]]], max_seq_length: int, padding: int
-) -> list[dict[str, list[int]]]:
+    examples: Sequence[Example], max_seq_length: int, padding: int, together: bool = True
+) -> TokenBlocks:
     """Blocks of exactly `max_seq_length` tokens with whole examples: an answer needs its question.
 
     What is longer than a block is cut off at its end, and left out where no answer remains. What
     stays free is filled with the token `padding`, which is no label and has positions of its own.
     Positions start anew with every example, as in `pack`, and by that no example attends to
-    another.
+    another. Without `together` each example has a block of its own, as long as the longest needs.
     """
-    groups = _grouped(_fitting(examples, max_seq_length), max_seq_length)
-    return [_joined(group, max_seq_length, padding) for group in groups]
+    fitting = _fitting(examples, max_seq_length)
+    if together:
+        groups = _grouped(fitting, max_seq_length)
+    else:
+        groups = [[example] for example in fitting]
+        max_seq_length = max((len(example.input_ids) for example in fitting), default=0)
+    blocks = _empty_blocks(len(groups), max_seq_length, padding)
+    for number, group in enumerate(groups):
+        end = 0
+        for example in group:
+            start = end
+            end += len(example.input_ids)
+            blocks.input_ids[number, start:end] = example.input_ids
+            blocks.position_ids[number, start:end] = range(end - start)
+            # Nothing before an example's first token belongs to it.
+            blocks.counted[number, start + 1 : end] = example.labels[1:] != NOT_COUNTED
+        if together:
+            blocks.position_ids[number, end:] = range(max_seq_length - end)
+    return blocks
 
 
-def _fitting(examples: list[dict], max_seq_length: int) -> list[dict]:
+def _cut_off(example: Example, max_seq_length: int) -> Example:
+    return example._replace(
+        input_ids=example.input_ids[:max_seq_length], labels=example.labels[:max_seq_length]
+    )
+
+
+def _fitting(examples: Sequence[Example], max_seq_length: int) -> list[Example]:
     """The examples cut off at `max_seq_length` tokens, without those that have no answer left."""
-    fitting = []
-    for example in examples:
-        cut = {name: values[:max_seq_length] for name, values in example.items()}
-        if set(cut["labels"]) - {NOT_COUNTED}:
-            fitting.append(cut)
-    return fitting
+    cut = [_cut_off(example, max_seq_length) for example in examples]
+    return [example for example in cut if example.answered]
 
 
-def _grouped(examples: list[dict], max_seq_length: int) -> list[list[dict]]:
+def _grouped(examples: list[Example], max_seq_length: int) -> list[list[Example]]:
     """The examples in groups of at most `max_seq_length` tokens: best fit, longest first.
 
     Each example goes where it leaves the least room.
     """
     groups = []
     room = []  # (tokens that are free, number of the group), ascending
-    for example in sorted(examples, key=lambda example: -len(example["input_ids"])):
-        size = len(example["input_ids"])
+    for example in sorted(examples, key=lambda example: -len(example.input_ids)):
+        size = len(example.input_ids)
         # (size,) sorts before every (size, number): this is the fullest group with room for it.
         fullest = bisect.bisect_left(room, (size,))
         if fullest < len(room):
@@ -227,18 +294,3 @@ def _grouped(examples: list[dict], max_seq_length: int) -> list[list[dict]]:
         groups[number].append(example)
         bisect.insort(room, (free - size, number))
     return groups
-
-
-def _joined(group: list[dict], max_seq_length: int, padding: int) -> dict[str, list[int]]:
-    """The examples of a group as one block."""
-    block = {"input_ids": [], "position_ids": [], "labels": []}
-    for example in group:
-        block["input_ids"] += example["input_ids"]
-        block["position_ids"] += range(len(example["input_ids"]))
-        # Nothing before an example's first token belongs to it.
-        block["labels"] += [NOT_COUNTED, *example["labels"][1:]]
-    free = max_seq_length - len(block["input_ids"])
-    block["input_ids"] += [padding] * free
-    block["position_ids"] += range(free)
-    block["labels"] += [NOT_COUNTED] * free
-    return block

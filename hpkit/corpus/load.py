@@ -1,129 +1,38 @@
-"""Corpora: tunes known by name, a file, a folder or a hub data set, and what is held out of them.
+"""`load_corpus`: tunes known by name, a file, a folder or a hub data set, read as documents.
 
-The historical tunes are read from the installed music21 package, which ships them by their
-transcribers' permission (data/README.md); this project stores none of them. Reading them does not
-import music21.
+Every document that is read is either in the corpus or counted with the reason why it is not.
 """
 
 import dataclasses
-import hashlib
-import importlib.util
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from hpkit.corpus import music, notation, tune
-from hpkit.corpus.rows import FORMS, document_of, form_of, parse_lines
+from hpkit.corpus.documents import Corpus
+from hpkit.corpus.rows import (
+    FORMS,
+    Placed,
+    document_of,
+    form_of,
+    parse_columns,
+    rows_of,
+    with_columns,
+)
+from hpkit.corpus.sources import Found, Unreadable, content_of, ending_of, find_files
+from hpkit.corpus.tune_books import BUILT_IN, built_in, is_abc, tunes_of
 from hpkit.errors import BadInput, did_you_mean
-from hpkit.files import cache_folder, data_folder, write_whole
 
-#: Corpora known by name: the folder in music21's corpus, or the file in `data/`. Join several with
-#: `+`.
-BUILT_IN = {
-    "airdsAirs": "James Aird, Airs, 1778-1801 (Scottish; the fine-tuning corpus)",
-    "oneills1850": "O'Neill, Music of Ireland, 1903 (pre-training corpus)",
-    "ryansMammoth": "Ryan's Mammoth Collection, 1883 (pre-training corpus)",
-    "aksak": "made by this project: 5/8, 7/8 and 9/8 tunes from a small grammar (synthetic)",
-}
-
-#: One document in this many is held out.
-HELD_OUT_ONE_IN = 10
+#: Why a document is not in the corpus, as `Corpus.passed_over` has it.
+SAME = "the same as one before"
+EMPTY = "empty"
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Documents and how they came about.
-
-    `documents`: normal-form tunes (`kind` "tunes"), passages of text ("text"), or rows with answers
-    ("prompts" and "messages", as JSON: see `hpkit.corpus.rows`), no two the same. `passed_over`:
-    reason -> how many source tunes were not usable. `origin`: (file, line) of each document, for
-    messages. `evaluation`: the corpus to evaluate on; None: some of the documents are held out.
-    """
-
-    name: str
-    kind: str
-    documents: tuple[str, ...]
-    passed_over: dict[str, int]
-    origin: tuple[tuple[str, int], ...]
-    evaluation: "Corpus | None" = None
-
-    def split(self) -> tuple[list[str], list[str]]:
-        """(train, eval) documents. A document's side follows from its text: it never changes."""
-        if self.evaluation is not None:
-            return list(self.documents), list(self.evaluation.documents)
-        digests = {}
-        for document in self.documents:
-            digests[document] = hashlib.sha256(document.encode()).digest()
-        held_out = set()
-        for document, digest in digests.items():
-            if int.from_bytes(digest[:4], "big") % HELD_OUT_ONE_IN == 0:
-                held_out.add(document)
-        # By chance a small corpus may have none, and a run without evaluation says nothing.
-        if not held_out and len(self.documents) > 1:
-            held_out.add(min(digests, key=digests.get))
-        train = [document for document in self.documents if document not in held_out]
-        evaluation = [document for document in self.documents if document in held_out]
-        return train, evaluation
-
-    def few(self, count: int, hold_out: bool = True, all_books: bool = True) -> "Corpus":
-        """`count` documents to train on, from all books alike, and all that are held out.
-
-        So a run on it is evaluated as one on the whole; without `hold_out`, those to train on are
-        all. Without `all_books` they are the first ones. Raises BadInput where there are fewer.
-        """
-        train, held_out = self.split()
-        if not 0 < count <= len(train):
-            raise BadInput(
-                f"corpus {self.name}:{count}: expected 1 to {len(train)} documents to train on"
-            )
-        kept = set(train[:count])
-        if all_books:
-            kept = set(spread(train, count))
-        if hold_out:
-            kept.update(held_out)
-        documents = []
-        origins = []
-        for document, origin in zip(self.documents, self.origin):
-            if document in kept:
-                documents.append(document)
-                origins.append(origin)
-        name = f"{self.name}:{count}"
-        return Corpus(name, self.kind, tuple(documents), self.passed_over, tuple(origins))
-
-    @property
-    def evaluation_name(self) -> str | None:
-        """What the corpus to evaluate on is called; None where there is no other."""
-        if self.evaluation is None:
-            return None
-        return self.evaluation.name
-
-    @property
-    def trained_and_evaluated(self) -> int:
-        """How many documents are trained on and evaluated on as well."""
-        train, evaluation = self.split()
-        return len({*train} & {*evaluation})
-
-    @property
-    def fingerprint(self) -> str:
-        """Twelve hex digits of the documents' hash: runs with the same ones saw the same text."""
-        return hashlib.sha256("\0".join(self.documents).encode()).hexdigest()[:12]
-
-
-def spread(items: Sequence, count: int | None) -> list:
-    """`count` of the items, as far apart as they can be; all of them for None, or where they are
-    no more.
-
-    Documents lie in the order of their books, so each book has its share.
-    """
-    if count is None or count >= len(items):
-        return list(items)
-    return [items[number * len(items) // count] for number in range(count)]
-
-
-def load_corpus(name: str, eval_corpus: str | None = None, all_books: bool = True) -> Corpus:
+def load_corpus(
+    name: str,
+    eval_corpus: str | None = None,
+    all_books: bool = True,
+    text_column: str | None = None,
+) -> Corpus:
     """Read a corpus by built-in name, file, folder or hub id.
 
     Built-in names may be joined with `+`. `:30` after them leaves 30 documents to train on, drawn
@@ -132,17 +41,20 @@ def load_corpus(name: str, eval_corpus: str | None = None, all_books: bool = Tru
     recorded runs of the first edition.
 
     ABC files become tunes in normal form; other text files become passages, split at blank lines. A
-    line of a JSONL file and a row of a hub data set are one document: `text`, `prompt` and
-    `completion`, or `messages`.
+    row of a JSON, JSON Lines, CSV or Parquet file and of a hub data set is one document: `text`,
+    `prompt` and `completion`, or `messages`; `text_column` says in which other columns these are,
+    as `body`, `prompt=question,completion=answer` or `messages=conversation`. Any file may be
+    packed with gzip.
 
     `eval_corpus`, named in the same way: a corpus of the same kind, all of which is evaluated on;
     nothing is held out then. Raises BadInput.
     """
+    columns = parse_columns(text_column)
     if eval_corpus is None:
-        return _load_one(name, all_books=all_books)
-    corpus = _load_one(name, hold_out=False, all_books=all_books)
+        return _load_one(name, columns, all_books=all_books)
+    corpus = _load_one(name, columns, hold_out=False, all_books=all_books)
     try:
-        evaluation = _load_one(eval_corpus, hold_out=False)
+        evaluation = _load_one(eval_corpus, columns, hold_out=False)
     except BadInput as error:
         raise BadInput(f"eval_corpus: {error}") from None
     if evaluation.kind != corpus.kind:
@@ -154,260 +66,171 @@ def load_corpus(name: str, eval_corpus: str | None = None, all_books: bool = Tru
     return dataclasses.replace(corpus, evaluation=evaluation)
 
 
-def _load_one(name: str, hold_out: bool = True, all_books: bool = True) -> Corpus:
-    """One corpus by its name; `hold_out` and `all_books` as in `Corpus.few`."""
+def _load_one(
+    name: str, columns: dict[str, str], hold_out: bool = True, all_books: bool = True
+) -> Corpus:
+    """One corpus by its name; `columns` as of `parse_columns`, the others as in `Corpus.few`."""
     name = str(name)
     # (?s): a name with a line's end in it is wrong, and is to be told so like any other.
     whole, few = re.fullmatch(r"(?s)(.*?)(?::(\d+))?", name).groups()
     parts = whole.split("+")
     unknown = [part for part in parts if part not in BUILT_IN]
     if not unknown:
-        corpus = _built_in(whole, parts)
+        corpus = built_in(whole, parts)
         if few:
             return corpus.few(int(few), hold_out, all_books)
         return corpus
     path = Path(name).expanduser()
-    if path.is_file() or path.is_dir():
-        return _from_files(name, path)
+    if path.is_file():
+        return _from_files(name, Found([path], {}, 0), columns)
+    if path.is_dir():
+        return _from_files(name, find_files(path), columns)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return _from_hub(name)
+        return _from_hub(name, columns)
     raise BadInput(
         f"corpus {unknown[0]!r} not found: no file or folder of that name here, "
         f"and not one of {', '.join(BUILT_IN)}{did_you_mean(unknown[0], BUILT_IN)}"
     )
 
 
-def _built_in(name: str, parts: list[str]) -> Corpus:
-    """The tunes of built-in corpora: normalised once, and read from the cache from then on."""
-    sources = []
-    for part in parts:
-        sources += _built_in_sources(part)
-    # What was read holds as long as the sources and the code that normalises them are the same.
-    digest = hashlib.sha256()
-    for _, text in sources:
-        digest.update(text.encode())
-    for code in (tune.__file__, notation.__file__, music.__file__, __file__):
-        digest.update(Path(code).read_bytes())
-    cache = cache_folder() / f"tunes-{digest.hexdigest()[:16]}.json"
-    try:
-        documents, origins, passed_over = json.loads(cache.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there yet, or cut short
-        documents, origins, passed_over = normalise(sources)
-        write_whole(cache, json.dumps([documents, origins, passed_over]), optional=True)
-    # JSON made lists of the pairs.
-    return Corpus(name, "tunes", tuple(documents), passed_over, tuple(map(tuple, origins)))
+def _from_files(name: str, found: Found, columns: dict[str, str]) -> Corpus:
+    texts = []
+    rows = []
+    for file in found.files:
+        try:
+            content = content_of(file)
+        except Unreadable:
+            if len(found.files) == 1 and not found.unread:
+                raise
+            found.unread.setdefault("no UTF-8 text", []).append(file.name)
+            continue
+        rows_of_file = rows_of(str(file), ending_of(file), content)
+        if rows_of_file is None:
+            texts.append((str(file), content))
+        else:
+            rows += with_columns(rows_of_file, columns)
+    known = {"unread": found.unread, "hidden_folders": found.hidden_folders}
+    if not texts and not rows:
+        raise BadInput(f"corpus {name} is empty{_unread_in_words(found)}")
+    if not rows:
+        if columns:
+            raise BadInput(f"text_column: {texts[0][0]} is plain text, which has no columns")
+        return _from_texts(name, texts, known)
+    return _from_rows(name, rows, texts, known)
 
 
-def _built_in_sources(name: str) -> list[tuple[str, str]]:
-    """(file name, text) of one built-in corpus."""
-    if name == "aksak":
-        return [("aksak.abc", (data_folder() / "aksak.abc").read_text(encoding="utf-8"))]
-    spec = importlib.util.find_spec("music21")  # finds the package without running it
-    if spec is None:
-        raise BadInput(
-            f"corpus {name} is read from the music21 package, which is not installed: "
-            "pip install music21"
-        )
-    folder = Path(spec.submodule_search_locations[0]) / "corpus" / name
-    files = sorted(folder.glob("*.abc"))
-    if not files:
-        raise BadInput(
-            f"the installed music21 was shipped without its corpus ({name} is missing): "
-            "pip install --force-reinstall music21"
-        )
-    # "replace": a byte that is not UTF-8 costs its tune at most, and not the corpus.
-    return [(file.name, file.read_text(encoding="utf-8", errors="replace")) for file in files]
+def _unread_in_words(found: Found) -> str:
+    if not found.unread:
+        return ""
+    reasons = [f"{names[0]}: {reason}" for reason, names in found.unread.items()]
+    return f"; {'; '.join(reasons)}"
 
 
-def cut_tunes(text: str) -> list[tuple[int, str]]:
-    """(first line number, text) of each tune in an ABC file.
-
-    A tune goes from `X:` to a blank line or the next `X:`; in a file without any, from `M:`.
-    """
-    start = "M:"
-    if re.search(r"^X:", text, re.M):
-        start = "X:"
-    tunes = []
-    current = []
-    first = 0
-    for number, line in enumerate([*text.splitlines(), ""], 1):  # "" ends the last tune
-        if current and (not line.strip() or line.startswith(start)):
-            tunes.append((first, "\n".join(current)))
-            current = []
-        if line.startswith(start):
-            first = number
-            current = [line]
-        elif current:
-            current.append(line)
-    return tunes
-
-
-def normalise(
-    sources: list[tuple[str, str]], strict: bool = False
-) -> tuple[list[str], list[tuple[str, int]], dict[str, int]]:
-    """ABC texts, as (file, text), to (documents, origins, passed_over).
-
-    A tune heard before, in any key, is passed over. `strict` stops at a character that ABC does not
-    know, naming file, line and column; the historical files, which hold a few, are read without.
-    """
-    documents = []
-    origins = []
-    passed_over = Counter()
-    melodies_heard = set()
-    for file, text in sources:
-        for first, abc in cut_tunes(text):
-            try:
-                parsed = notation.parse(abc)
-            except notation.ABCError as error:
-                if strict and error.character:
-                    raise BadInput(
-                        f"{file}, line {first + error.line - 1}, column {error.column}: "
-                        f"{error.why}; the tune cannot be read as notes and nothing was trained: "
-                        "remove the character or the tune"
-                    ) from None
-                passed_over[error.why] += 1
-                continue
-            heard = _melody_in_any_key(parsed)
-            if heard in melodies_heard:
-                passed_over["a tune already read, in this or another key"] += 1
-                continue
-            melodies_heard.add(heard)
-            documents.append(notation.render(parsed))
-            origins.append((file, first))
-    return documents, origins, dict(passed_over)
-
-
-def _melody_in_any_key(read: tune.Tune) -> tuple:
-    """The melody with every pitch counted from the first: the same for a tune and its transpose."""
-    notes = music.melody(read)
-    first_pitch = notes[0][0]
-    return tuple((pitch - first_pitch, start, length) for pitch, start, length in notes)
-
-
-def _from_files(name: str, path: Path) -> Corpus:
-    files = _files_of(path)
-    if not files:
-        raise BadInput(f"corpus folder {name} holds no .abc, .txt or .jsonl file")
-    sources = [(str(file), _text_of(file)) for file in files]
-    of_rows = [file.suffix == ".jsonl" for file in files]
-    if all(of_rows):
-        rows = []
-        for file, text in sources:
-            rows += parse_lines(file, text)
-        return _from_rows(name, rows)
-    if any(of_rows):
-        raise BadInput(
-            f"corpus folder {name} holds .jsonl files and others: expected one kind; "
-            "give the file you mean"
-        )
-    return _from_texts(name, sources)
-
-
-def _files_of(path: Path) -> list[Path]:
-    """The file itself, whatever its name ends in, or all of a folder that may hold text."""
-    if path.is_file():
-        return [path]
-    files = []
-    for file in path.rglob("*"):
-        if file.suffix in (".abc", ".txt", ".jsonl") and file.is_file():
-            files.append(file)
-    return sorted(files)
-
-
-def _text_of(file: Path) -> str:
-    try:
-        # "-sig": editors on Windows put a mark in front.
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{file} is not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}): "
-            "save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror}") from None
-
-
-def _from_hub(name: str) -> Corpus:
+def _from_hub(name: str, columns: dict[str, str]) -> Corpus:
     import datasets  # takes a second to import, and only hub data sets need it
 
     try:
         rows = datasets.load_dataset(name, split="train")
     except Exception as error:  # of many kinds: no such id, no network, no split, a bad script
-        why = f"{type(error).__name__}: {error}"
+        first_line = str(error).partition("\n")[0]
+        why = f"{type(error).__name__}: {first_line}"
         raise BadInput(
             f"corpus {name}: no such file or folder, "
             f"and no data set of that id came from the hub ({why})"
         ) from None
-    if form_of(rows.features) is None:  # a column of another name may hold the text
-        rows = rows.rename_column(_column_of_text(name, rows.features), "text")
-    wanted = rows.select_columns(list(FORMS[form_of(rows.features)]))
-    return _from_rows(name, [(f"{name} row {number}", row) for number, row in enumerate(wanted, 1)])
+    wanted = set(columns.values()) or set(FORMS.get(form_of(rows.features), ()))
+    if not wanted or not wanted <= set(rows.features):
+        raise BadInput(_other_columns(f"corpus {name}", rows.features))
+    # What is not needed may be large, pictures for one.
+    rows = rows.select_columns(sorted(wanted | ({"tools"} & set(rows.features))))
+    placed = [(f"{name} row {number}", row) for number, row in enumerate(rows, 1)]
+    return _from_rows(name, with_columns(placed, columns), [], {})
 
 
-def _column_of_text(name: str, features: dict) -> str:
-    """The first column of a data set that holds text. Raises BadInput where none does."""
-    for column, feature in features.items():
-        # A nested feature has no dtype.
-        if getattr(feature, "dtype", "") == "string":
-            return column
-    raise BadInput(f"corpus {name} has no column of text, only {', '.join(features)}")
+def _other_columns(where: str, columns) -> str:
+    return (
+        f"{where}: expected text, or prompt and completion, or messages; "
+        f"got {', '.join(map(str, columns)) or 'an empty row'}; "
+        "text_column says which holds what, as NAME, or prompt=NAME,completion=NAME"
+    )
 
 
-def _from_rows(name: str, rows: list[tuple[str, dict]]) -> Corpus:
-    """A corpus of (place, row), all of the first one's form. Text that looks like ABC is tunes."""
-    if not rows:
-        raise BadInput(f"corpus {name} is empty")
+def _from_rows(name: str, rows: list[Placed], texts: list[tuple[str, str]], known: dict) -> Corpus:
+    """A corpus of rows, all of the first one's form, and of the plain texts beside them.
+
+    Text that is ABC in every row is tunes.
+    """
     place_of_first, first = rows[0]
     kind = form_of(first)
     if kind is None:
+        raise BadInput(_other_columns(place_of_first, first))
+    if texts and kind != "text":
         raise BadInput(
-            f"{place_of_first}: expected text, or prompt and completion, or messages; "
-            f"got {', '.join(first) or 'an empty row'}"
+            f"corpus {name} holds rows with answers ({place_of_first}) and plain text "
+            f"({texts[0][0]}): expected one kind; give the file you mean"
         )
-    documents = [(place, document_of(kind, place, row)) for place, row in rows]
-    if kind == "text" and _any_is_abc(documents):
-        return _from_abc(name, documents)
-    origins = {}
-    for place, document in documents:
-        if document.strip():
-            # Of rows that are the same the first one counts.
-            origins.setdefault(document, (place, 1))
-    if not origins:
+    placed = [((place, 1), document_of(kind, place, row)) for place, row in rows]
+    if kind == "text":
+        if not texts and all(is_abc(document) for _, document in placed):
+            sources = [(place, document) for (place, _), document in placed]
+            return tunes_of(name, sources, **known)
+        for file, text in texts:
+            placed += _passages(file, text)
+    return _without_repeats(name, kind, placed, known)
+
+
+def _from_texts(name: str, texts: list[tuple[str, str]], known: dict) -> Corpus:
+    """Tunes where all of the text is ABC, otherwise passages of text."""
+    if not any(text.strip() for _, text in texts):
         raise BadInput(f"corpus {name} is empty")
-    return Corpus(name, kind, tuple(origins), {}, tuple(origins.values()))
+    named_abc = [file for file, _ in texts if ending_of(Path(file)) == ".abc"]
+    prose = [file for file, text in texts if file not in named_abc and not is_abc(text)]
+    if not prose:
+        return tunes_of(name, texts, **known)
+    if named_abc:
+        raise BadInput(
+            f"corpus {name} holds tunes ({named_abc[0]}) and prose ({prose[0]}): expected one "
+            "kind; give the file you mean"
+        )
+    placed = []
+    for file, text in texts:
+        placed += _passages(file, text)
+    return _without_repeats(name, "text", placed, known)
 
 
-def _from_texts(name: str, sources: list[tuple[str, str]]) -> Corpus:
-    """Tunes when the sources look like ABC, otherwise passages of text."""
-    if not any(text.strip() for _, text in sources):
-        raise BadInput(f"corpus {name} is empty")
-    if _any_is_abc(sources) or any(file.endswith(".abc") for file, _ in sources):
-        return _from_abc(name, sources)
-    origins = {}
-    for file, text in sources:
-        line = 1
-        # The group makes split return the blank lines too, so that lines can be counted.
-        for passage in re.split(r"(\n\s*\n)", text):
-            if passage.strip():
-                blank_lines_before = len(passage) - len(passage.lstrip("\n"))
-                origins.setdefault(passage.strip("\n"), (file, line + blank_lines_before))
-            line += passage.count("\n")
-    return Corpus(name, "text", tuple(origins), {}, tuple(origins.values()))
+def _passages(file: str, text: str) -> list[tuple[tuple[str, int], str]]:
+    """((file, line), passage) of a text, which blank lines part."""
+    passages = []
+    line = 1
+    # The group makes split return the blank lines too, so that lines can be counted.
+    for passage in re.split(r"(\n\s*\n)", text):
+        if passage.strip():
+            blank_lines_before = len(passage) - len(passage.lstrip("\n"))
+            passages.append(((file, line + blank_lines_before), passage.strip("\n")))
+        line += passage.count("\n")
+    return passages
 
 
-def _any_is_abc(sources: list[tuple[str, str]]) -> bool:
-    """Does one of the texts look like tunes: an `M:` or `X:` line and a `K:` line?"""
-    for _, text in sources:
-        if re.search(r"^[XM]:", text, re.M) and re.search(r"^K:", text, re.M):
-            return True
-    return False
+def _without_repeats(
+    name: str, kind: str, placed: list[tuple[tuple[str, int], str]], known: dict
+) -> Corpus:
+    """The corpus of these documents; of passages that are the same the first one counts.
 
-
-def _from_abc(name: str, sources: list[tuple[str, str]]) -> Corpus:
-    documents, origins, passed_over = normalise(sources, strict=True)
+    Rows with answers stay, all of them: how often an answer comes is part of what it teaches.
+    """
+    documents = []
+    origins = []
+    passed_over = Counter()
+    seen = set()
+    for origin, document in placed:
+        if kind == "text" and not document.strip():
+            passed_over[EMPTY] += 1
+        elif kind == "text" and document in seen:
+            passed_over[SAME] += 1
+        else:
+            seen.add(document)
+            documents.append(document)
+            origins.append(origin)
     if not documents:
-        reasons = "; ".join(f"{count} x {why}" for why, count in passed_over.items())
-        raise BadInput(
-            f"corpus {name} holds no usable tune: {reasons or 'no X: and K: lines were found'}"
-        )
-    return Corpus(name, "tunes", tuple(documents), passed_over, tuple(origins))
+        raise BadInput(f"corpus {name} is empty")
+    return Corpus(name, kind, tuple(documents), dict(passed_over), tuple(origins), **known)

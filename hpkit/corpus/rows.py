@@ -1,18 +1,30 @@
-"""Rows that hold text, or a prompt and its answer: lines of a JSONL file, rows of a hub data set.
+"""Rows that hold text, or a prompt and its answer, of JSON, CSV and Parquet files and of the hub.
 
 Three forms of a row, under the names that TRL gave them: `text`; `prompt` and `completion`, as
 plain text; `messages`, a list of turns `{"role", "content"}` that the model's own chat template
-turns into text.
+turns into text, with `tools` beside them where they call some.
+
+Python's own json and csv read the files, for an error is to name its line, and what is written is
+to stay as it is: the datasets library reads the answer `None` as a missing value, `7` as 7.0, and a
+date as a point in time.
 """
 
+import csv
+import io
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 from hpkit.errors import BadInput
 
 #: Kind of corpus -> the fields of a row that make it one, in the order in which they are looked
 #: for.
 FORMS = {"messages": ("messages",), "prompts": ("prompt", "completion"), "text": ("text",)}
+#: What a turn may hold besides role and content, for a template to show.
+_OF_A_TURN = ("tool_calls", "tool_call_id", "name", "reasoning_content")
+
+#: (where it stands, the row)
+Placed = tuple[str, dict]
 
 
 def form_of(fields: Iterable[str]) -> str | None:
@@ -23,29 +35,178 @@ def form_of(fields: Iterable[str]) -> str | None:
     return None
 
 
-def parse_lines(file: str, text: str) -> list[tuple[str, dict]]:
-    """(place, row) of each line of a JSONL file that is not blank.
+# Columns of other names.
 
-    Raises BadInput for a line that is no JSON object.
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """Field of a row -> the column that holds it, of `body` or of `prompt=question,completion=a`.
+
+    Raises BadInput.
     """
+    if text is None:
+        return {}
+    columns = {}
+    for part in text.split(","):
+        field, equals, column = part.partition("=")
+        if not equals:
+            field = "text"
+            column = part
+        columns[field.strip()] = column.strip()
+    if form_of(columns) is None or not all(columns.values()) or len(columns) > 2:
+        raise BadInput(
+            "text_column: expected the column that holds the text, or "
+            f"prompt=COLUMN,completion=COLUMN, or messages=COLUMN, got {text!r}"
+        )
+    return columns
+
+
+def with_columns(rows: list[Placed], columns: dict[str, str]) -> list[Placed]:
+    """The rows with the fields that `columns` name, and no others. Raises BadInput."""
+    if not columns:
+        return rows
+    renamed = []
+    for place, row in rows:
+        for column in columns.values():
+            if column not in row:
+                raise BadInput(
+                    f"{place}: text_column asks for {column!r}, and the row has "
+                    f"{', '.join(map(str, row)) or 'nothing'}"
+                )
+        fields = {field: row[column] for field, column in columns.items()}
+        if "messages" in fields and "tools" in row:
+            fields["tools"] = row["tools"]
+        renamed.append((place, fields))
+    return renamed
+
+
+# Files.
+
+
+def rows_of(file: str, ending: str, content: str | Path) -> list[Placed] | None:
+    """The rows of a file by its ending and its content; None where it is plain text.
+
+    `content` as `sources.content_of` gives it. Raises BadInput, naming the line.
+    """
+    if isinstance(content, Path):
+        return _parquet_rows(file, content)
+    if ending in (".csv", ".tsv"):
+        return _table_rows(file, content)
+    start = content.lstrip()[:1]
+    if ending in (".json", ".jsonl", ".ndjson"):
+        if start == "[":
+            return _array_rows(file, content)
+        if ending == ".json" and start == "{" and not _first_row(content):
+            _refuse_one_object(file, content)
+        return _line_rows(file, content)
+    # Whatever its name: text whose first line is a row with fields that make a corpus.
+    if start == "{" and form_of(_first_row(content)):
+        return _line_rows(file, content)
+    return None
+
+
+def _first_row(content: str) -> dict:
+    """The JSON object in the first line that is not blank, or an empty one."""
+    first_line = content.lstrip().partition("\n")[0]
+    try:
+        row = json.loads(first_line)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _line_rows(file: str, content: str) -> list[Placed]:
+    """One JSON object a line, as in JSON Lines."""
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # By "\n" alone: JSON may hold other characters that Python's splitlines takes for a line's end.
+    for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         place = f"{file}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise BadInput(
-                f"{place}: expected one JSON object a line, "
-                f"got something that is not JSON ({error})"
-            ) from None
-        if not isinstance(row, dict):
-            raise BadInput(
-                f'{place}: expected a JSON object such as {{"text": …}}, got {type(row).__name__}'
-            )
-        rows.append((place, row))
+        rows.append((place, _json_object(place, line, "one JSON object a line")))
     return rows
+
+
+def _array_rows(file: str, content: str) -> list[Placed]:
+    """One JSON array of objects."""
+    items = _parse_json(file, content, "a JSON array of objects")
+    rows = []
+    for number, item in enumerate(items, 1):
+        place = f"{file}, item {number}"
+        rows.append((place, _expect_object(place, item)))
+    return rows
+
+
+def _refuse_one_object(file: str, content: str) -> None:
+    item = _expect_object(file, _parse_json(file, content, "JSON"))
+    raise BadInput(
+        f"{file}: expected a JSON array of objects, or one object a line; "
+        f"got a single object with {', '.join(item)[:60]}"
+    )
+
+
+def _json_object(place: str, text: str, expected: str) -> dict:
+    return _expect_object(place, _parse_json(place, text, expected))
+
+
+def _parse_json(place: str, text: str, expected: str):
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise BadInput(f"{place}: expected {expected}, got one nested too deeply") from None
+    except ValueError as error:
+        raise BadInput(
+            f"{place}: expected {expected}, got something that is not JSON ({error})"
+        ) from None
+
+
+def _expect_object(place: str, item) -> dict:
+    if not isinstance(item, dict):
+        raise BadInput(
+            f'{place}: expected a JSON object such as {{"text": …}}, got {type(item).__name__}'
+        )
+    return item
+
+
+def _table_rows(file: str, content: str) -> list[Placed]:
+    """One row a line of a CSV file, whose first line names the columns; all values are text."""
+    header = content.lstrip("\n").partition("\n")[0]
+    # Spreadsheets write semicolons where a comma is the decimal mark.
+    delimiter = max(",;\t", key=header.count)
+    # Of its own accord csv takes no field beyond 131,072 letters.
+    csv.field_size_limit(2**31 - 1)
+    # strict: a quotation mark that nobody closes is an error, and does not eat all that follows.
+    reader = csv.DictReader(io.StringIO(content), delimiter=delimiter, strict=True)
+    rows = []
+    try:
+        for row in reader:
+            place = f"{file}, line {reader.line_num}"
+            if None in row or None in row.values():
+                fields = sum(value is not None for name, value in row.items() if name is not None)
+                fields += len(row.get(None, ()))
+                raise BadInput(
+                    f"{place}: expected {len(reader.fieldnames)} fields as in the header, "
+                    f"got {fields}"
+                )
+            rows.append((place, row))
+    except csv.Error as error:
+        raise BadInput(f"{file}, line {reader.line_num}: not CSV ({error})") from None
+    return rows
+
+
+def _parquet_rows(file: str, path: Path) -> list[Placed]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(path).read()
+        rows = table.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise BadInput(f"{file} is no Parquet file that can be read: {first_line}") from None
+    return [(f"{file}, row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+# A row as a document.
 
 
 def document_of(kind: str, place: str, row: dict) -> str:
@@ -57,41 +218,105 @@ def document_of(kind: str, place: str, row: dict) -> str:
     if any(name not in row for name in wanted):
         raise BadInput(
             f"{place}: expected {' and '.join(wanted)} as in the rows before it, "
-            f"got {', '.join(row) or 'nothing'}"
+            f"got {', '.join(map(str, row)) or 'nothing'}"
         )
-    if kind == "messages":
-        return _conversation(place, row["messages"])
     for name in wanted:
-        if not isinstance(row[name], str):
-            raise BadInput(f"{place}: expected {name} to be text, got {type(row[name]).__name__}")
-    if kind == "text":
-        return row["text"]
-    if not row["completion"].strip():
-        raise BadInput(f"{place}: the completion is empty, so there is no answer to learn")
-    return _as_json({name: row[name] for name in wanted})
+        if kind != "messages" and not isinstance(row[name], str):
+            raise BadInput(f"{place}: expected {name} to be text, got {_type_of(row[name])}")
+    if kind == "messages":
+        document = _conversation(place, row["messages"], row.get("tools"))
+    elif kind == "text":
+        document = row["text"]
+    else:
+        if not row["completion"].strip():
+            raise BadInput(f"{place}: the completion is empty, so there is no answer to learn")
+        document = _as_json(place, {name: row[name] for name in wanted})
+    try:
+        document.encode()
+    except UnicodeEncodeError as error:
+        half = document[error.start]
+        raise BadInput(
+            f"{place}: U+{ord(half):04X} is half of a character (a lone surrogate), as text cut "
+            "inside an emoji has it: remove it"
+        ) from None
+    return document
 
 
-def _conversation(place: str, messages) -> str:
-    """The turns as JSON, without what a turn may hold besides role and content."""
-    if not messages or not isinstance(messages, list) or not all(map(_is_turn, messages)):
+def _type_of(value) -> str:
+    """A value's type as JSON calls it where Python's word says less."""
+    return "null" if value is None else type(value).__name__
+
+
+def _conversation(place: str, messages, tools) -> str:
+    """The turns as JSON, with the tools where there are some."""
+    if not messages or not isinstance(messages, list):
         raise BadInput(
             f'{place}: expected messages as a list of {{"role": "user", "content": "…"}}, '
             f"got {str(messages)[:60]!r}"
         )
-    turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
-    if not any(turn["role"] == "assistant" and turn["content"].strip() for turn in turns):
+    turns = [_turn(place, number, turn) for number, turn in enumerate(messages, 1)]
+    if not any(map(is_answer, range(len(turns)), turns)):
         raise BadInput(
-            f"{place}: no turn of the role assistant says anything, so there is no answer to learn"
+            f"{place}: no turn of the role assistant answers anything, so there is nothing to learn"
         )
-    return _as_json(turns)
+    if tools:
+        return _as_json(place, {"messages": turns, "tools": tools})
+    return _as_json(place, turns)
 
 
-def _is_turn(turn) -> bool:
-    if not isinstance(turn, dict):
-        return False
-    return isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+def is_answer(number: int, turn: dict) -> bool:
+    """Is the turn one that is learnt: the assistant says or calls something, and not unasked?"""
+    says_something = turn["content"].strip() or turn.get("tool_calls")
+    return number > 0 and turn["role"] == "assistant" and bool(says_something)
 
 
-def _as_json(row) -> str:
-    # Letters stay letters: a message that quotes a document is to be read by people.
-    return json.dumps(row, ensure_ascii=False)
+def _turn(place: str, number: int, turn) -> dict:
+    """A turn with its role, its content as one text, and what a template may show besides."""
+    if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
+        raise BadInput(
+            f'{place}: expected turn {number} as {{"role": "user", "content": "…"}}, '
+            f"got {str(turn)[:60]!r}"
+        )
+    kept = {"role": turn["role"], "content": _content(place, number, turn)}
+    for name in _OF_A_TURN:
+        # Where some rows of a data set have a field, Arrow gives it to all, as null.
+        if turn.get(name) is not None:
+            kept[name] = turn[name]
+    return kept
+
+
+def _content(place: str, number: int, turn: dict) -> str:
+    content = turn.get("content")
+    if isinstance(content, str):
+        return content
+    # A call of a tool needs no words.
+    if content is None and turn.get("tool_calls"):
+        return ""
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        if len(texts) == len(content) and all(isinstance(text, str) for text in texts):
+            return "".join(texts)
+        raise BadInput(
+            f"{place}: turn {number} holds something besides text, such as a picture, "
+            "which a language model does not read"
+        )
+    raise BadInput(
+        f"{place}: expected the content of turn {number} to be text, got {_type_of(content)}"
+    )
+
+
+def messages_of(document: str) -> tuple[list[dict], list | None]:
+    """(turns, tools) of a document of the kind "messages"."""
+    row = json.loads(document)
+    if isinstance(row, dict):
+        return row["messages"], row["tools"]
+    return row, None
+
+
+def _as_json(place: str, row) -> str:
+    try:
+        # Letters stay letters: a message that quotes a document is to be read by people. A Parquet
+        # file may hold dates and the like, which become text.
+        return json.dumps(row, ensure_ascii=False, default=str)
+    except RecursionError:
+        raise BadInput(f"{place}: something in the row is nested too deeply") from None

@@ -31,7 +31,8 @@ from hpkit.recipe import Recipe
 class Request:
     """What a run is asked to do; `processes` of them train together.
 
-    `eval_corpus`: the text to evaluate on; None: what is held out of `corpus`.
+    `eval_corpus`: the text to evaluate on; None: what is held out of `corpus`. `text_column`: which
+    columns hold the text of both, as `load_corpus` takes it.
     """
 
     recipe: Recipe
@@ -40,6 +41,7 @@ class Request:
     processes: int = 1
     throughput: Throughput = AUTO
     eval_corpus: str | None = None
+    text_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def read_started(out: Path, base: Recipe | None = None) -> Started:
             processes=values.get("processes", 1),
             throughput=Throughput(**values.get("throughput", {})),
             eval_corpus=values.get("eval_corpus"),
+            text_column=values.get("text_column"),
         )
         before = None
         if "eval_loss_before" in values:
@@ -147,7 +150,7 @@ def _check_same_request(out: Path, before: Request, now: Request) -> None:
                 f"resume with another recipe: the run in {out} has {name} {value}, now it is "
                 f"{recipe[name]}; leave the recipe as it was, or choose another out"
             )
-    for name in ("model", "corpus", "eval_corpus"):
+    for name in ("model", "corpus", "eval_corpus", "text_column"):
         if getattr(now, name) != getattr(before, name):
             raise BadInput(
                 f"resume with another {name}: the run in {out} has {shown(getattr(before, name))}, "

@@ -20,7 +20,14 @@ from hpkit.finetune.timing import Timing, evaluations_of, time_parts
 from hpkit.finetune.training import Job
 from hpkit.formatting import plural, shown_bytes, shown_seconds
 from hpkit.measured_memory import peak_memory_bytes, resident_memory_bytes
-from hpkit.memory import Memory, optimizer_states, parameters_of, predict_memory
+from hpkit.memory import (
+    Memory,
+    activation_bytes,
+    optimizer_states,
+    parameters_of,
+    state_bytes,
+    weight_bytes,
+)
 from hpkit.model import quiet_transformers
 from hpkit.recipe import STARTER, Recipe
 
@@ -33,8 +40,9 @@ class Forecast:
     hold; the last is None for an optimizer whose states nobody predicts. `evaluations` counts those
     before and after the run too. `memory`: what the training holds; `peak_memory_bytes`: on a CPU
     with all that the process holds besides. `free_bytes`: what is still to be had, None where
-    nobody can tell. `timing`, and the peak `measured_memory_bytes` that came with it, are None
-    where the run lacks memory.
+    nobody can tell. `activations_known`: False for a model whose activations cannot be predicted,
+    and are not in `memory`. `timing`, and the peak `measured_memory_bytes` that came with it, are
+    None where the run lacks memory.
     """
 
     updates: int
@@ -42,6 +50,7 @@ class Forecast:
     evaluations: int
     optimizer_state_dtypes: dict[str, int] | None
     memory: Memory
+    activations_known: bool
     peak_memory_bytes: int
     free_bytes: int | None
     disk: Disk
@@ -85,9 +94,11 @@ class Forecast:
         return words
 
     def _memory_in_words(self) -> str:
+        without = "temporary buffers and freed blocks that a CPU's process keeps"
+        if not self.activations_known:
+            without = f"activations, which this model does not let predict, {without}"
         predicted = (
-            f"{shown_bytes(self.peak_memory_bytes)} predicted from the shapes, without temporary "
-            "buffers and freed blocks that a CPU's process keeps"
+            f"{shown_bytes(self.peak_memory_bytes)} predicted from the shapes, without {without}"
         )
         if self.measured_memory_bytes is None:
             return predicted
@@ -126,6 +137,7 @@ def dry_run(
     log=print,
     throughput: Throughput = AUTO,
     eval_corpus: str | None = None,
+    text_column: str | None = None,
 ) -> Forecast:
     """What `finetune` with the same arguments would do and take. Nothing is kept or written.
 
@@ -141,17 +153,27 @@ def dry_run(
     out = Path(out)
     if eval_corpus is not None:
         eval_corpus = str(eval_corpus)
-    request = Request(recipe, model, str(corpus), throughput=throughput, eval_corpus=eval_corpus)
+    request = Request(
+        recipe,
+        model,
+        str(corpus),
+        throughput=throughput,
+        eval_corpus=eval_corpus,
+        text_column=text_column,
+    )
     check_folder(out, request, resume=False)
     # The Trainer makes its folder at once: not the run's, and gone in the end.
     with quiet_transformers(), tempfile.TemporaryDirectory() as nowhere:
-        job = load(request, Path(nowhere), log or (lambda line: None))
+        job = load(request, Path(nowhere), log or (lambda line: None), progress=log is not None)
         check_room(out, disk_of(job))
         return _forecast(job)
 
 
 def _forecast(job: Job) -> Forecast:
     memory = _memory_of(job)
+    walked = _activations_of(job)
+    if walked is not None:
+        memory = memory._replace(activations=walked)
     still_needed = memory.total
     peak = memory.total
     if job.capability.device != "cuda":
@@ -166,6 +188,7 @@ def _forecast(job: Job) -> Forecast:
         evaluations=evaluations_of(job),
         optimizer_state_dtypes=_state_dtypes_of(job),
         memory=memory,
+        activations_known=walked is not None,
         peak_memory_bytes=peak,
         free_bytes=free,
         disk=disk_of(job),
@@ -178,18 +201,34 @@ def _forecast(job: Job) -> Forecast:
 
 
 def _memory_of(job: Job) -> Memory:
-    """What the training holds; without activations where they are computed twice."""
+    """What the training holds, without activations."""
     recipe = _recipe_used(job)
-    length = job.accounting.tokens_per_example
+    parameters = parameters_of(job.model)
+    weights = weight_bytes(parameters, recipe.dtype)
     try:
-        memory = predict_memory(job.model, recipe, length=length)
+        states = state_bytes(parameters, recipe.optim, recipe.dtype)
     except BadInput:  # of an optimizer whose states nobody predicts, most hold no more than AdamW
-        memory = predict_memory(job.model, recipe.replace(optim="adamw_torch"), length=length)
+        states = state_bytes(parameters, "adamw_torch", recipe.dtype)
+    return Memory(weights=weights, gradients=weights, optimizer=states, activations=0)
+
+
+def _activations_of(job: Job) -> int | None:
+    """Bytes of activations, 0 where they are computed twice; None where nobody can predict them."""
     # Before transformers 5.20 it had the name that torch gives it.
     for name in ("activation_checkpointing", "gradient_checkpointing"):
         if job.settings.get(name):
-            return memory._replace(activations=0)
-    return memory
+            return 0
+    recipe = _recipe_used(job)
+    try:
+        return activation_bytes(
+            job.model,
+            recipe.per_device_train_batch_size,
+            job.accounting.tokens_per_example,
+            bf16=recipe.bf16 or recipe.fp16,
+            dtype=recipe.dtype,
+        )
+    except BadInput:
+        return None
 
 
 def _state_dtypes_of(job: Job) -> dict[str, int] | None:

@@ -4,7 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from hpkit.capability import Machine, decide, probe
-from hpkit.corpus.load import Corpus
+from hpkit.corpus.documents import Corpus
+from hpkit.corpus.ledger import ledger_lines
+from hpkit.corpus.load import load_corpus
 from hpkit.finetune import processes
 from hpkit.finetune.checkpoints import Request
 from hpkit.finetune.throughput import Throughput, choose
@@ -13,11 +15,11 @@ from hpkit.formatting import plural
 from hpkit.preflight.findings import preflight
 
 
-def load(request: Request, out: Path, say) -> Job:
+def load(request: Request, out: Path, say, progress: bool = False) -> Job:
     """Load and count everything, say what will happen, and choose what makes it fast.
 
-    `out` is where the Trainer will write; nothing is written yet. `say` takes each line. Raises
-    BadInput for what cannot work.
+    `out` is where the Trainer will write; nothing is written yet. `say` takes each line, and
+    `progress` shows a bar over a long text. Raises BadInput for what cannot work.
     """
     machine = processes.from_main(probe)
     capability = decide(request.recipe, machine)
@@ -25,17 +27,16 @@ def load(request: Request, out: Path, say) -> Job:
     job = prepare(
         request.recipe,
         request.model,
-        request.corpus,
+        load_corpus(request.corpus, request.eval_corpus, text_column=request.text_column),
         capability,
         out,
-        eval_corpus=request.eval_corpus,
+        progress=progress,
     )
     say(
         f"model {request.model}: {job.model.num_parameters():,} parameters; "
         f"{_corpus_in_words(job.corpus)}"
     )
-    _say_all(say, _passed_over(job.corpus))
-    _say_all(say, _evaluation_in_words(job.corpus))
+    _say_all(say, _documents_in_words(job))
     _say_all(say, job.accounting.lines())
     return _make_fast(job, request.throughput, machine, out, say)
 
@@ -53,20 +54,26 @@ def _corpus_in_words(corpus: Corpus) -> str:
     return f"{words}, {len(held_out):,} of them held out to evaluate on"
 
 
-def _passed_over(corpus: Corpus) -> list[str]:
-    """The three commonest reasons why something of the source was not usable."""
-    reasons = sorted(corpus.passed_over.items(), key=lambda item: -item[1])
-    return [f"  passed over {count}: {why}" for why, count in reasons[:3]]
+def _documents_in_words(job: Job) -> list[str]:
+    """What became of every document, of the corpus and of one to evaluate on."""
+    ledger, eval_ledger = job.ledgers
+    parts = [job.blocks.train]
+    if eval_ledger is None:
+        parts.append(job.blocks.held_out)
+    lines = [f"  {line}" for line in ledger_lines(ledger, job.corpus, parts)]
+    if eval_ledger is not None:
+        lines += _evaluation_in_words(job.corpus)
+        parts = [job.blocks.held_out]
+        for line in ledger_lines(eval_ledger, job.corpus.evaluation, parts):
+            lines.append(f"  {line}")
+    return lines
 
 
 def _evaluation_in_words(corpus: Corpus) -> list[str]:
     """Where the evaluation comes from, if not from the corpus, and whether it was trained on."""
     evaluation = corpus.evaluation
-    if evaluation is None:
-        return []
     count = len(evaluation.documents)
-    words = f"evaluation on all of {evaluation.name}: {plural(count, 'document')}"
-    lines = [words, *_passed_over(evaluation)]
+    lines = [f"evaluation on all of {evaluation.name}: {plural(count, 'document')}"]
     shared = corpus.trained_and_evaluated
     if shared:
         lines.append(
@@ -85,7 +92,10 @@ def _make_fast(job: Job, asked: Throughput, machine: Machine, out: Path, say) ->
         machine,
         processes=job.accounting.processes,
     )
-    shortage = next((one for one in findings if one.rule == "memory-over-free"), None)
+    shortage = None
+    for finding in findings:
+        if finding.rule == "memory-over-free" and finding.severity == "error":
+            shortage = finding
     throughput, choices = choose(
         asked,
         job.capability,
@@ -102,7 +112,8 @@ def _make_fast(job: Job, asked: Throughput, machine: Machine, out: Path, say) ->
     _say_all(say, findings)
     # Attention belongs to the model, the rest to the Trainer's arguments; these are made anew,
     # for transformers works some of them out while they are made.
-    job.model.set_attn_implementation(throughput.attn_implementation)
+    if throughput.attn_implementation != job.model.config._attn_implementation:
+        job.model.set_attn_implementation(throughput.attn_implementation)
     settings = job.settings | throughput.settings
     return dataclasses.replace(
         job,

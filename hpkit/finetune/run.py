@@ -31,15 +31,17 @@ class Run:
     """A finished fine-tune. Losses in nats per token, times in seconds, memory in bytes.
 
     `history`: dicts with `step` and some of LOGGED. `grad_norm` is the norm before clipping,
-    `update_rms` as `hpkit.finetune.watching.update_size` says.
-    `bars_valid_*`: the share, 0 to 1, of bars that add up in 32 sampled tunes; None where the
-    corpus is not tunes, nothing was sampled, or the model has diverged. `processes`: how many
-    trained together; `tokens` and `tokens_per_second` are those of all, `peak_memory_bytes` the
-    main one's. `tokens_per_second` and `train_seconds` leave out evaluations and, in a resumed run,
-    everything before the resumption. `weights_norm`: length of all weights after the run as one
-    vector. `evaluation_fingerprint`: of the tokens evaluated on; losses of two runs compare where
-    it is the same. `eval_corpus`: the text evaluated on; None: some of `corpus`, held out. Runs of
-    older versions lack what has a default.
+    `update_rms` as `hpkit.finetune.watching.update_size` says. `bars_valid_*`: the share, 0 to 1,
+    of bars that add up in 32 sampled tunes; None where the corpus is not tunes, nothing was
+    sampled, or the model has diverged. `processes`: how many trained together; `tokens` and
+    `tokens_per_second` are those of all, `peak_memory_bytes` the main one's. `tokens_per_second`
+    and `train_seconds` leave out evaluations and, in a resumed run, everything before the
+    resumption. `weights_norm`: length of all weights after the run as one vector.
+    `evaluation_fingerprint`: of the tokens evaluated on; losses of two runs compare where it is the
+    same. `documents` and `eval_documents`: what became of every document, as
+    `hpkit.corpus.ledger.Ledger` says. `diverged_since`: the first update whose loss was no finite
+    number, 0 where the model was broken before; None: all are numbers. `eval_corpus`: the text
+    evaluated on; None: some of `corpus`, held out. Runs of older versions lack what has a default.
     """
 
     recipe: Recipe
@@ -73,6 +75,10 @@ class Run:
     eval_old_loss_after: float | None = None
     text_share: float | None = None
     cut_documents: int | None = None
+    documents: dict | None = None
+    eval_documents: dict | None = None
+    diverged_since: int | None = None
+    what_to_try: str | None = None
 
     @property
     def diverged(self) -> bool:

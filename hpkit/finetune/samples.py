@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple
 
-from hpkit.corpus.answers import prompt_of
-from hpkit.corpus.load import Corpus
+from hpkit.corpus.answers import prompt_of, prompt_tokens, stop_tokens
+from hpkit.corpus.documents import Corpus
 from hpkit.corpus.music import Verdict
 from hpkit.model import context_length, likeliest, sample
 
@@ -66,10 +66,17 @@ def sample_texts(
         return sample(model, tokenizer, SAMPLED_TEXTS, longest, seed)
     _, held_out = corpus.split()
     # Greedy: what a chat model says is to be compared before and after, not its luck.
+    stops = stop_tokens(corpus.kind, tokenizer, model.generation_config)
     texts = []
     for document in held_out[:SAMPLED_TEXTS]:
+        tokens = prompt_tokens(corpus.kind, document, tokenizer)
+        # A long prompt leaves less room, and none is left by one as long as the context.
+        room = _room(model) + 1 - len(tokens)
+        if room < 1:
+            continue
         prompt = prompt_of(corpus.kind, document, tokenizer)
-        texts.append(f"{prompt}[{likeliest(model, tokenizer, prompt, longest)}]")
+        answer = likeliest(model, tokenizer, tokens, min(longest, room), stops)
+        texts.append(f"{prompt}[{answer}]")
     return texts
 
 

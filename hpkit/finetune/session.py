@@ -10,6 +10,7 @@ import io
 from contextlib import closing
 from pathlib import Path
 
+from hpkit.corpus.answers import stop_tokens
 from hpkit.corpus.music import Verdict, judge, tune_book, write_wav
 from hpkit.corpus.notation import parse
 from hpkit.errors import BadInput
@@ -45,12 +46,14 @@ def finetune(
     log=print,
     throughput: Throughput = AUTO,
     eval_corpus: str | None = None,
+    text_column: str | None = None,
 ) -> Run:
     """Fine-tune `model` on `corpus` by `recipe`, and leave everything in the folder `out`.
 
     `model` is `starter`, `fresh` (random weights), a folder or a hub id; `corpus` a built-in name,
     a file, a folder or a hub data set's id. `eval_corpus`, of the same sorts, is all evaluated on,
-    and nothing held out of `corpus` then. `resume` continues an unfinished run in `out` from its
+    and nothing held out of `corpus` then. `text_column`: which columns of a table hold the text, as
+    `load_corpus` takes it. `resume` continues an unfinished run in `out` from its
     last whole checkpoint. `log` takes each line of what is to be said; None silences the bar too.
     `throughput`: what makes it fast; a resumed run may change it. Under torchrun or accelerate
     launch every process calls it: one says and writes, and all return its Run. Raises BadInput,
@@ -62,7 +65,9 @@ def finetune(
     out = Path(out)
     if eval_corpus is not None:
         eval_corpus = str(eval_corpus)
-    request = Request(recipe, model, str(corpus), processes.count(), throughput, eval_corpus)
+    request = Request(
+        recipe, model, str(corpus), processes.count(), throughput, eval_corpus, text_column
+    )
     stop = StopSignal()
     with stop.installed(), disk_errors_are_bad_input(out, "resume the run"):
         # Before transformers is imported, which takes seconds.
@@ -84,7 +89,8 @@ class _Session:
     def run(self) -> Run:
         """From loading to `run.json`."""
         with processes.all_or_none():
-            job = load(self.request, self.out, self.say)
+            job = load(self.request, self.out, self.say, self.progress)
+            tell_where_to_stop(job)
         started = processes.from_main(lambda: start_folder(self.out, self.request, job))
         self._check_that_all_see_the_folder()
         checkpoint = processes.from_main(
@@ -139,16 +145,18 @@ class _Session:
         return processes.from_main(lambda: self.keep_samples(when, trainer, job, eval_loss))
 
     def keep_samples(self, when: str, trainer, job: Job, eval_loss: float) -> Evaluation:
-        texts = sample_texts(trainer, job.corpus, eval_loss, job.recipe.seed)
+        texts = self.sampled(lambda: sample_texts(trainer, job.corpus, eval_loss, job.recipe.seed))
         if texts:
             write_whole(self.out / f"{when}.txt", "\n\n".join(texts) + "\n")
             self.say(f"a sample {when} the run:\n{texts[0]}\n")
-        tunes = sample_tunes(
-            trainer,
-            job.corpus,
-            eval_loss,
-            job.recipe.seed,
-            most_tokens=job.yardstick.sampled_tokens,
+        tunes = self.sampled(
+            lambda: sample_tunes(
+                trainer,
+                job.corpus,
+                eval_loss,
+                job.recipe.seed,
+                most_tokens=job.yardstick.sampled_tokens,
+            )
         )
         verdicts = [judge(tune) for tune in tunes]
         result = evaluation_of(eval_loss, verdicts)
@@ -168,13 +176,39 @@ class _Session:
                 let_it_be_heard(tunes, verdicts, self.out, self.say)
         return result
 
+    def sampled(self, draw) -> list[str]:
+        """What `draw` samples; nothing, and a line, where it fails: a sample is worth no run."""
+        try:
+            return draw()
+        except Exception as error:  # of a model nobody has met before
+            words = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            self.say(f"sampling failed and was left out ({words})")
+            return []
+
     def finish(self, job: Job, run: Run) -> None:
         """The last files: the picture of the loss, and `run.json`, which says that all is done."""
         self.say(_states_in_words(job, run))
         picture = loss_picture(run.history)
         write_whole(self.out / "loss.png", picture.png)
         self.say(picture.alt)
+        if run.eval_loss_after > run.eval_loss_before:
+            self.say(
+                f"the evaluation loss ends {run.eval_loss_after - run.eval_loss_before:.4f} above "
+                "where it began: on this text the run made the model worse; try a lower "
+                "learning_rate, or fewer epochs"
+            )
         write_whole(self.out / "run.json", run.to_json())
+
+
+def tell_where_to_stop(job: Job) -> None:
+    """Let the model's own settings for generation name the marks by which its answers end.
+
+    They are saved with the model, so that it stops wherever it is used.
+    """
+    if job.corpus.kind != "messages" or job.model.generation_config is None:
+        return
+    settings = job.model.generation_config
+    settings.eos_token_id = stop_tokens("messages", job.tokenizer, settings)
 
 
 def let_it_be_heard(tunes: list[str], verdicts: list[Verdict], out: Path, say) -> None:

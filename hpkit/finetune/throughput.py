@@ -107,6 +107,9 @@ class _Proposal:
 
 def _attention(asked: Throughput, capability: Capability, model) -> _Proposal:
     usual = model.config._attn_implementation
+    if asked.attn_implementation == "sdpa" and not model._supports_sdpa:
+        why = f"models of type {model.config.model_type} have no sdpa"
+        return _Proposal("attn_implementation", usual, "", obstacle=why, without=usual)
     if asked.attn_implementation not in (None, "flash_attention_2"):
         # It is taken as asked: neither value nor reason is looked at.
         return _Proposal("attn_implementation", usual, "")

@@ -18,16 +18,20 @@ from typing import NamedTuple
 
 from hpkit.accounting import Accounting, account
 from hpkit.capability import Capability, decide, forget_32bit_overrides, probe
-from hpkit.corpus.load import Corpus, load_corpus
+from hpkit.corpus.documents import Corpus
+from hpkit.corpus.ledger import Ledger
+from hpkit.corpus.load import load_corpus
 from hpkit.corpus.music import judge
-from hpkit.errors import BadInput
+from hpkit.finetune.divergence import diverged_since, noting_divergence, what_to_try
 from hpkit.finetune.processes import from_main, without_repeats
 from hpkit.finetune.run import Run, installed_versions, logged_history
 from hpkit.finetune.samples import Evaluation, evaluation_of, sample_tunes
+from hpkit.finetune.text import text_for
 from hpkit.finetune.watching import old_text, update_size, watcher
-from hpkit.finetune.yardstick import WHOLE, Measured, Yardstick, blocks_by
+from hpkit.finetune.yardstick import WHOLE, Measured, Yardstick
+from hpkit.leaks import refuse_unless_causal
 from hpkit.measured_memory import optimizer_state_bytes, peak_memory_bytes, reset_peak_memory
-from hpkit.model import context_length, load_model, quiet_transformers
+from hpkit.model import load_model, quiet_transformers
 from hpkit.recipe import STARTER, Recipe
 from hpkit.schedules import make_schedule
 
@@ -37,8 +41,9 @@ class Job:
     """Everything that is settled before the first update.
 
     `blocks`: to train and to evaluate on, dicts of equally long lists of token ids (`input_ids`,
-    `labels` and what keeps documents apart). `arguments`: transformers' TrainingArguments, made of
-    the recipe and of `settings`, which the machine and the caller add.
+    `labels` and what keeps documents apart); `ledgers`: what became of every document of the
+    corpus, and of one to evaluate on, or None. `arguments`: transformers' TrainingArguments, made
+    of the recipe and of `settings`, which the machine and the caller add.
     """
 
     recipe: Recipe
@@ -49,6 +54,7 @@ class Job:
     model: object
     tokenizer: object
     blocks: Measured
+    ledgers: tuple[Ledger, Ledger | None]
     accounting: Accounting
     settings: dict
     arguments: object
@@ -120,17 +126,18 @@ def trained(recipe: Recipe = STARTER, model: str = "starter", corpus: str = "air
 def prepare(
     recipe: Recipe,
     model_name: str,
-    corpus_name: str,
+    corpus: str | Corpus,
     capability: Capability,
     out: str | Path,
     yardstick: Yardstick = WHOLE,
-    eval_corpus: str | None = None,
+    progress: bool = False,
     **settings,
 ) -> Job:
     """Load and count everything, and refuse what cannot work. Writes nothing.
 
     `capability`: what to use on this machine, of `capability.decide`. `out` is where the Trainer
-    will write, and `settings` go to its arguments as they are. Raises BadInput.
+    will write, and `settings` go to its arguments as they are. `corpus`: its name, or what has been
+    read of it. `progress` shows a bar over a long text. Raises BadInput.
     """
     from transformers import set_seed
 
@@ -139,17 +146,17 @@ def prepare(
     settings = {"per_device_eval_batch_size": eval_batch} | capability.settings | settings
     # First of all: whatever transformers refuses is refused before a large model is loaded.
     arguments = recipe.training_arguments(out, **settings)
-    corpus = load_corpus(corpus_name, eval_corpus, yardstick.all_books)
+    if not isinstance(corpus, Corpus):
+        corpus = load_corpus(corpus, all_books=yardstick.all_books)
     # A fresh model draws its weights while it is made, before the Trainer could seed anything.
     set_seed(recipe.seed)
     # In `recipe.dtype`, fp32 unless asked otherwise: these are the master weights, which take the
     # updates; under bf16=True autocast multiplies with bf16 copies of them.
     model, tokenizer = load_model(model_name, recipe.dtype)
-    length = _sequence_length(recipe, model)
-    eval_length = min(yardstick.eval_length or length, context_length(model) or math.inf)
-    blocks = blocks_by(yardstick, corpus, tokenizer, length, eval_length)
+    refuse_unless_causal(model, model_name)
+    text = text_for(model, tokenizer, recipe, corpus, yardstick, progress)
     devices = arguments.world_size * max(arguments.n_gpu, 1)
-    train_blocks = blocks.train.blocks
+    train_blocks = text.blocks.train.blocks
     accounting = account(recipe, len(train_blocks), len(train_blocks[0]["input_ids"]), devices)
     # A schedule that cannot run is refused here; the Trainer would do so after the first writes.
     make_schedule(recipe, accounting.updates)
@@ -161,7 +168,8 @@ def prepare(
         yardstick=yardstick,
         model=model,
         tokenizer=tokenizer,
-        blocks=blocks,
+        blocks=text.blocks,
+        ledgers=(text.ledger, text.eval_ledger),
         accounting=accounting,
         settings=settings,
         arguments=arguments,
@@ -175,9 +183,11 @@ def make_trainer(job: Job, callbacks: list | None = None):
     arguments = job.arguments
     arguments.disable_tqdm = True
     arguments.include_num_input_tokens_seen = "all"
+    # A loss that is no number is to be seen, and not replaced by the mean of the others.
+    arguments.logging_nan_inf_filter = False
     # A full fine-tune uses every parameter, and looking for unused ones takes time.
     arguments.ddp_find_unused_parameters = False
-    Trainer = without_repeats(Trainer)
+    Trainer = noting_divergence(without_repeats(Trainer))
     trainer = Trainer(
         model=job.model,
         args=arguments,
@@ -231,8 +241,10 @@ def as_run(
     dtypes = optimizer_state_bytes(result.optimizer_state)
     # In fp32 and then in Python's floats: a sum over bf16 weights would be rounded to three digits.
     weights = [weight.detach().float() for weight in trainer.model.parameters()]
-    norms = [torch.linalg.vector_norm(weight).item() for weight in weights]
+    norm = math.hypot(*[torch.linalg.vector_norm(weight).item() for weight in weights])
     blocks = job.blocks
+    losses = [before.eval_loss, after.eval_loss]
+    since = diverged_since(trainer, losses, norm)
     evaluated = json.dumps([(block["input_ids"], block["labels"]) for block in blocks.evaluation])
     first = {"step": 0, "eval_loss": before.eval_loss}
     if before.old_loss is not None:
@@ -260,7 +272,7 @@ def as_run(
         tokens_per_second=result.tokens_per_second,
         peak_memory_bytes=peak_memory_bytes(job.capability.device),
         resumed_from=resumed_from,
-        weights_norm=math.hypot(*norms),
+        weights_norm=norm,
         evaluation_fingerprint=hashlib.sha256(evaluated.encode()).hexdigest()[:12],
         processes=job.accounting.processes,
         eval_corpus=job.corpus.evaluation_name,
@@ -268,23 +280,11 @@ def as_run(
         eval_old_loss_after=after.old_loss,
         text_share=blocks.train.text_share,
         cut_documents=blocks.train.cut_documents,
+        documents=job.ledgers[0]._asdict(),
+        eval_documents=job.ledgers[1] and job.ledgers[1]._asdict(),
+        diverged_since=since,
+        what_to_try=None if since is None else what_to_try(job.recipe, since),
     )
-
-
-def _sequence_length(recipe: Recipe, model) -> int:
-    """Tokens of a block: the recipe's, or the model's context where the recipe says nothing."""
-    context = context_length(model)
-    if recipe.max_seq_length is None and context is None:
-        raise BadInput(
-            "max_seq_length: the model's config does not say how long its sequences may be; "
-            "give a number"
-        )
-    if context is not None and (recipe.max_seq_length or 0) > context:
-        raise BadInput(
-            f"max_seq_length: expected at most {context} tokens, the model's context, "
-            f"got {recipe.max_seq_length}"
-        )
-    return recipe.max_seq_length or context
 
 
 def _losses_now(trainer) -> Evaluation:

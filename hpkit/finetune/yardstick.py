@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hpkit.corpus.blocks import Blocks, packed, refuse_too_few
-from hpkit.corpus.load import Corpus, load_corpus, spread
+from hpkit.corpus.documents import Corpus, spread
+from hpkit.corpus.load import load_corpus
 
 
 class Yardstick(NamedTuple):
@@ -36,8 +37,10 @@ class Yardstick(NamedTuple):
         first, step = self.every
         return held_out[first::step]
 
-    def blocks(self, blocks: Sequence) -> list:
+    def blocks(self, blocks: Sequence) -> Sequence:
         """Those of the blocks of these documents that are measured on."""
+        if self.eval_blocks is None:
+            return blocks
         if self.all_books:
             return spread(blocks, self.eval_blocks)
         return list(blocks[: self.eval_blocks])
@@ -47,27 +50,33 @@ WHOLE = Yardstick()
 
 
 class Measured(NamedTuple):
-    """The blocks of a run: to train on, to evaluate on, and of the text of old, maybe none."""
+    """The blocks of a run: to train on, to evaluate on, and of the text of old, maybe none.
+
+    `held_out`: those of all documents that may be evaluated on.
+    """
 
     train: Blocks
-    evaluation: list[dict]
-    old: list[dict]
+    held_out: Blocks
+    evaluation: Sequence[dict]
+    old: Sequence[dict]
 
 
 def blocks_by(
-    yardstick: Yardstick, corpus: Corpus, tokenizer, max_seq_length: int, eval_length: int
+    yardstick: Yardstick, corpus: Corpus, tokenizer, max_seq_length: int, eval_length: int, **how
 ) -> Measured:
     """The blocks to train on, of `max_seq_length` tokens, and those that the yardstick asks for.
 
-    `eval_length`: tokens of a block to evaluate on. Raises BadInput where the corpus is too small.
+    `eval_length`: tokens of a block to evaluate on. `how` goes to `packed`. Raises BadInput where
+    the corpus is too small.
     """
     train_documents, held_out = corpus.split()
-    train = packed(corpus, train_documents, tokenizer, max_seq_length)
-    measured = packed(corpus, yardstick.documents(held_out), tokenizer, eval_length)
+    train = packed(corpus, train_documents, tokenizer, max_seq_length, **how)
+    measured = packed(corpus, yardstick.documents(held_out), tokenizer, eval_length, **how)
     refuse_too_few(corpus, train.blocks, measured.blocks)
     old = []
     if yardstick.old_corpus:
         old_corpus = load_corpus(yardstick.old_corpus)
         _, known = old_corpus.split()
-        old = spread(packed(old_corpus, known, tokenizer, eval_length).blocks, yardstick.old_blocks)
-    return Measured(train, yardstick.blocks(measured.blocks), old)
+        known_blocks = packed(old_corpus, known, tokenizer, eval_length, **how).blocks
+        old = spread(known_blocks, yardstick.old_blocks)
+    return Measured(train, measured, yardstick.blocks(measured.blocks), old)

@@ -5,7 +5,7 @@ recipe, at TrainingArguments, or at the arguments that `hpkit.check.scripts` rea
 """
 
 from hpkit.capability import Machine, find_machine, probe
-from hpkit.preflight.plan import Finding, Plan, Written, look_at_model
+from hpkit.preflight.plan import Finding, Plan, Rule, Written, look_at_model
 from hpkit.preflight.rules import ALL_RULES
 from hpkit.recipe import Recipe
 
@@ -29,7 +29,8 @@ def preflight(
     how they stand in a script. `examples`: training examples, or blocks of tokens. `model`: a live
     model, a transformers config, `starter`, a folder, a hub id or a size such as "7B". `device`: a
     Machine or a name of capability.MACHINES, or `here`. `lengths`: tokens of each training
-    document. `base`: the recipe that `settings` was derived from. Raises BadInput.
+    document. `base`: the recipe that `settings` was derived from. A rule that fails is a finding
+    itself, a hint. Raises BadInput.
     """
     machine = find_machine(device) if isinstance(device, str) else device
     plan = Plan(
@@ -44,13 +45,33 @@ def preflight(
     )
     found = []
     for rule in ALL_RULES:
-        found += rule.findings(plan)
+        found += _found_by(rule, plan)
     # The sort is stable: findings of one severity stay in the order of the rules.
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
+def _found_by(rule: Rule, plan: Plan) -> list[Finding]:
+    """What the rule finds; where it fails, on a model that nobody thought of, that it did."""
+    try:
+        return rule.findings(plan)
+    except Exception as error:
+        failed = Finding(
+            rule=rule.name,
+            severity="hint",
+            message=f"this rule cannot judge the run ({_in_words(error)}); all others did",
+            fix="leave the run as it is, and report this rule",
+            evidence={"failed": type(error).__name__},
+        )
+        return [failed]
+
+
+def _in_words(error: Exception) -> str:
+    first_line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first_line[:200]}"
+
+
 def preflight_callback(log=print, **known):
-    """A Trainer callback that prints the findings when training starts.
+    """A Trainer callback that prints the findings when training starts, and never ends it.
 
     `Trainer(…, callbacks=[preflight_callback()])`. It takes examples, model and device from the
     Trainer; `known` goes to `preflight` and overrides them.
@@ -63,8 +84,12 @@ def preflight_callback(log=print, **known):
         def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
             if not state.is_world_process_zero:
                 return
-            seen = _seen_in_a_trainer(args, model, train_dataloader)
-            findings = preflight(args, **seen | known)
+            try:
+                seen = _seen_in_a_trainer(args, model, train_dataloader)
+                findings = preflight(args, **seen | known)
+            except Exception as error:
+                log(f"preflight could not look at this run ({_in_words(error)}); it goes on")
+                return
             for finding in findings:
                 log(str(finding))
             if not findings:

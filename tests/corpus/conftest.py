@@ -6,10 +6,11 @@ import pytest
 
 from hpkit.model import character_tokenizer
 
-#: ChatML as SmolLM2 has it, with the mark by which transformers itself tells which tokens an
-#: assistant wrote.
+#: ChatML in the starter's alphabet, G for the user and E for others, with the mark by which
+#: transformers itself tells which tokens an assistant wrote.
 TEMPLATE = (
-    "{% for turn in messages %}{{ 'K:' + turn['role'][0] + '|' }}"
+    "{% for turn in messages %}"
+    "{{ 'K:' + {'user': 'G', 'assistant': 'a'}.get(turn['role'], 'E') + '|' }}"
     "{% if turn['role'] == 'assistant' %}"
     "{% generation %}{{ turn['content'] + '||' }}{% endgeneration %}"
     "{% else %}{{ turn['content'] + '||' }}{% endif %}{% endfor %}"

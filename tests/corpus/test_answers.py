@@ -20,9 +20,9 @@ def test_the_loss_counts_what_transformers_says_the_assistant_wrote(chat_tokeniz
         truth = chat_tokenizer.apply_chat_template(
             turns, return_dict=True, return_assistant_tokens_mask=True
         )
-        assert example["input_ids"] == truth["input_ids"]
-        assert [int(label != -100) for label in example["labels"]] == truth["assistant_masks"]
-        for token, label in zip(example["input_ids"], example["labels"]):
+        assert example.input_ids.tolist() == truth["input_ids"]
+        assert [int(label != -100) for label in example.labels] == truth["assistant_masks"]
+        for token, label in zip(example.input_ids, example.labels):
             assert label in (-100, token)
 
 
@@ -31,18 +31,18 @@ def test_of_prompt_and_completion_the_completion_and_the_end_count():
     (example,) = encode_answers(
         "prompts", [json.dumps({"prompt": "K:G\n", "completion": "ABc"})], tokenizer
     )
-    assert example["input_ids"] == [
+    assert example.input_ids.tolist() == [
         tokenizer.bos_token_id,
         *tokenizer("K:G\nABc", add_special_tokens=False)["input_ids"],
         tokenizer.eos_token_id,
     ]
-    counted = [label for label in example["labels"] if label != -100]
+    counted = [label for label in example.labels if label != -100]
     assert tokenizer.decode(counted) == f"ABc{tokenizer.eos_token}"
 
 
 def test_a_prompt_ends_where_the_answer_begins(chat_tokenizer):
     turns = json.dumps(say("AB", "cd", "EF", "gab"))
-    assert prompt_of("messages", turns, chat_tokenizer) == "K:u|AB||K:a|"
+    assert prompt_of("messages", turns, chat_tokenizer) == "K:G|AB||K:a|"
     row = json.dumps({"prompt": "K:G\n", "completion": "A"})
     assert prompt_of("prompts", row, chat_tokenizer) == "K:G\n"
 
@@ -76,16 +76,19 @@ def test_a_template_that_cannot_be_used_is_told(template, complaint):
         encode_answers("messages", [json.dumps(say("A", "b", "C", "d"))], tokenizer)
 
 
-def test_an_answer_within_a_token_is_told():
-    """A tokenizer that joins prompt and answer into one token leaves nothing to learn."""
+def test_an_answer_within_a_token_of_its_prompt_is_learnt():
+    """Where prompt and answer are one token, it is the answer's, with something before it."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
+    words = {"AB": 0, "?": 1, "<end>": 2}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({"AB": 0, "?": 1}, unk_token="?"))
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="?")), eos_token="<end>"
     )
-    with pytest.raises(BadInput, match="no token of the answer is its own"):
-        encode_answers("prompts", [json.dumps({"prompt": "A", "completion": "B"})], tokenizer)
+    row = json.dumps({"prompt": "A", "completion": "B"})
+    (example,) = encode_answers("prompts", [row], tokenizer)
+    assert example.input_ids.tolist() == [2, 0, 2] and example.joined
+    assert example.labels.tolist() == [-100, 0, 2]
 
 
 def test_the_stored_questions_are_those_of_the_cards():

@@ -1,5 +1,6 @@
 """Encoding and packing: no token lost, whole answers, and a packed document is one alone."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from hpkit.corpus import blocks_of, encode, load_corpus, pack, pack_whole
+from hpkit.corpus.answers import Example
 from hpkit.errors import BadInput
 from hpkit.model import character_tokenizer
 
@@ -100,10 +102,10 @@ def test_documents_in_one_block_do_not_see_each_other(tiny_model, attention):
     torch.testing.assert_close(packed.logits[0], alone, rtol=1e-5, atol=1e-5)
 
 
-def example(number: int, prompt: int, answer: int) -> dict:
+def example(number: int, prompt: int, answer: int) -> Example:
     """One with tokens that no other has."""
-    tokens = [100 * number + place for place in range(prompt + answer)]
-    return {"input_ids": tokens, "labels": [-100] * prompt + tokens[prompt:]}
+    tokens = 100 * number + np.arange(prompt + answer)
+    return Example(tokens, np.where(np.arange(len(tokens)) < prompt, -100, tokens), joined=False)
 
 
 @given(
@@ -125,9 +127,9 @@ def test_every_example_is_whole_once_and_every_block_full(sizes, length):
                 assert set(block["labels"][start:end]) == {-100}
     expected = []
     for whole in examples:
-        labels = whole["labels"][:length]
+        labels = whole.labels[:length].tolist()
         if set(labels) != {-100}:
-            expected.append((whole["input_ids"][:length], labels))
+            expected.append((whole.input_ids[:length].tolist(), labels))
     assert sorted(found) == sorted(expected)
     total = sum(len(tokens) for tokens, _ in expected)
     # Best fit leaves no two blocks half empty: otherwise the second one's examples would have gone
@@ -159,9 +161,8 @@ def test_logits_of_a_packed_example_are_those_of_it_alone(tiny_model, attention)
         tiny_model, attn_implementation=attention, use_cache=False
     ).eval()
     alone = [[1, 8, 9, 10, 2], [1, 20, 21, 22, 23, 24, 2], [1, 30, 31, 2], [1, 40, 41, 42, 43, 2]]
-    blocks = pack_whole(
-        [{"input_ids": tokens, "labels": tokens} for tokens in alone], 14, padding=0
-    )
+    rows = [np.array(tokens) for tokens in alone]
+    blocks = pack_whole([Example(tokens, tokens, joined=False) for tokens in rows], 14, padding=0)
     assert len(blocks) == 2
     batch = {}
     for name in ("input_ids", "position_ids"):

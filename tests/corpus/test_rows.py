@@ -28,10 +28,11 @@ from .conftest import say, write_rows
         ([{"prompt": "A", "completion": " "}], "line 1: the completion is empty"),
         ([{"prompt": "A", "completion": 3}], "line 1: expected completion to be text, got int"),
         ([{"messages": "hello"}], "line 1: expected messages as a list of"),
-        ([{"messages": [{"role": "user"}]}], "line 1: expected messages as a list of"),
+        ([{"messages": ["hi"]}], r"line 1: expected turn 1 as \{\"role\": \"user\""),
+        ([{"messages": [{"role": "user"}]}], "line 1: expected the content of turn 1 .* got null"),
         (
             [{"messages": say("only a question")}],
-            "line 1: no turn of the role assistant says anything",
+            "line 1: no turn of the role assistant answers anything",
         ),
         ([{"text": ""}], "is empty"),
         ([], "is empty"),
@@ -64,7 +65,7 @@ def test_a_folder_holds_rows_or_texts(tmp_path):
     write_rows(tmp_path, {"prompt": "C", "completion": "d"}, name="more.jsonl")
     assert len(load_corpus(str(tmp_path)).documents) == 2
     (tmp_path / "notes.txt").write_text("Some text.")
-    with pytest.raises(BadInput, match=r"holds \.jsonl files and others"):
+    with pytest.raises(BadInput, match="holds rows with answers .* and plain text .*notes.txt"):
         load_corpus(str(tmp_path))
 
 

@@ -1,0 +1,112 @@
+"""Documents as tokens, each between the marks of its beginning and its end."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hpkit.corpus.answers import first_unknown, outside_the_alphabet
+from hpkit.corpus.documents import Corpus
+from hpkit.corpus.marks import boundary_marks
+from hpkit.errors import BadInput
+
+#: So many documents are encoded at once: what the tokenizer knows of each token is then let go.
+_ENCODED_AT_ONCE = 1_000
+
+
+class Encoded(NamedTuple):
+    """Documents as one row of tokens, int32, and how many of them each document has."""
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+
+    def documents(self) -> list[np.ndarray]:
+        """The tokens of each document."""
+        return np.split(self.tokens, np.cumsum(self.lengths)[:-1])
+
+
+def encode(corpus: Corpus, tokenizer) -> tuple[list[list[int]], list[list[int]]]:
+    """(train, eval) documents as token ids: beginning mark where there is one, text, end mark.
+
+    Raises BadInput, naming file, line and character, where the tokenizer knows a character only as
+    `<unk>`.
+    """
+    origins = origins_of(corpus)
+    sides = []
+    for documents in corpus.split():
+        encoded = encode_all(documents, origins, tokenizer)
+        sides.append([tokens.tolist() for tokens in encoded.documents()] if documents else [])
+    return tuple(sides)
+
+
+def origins_of(corpus: Corpus) -> dict[str, tuple[str, int]]:
+    """Of each document, its file and line, the first where it stands in several."""
+    origins = {}
+    for each in (corpus, corpus.evaluation):
+        if each is not None:
+            for document, origin in zip(each.documents, each.origin):
+                origins.setdefault(document, origin)
+    return origins
+
+
+def with_progress(documents: Sequence, unit: str, shown: bool) -> Iterable:
+    from tqdm.auto import tqdm
+
+    # Of a text that is read at once, nothing is shown.
+    return tqdm(documents, desc="reading", unit=unit, delay=2, leave=False, disable=not shown)
+
+
+def encode_all(documents: list[str], origins: dict, tokenizer, progress: bool = False) -> Encoded:
+    before, after = boundary_marks(tokenizer)
+    lengths = np.zeros(len(documents), np.int64)
+    parts = [np.zeros(0, np.int32)]
+    starts = range(0, len(documents), _ENCODED_AT_ONCE)
+    for start in with_progress(starts, "thousand documents", progress):
+        some = documents[start : start + _ENCODED_AT_ONCE]
+        row = []
+        encoded = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+        for number, (document, tokens) in enumerate(zip(some, encoded), start):
+            _refuse_unknown_in_text(tokens, document, origins, tokenizer)
+            length_before = len(row)
+            row += before
+            row += tokens
+            row += after
+            lengths[number] = len(row) - length_before
+        parts.append(np.array(row, np.int32))
+    return Encoded(np.concatenate(parts), lengths)
+
+
+def _refuse_unknown_in_text(tokens: list[int], document: str, origins: dict, tokenizer) -> None:
+    """Raise BadInput for the first character that the tokenizer does not know, with its place."""
+    offset = first_unknown(tokens, document, tokenizer)
+    if offset is None:
+        return
+    file, first_line = origins[document]
+    line = first_line + document[:offset].count("\n")
+    # In the first line rfind gives -1, which is where a line's end before it would be.
+    column = offset - document.rfind("\n", 0, offset)
+    words = outside_the_alphabet(document[offset], tokenizer)
+    raise BadInput(f"{file}, line {line}, column {column}: {words}")
+
+
+def special_marks(documents: Iterable[str], tokenizer) -> dict[str, int]:
+    """Special tokens that stand in the documents as text -> in how many of them.
+
+    They are read as the marks that they name: so it must be where somebody has put a chat
+    template's marks into the text, and a surprise where an end mark is only spoken of.
+    """
+    special = [
+        re.escape(token.content)
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special
+    ]
+    if not special:
+        return {}
+    # The longest first: one mark may begin as another does.
+    pattern = re.compile("|".join(sorted(special, key=len, reverse=True)))
+    counts = Counter()
+    for document in documents:
+        counts.update(set(pattern.findall(document)))
+    return dict(counts)

@@ -1,0 +1,69 @@
+"""When a loss or a weight is no number any more: since which update, and what to try."""
+
+import math
+
+from hpkit.formatting import shown_rate
+from hpkit.recipe import Recipe
+
+#: A rate that few models diverge at.
+USUAL_RATE = 1e-3
+
+
+def noting_divergence(Trainer):
+    """transformers' Trainer, which remembers the first update whose loss is no finite number."""
+    import torch
+
+    class Noting(Trainer):
+        #: The update, counted from 1; 0 as long as every loss is a number.
+        first_without_number = 0
+
+        def training_step(self, *arguments, **options):
+            loss = super().training_step(*arguments, **options)
+            # Worked out on the device: to look at the number here would make a GPU wait.
+            new = torch.where(torch.isfinite(loss), 0, self.state.global_step + 1)
+            self.first_without_number = torch.where(
+                torch.as_tensor(self.first_without_number, device=new.device) > 0,
+                self.first_without_number,
+                new,
+            )
+            return loss
+
+    return Noting
+
+
+def diverged_since(trainer, losses: list[float], weights_norm: float) -> int | None:
+    """The update since which a loss or a weight is no finite number; None where all are.
+
+    `losses`: those before and after the run. 0: the model was broken before its first update. Of
+    several processes each asks for its own part of the batch.
+    """
+    before, after = losses
+    if not math.isfinite(before):
+        return 0
+    # What an earlier session of a resumed run has logged.
+    for entry in trainer.state.log_history:
+        if "loss" in entry and not math.isfinite(entry["loss"]):
+            return min(int(trainer.first_without_number) or entry["step"], entry["step"])
+    if int(trainer.first_without_number):
+        return int(trainer.first_without_number)
+    if not (math.isfinite(after) and math.isfinite(weights_norm)):
+        return trainer.state.global_step
+    return None
+
+
+def what_to_try(recipe: Recipe, since: int) -> str:
+    """What usually mends a run that has diverged, the likeliest first."""
+    if since == 0:
+        return "the model itself: its loss is no number before anything is trained"
+    # A tenth of what is far beyond any that works would diverge as well.
+    rate = min(recipe.learning_rate / 10, USUAL_RATE)
+    ideas = [f"learning_rate={shown_rate(rate)}, which is less"]
+    if recipe.fp16:
+        ideas.append("bf16=true in place of fp16, whose largest number is 65,504")
+    if recipe.dtype != "float32":
+        ideas.append("dtype=float32, so that the weights have all their digits")
+    if not recipe.max_grad_norm:
+        ideas.append("max_grad_norm=1, which shortens a gradient that is far too long")
+    if not recipe.warmup_steps:
+        ideas.append("warmup_steps=0.1, so that the first updates are small")
+    return "; ".join(ideas)

@@ -1,0 +1,142 @@
+"""What a model sees and must not: later tokens, the labels, other documents in its block.
+
+An encoder such as BERT loads as a "causal" model and reads its labels; a recurrent one carries what
+it has read into the next document. Neither shows in a loss, which only falls. A forward pass tells.
+"""
+
+import inspect
+
+from hpkit.errors import BadInput
+
+#: Tokens of a probe, half of which are changed.
+LENGTH = 16
+
+
+def refuse_unless_causal(model, name: str) -> None:
+    """Raise BadInput for a model that reads what it is to predict, or that reads no text alone.
+
+    Three passes of 16 tokens, on the device where the model is. `name` is for the message.
+    """
+    import torch
+
+    half = LENGTH // 2
+    tokens, others = _two_texts(model)
+    changed = torch.cat([tokens[:half], others[half:]])
+    try:
+        before = _forward(model, tokens, labels=tokens[None])
+        after = _forward(model, changed)
+        _train_forward(model, tokens)
+    except Exception as error:  # each class of model has its own
+        words = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise BadInput(
+            f"model {name}: expected a model that reads tokens and predicts the next one; "
+            f"{type(model).__name__} cannot be trained on 16 tokens ({words[:200]})"
+        ) from None
+    if not torch.isfinite(before.logits).all():
+        raise BadInput(
+            f"model {name}: what it says is no finite number before anything is trained: its "
+            "weights are damaged, or too large for their format"
+        )
+    if _differ(before.logits[0, :half], after.logits[0, :half], model):
+        raise BadInput(
+            f"model {name} is no causal model: {type(model).__name__} predicts a token by looking "
+            "at those that follow, so it would read its labels and learn nothing; choose a decoder "
+            "such as Llama, Qwen or GPT-2"
+        )
+    if not _predicts_the_next(before.loss, before.logits[0], tokens):
+        raise BadInput(
+            f"model {name}: the loss of {type(model).__name__} compares each prediction with the "
+            "token just read and not with the next one, so it would learn to repeat; choose a "
+            "decoder such as Llama, Qwen or GPT-2"
+        )
+
+
+def keeps_documents_apart(model) -> bool:
+    """Does no token see another document of its block, when positions start anew with each?
+
+    True for models whose attention heeds positions as transformers' masks do; False for those that
+    take no positions, or carry a state from token to token.
+    """
+    import torch
+
+    half = LENGTH // 2
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    tokens, others = _two_texts(model)
+    changed = torch.cat([others[:half], tokens[half:]])
+    positions = torch.arange(LENGTH) % half
+    before = _forward(model, tokens, position_ids=positions[None])
+    after = _forward(model, changed, position_ids=positions[None])
+    return not _differ(before.logits[0, half:], after.logits[0, half:], model)
+
+
+def _two_texts(model):
+    """Two rows of tokens that differ everywhere, from the middle of the vocabulary.
+
+    Special tokens, which a model may treat in a way of their own, lie at its ends.
+    """
+    import torch
+
+    first = model.get_input_embeddings().num_embeddings // 4
+    tokens = torch.arange(LENGTH) + first
+    return tokens, tokens.flip(0)
+
+
+def _forward(model, tokens, **inputs):
+    """What the model says to one row of tokens, as in training, but without dropout."""
+    import torch
+
+    inputs = {name: values.to(model.device) for name, values in inputs.items()}
+    was_training = model.training
+    used_cache = getattr(model.config, "use_cache", None)
+    # As the Trainer has it: with a cache, positions that start anew part nothing.
+    model.config.use_cache = False
+    model.eval()
+    try:
+        with torch.no_grad():
+            return model(input_ids=tokens[None].to(model.device), **inputs)
+    finally:
+        model.train(was_training)
+        model.config.use_cache = used_cache
+
+
+def _train_forward(model, tokens) -> None:
+    """The same with dropout and all that a model asks of its input in training alone."""
+    import torch
+
+    was_training = model.training
+    model.train()
+    try:
+        # What dropout draws is not to change what the run draws.
+        with torch.no_grad(), torch.random.fork_rng():
+            model(input_ids=tokens[None].to(model.device))
+    finally:
+        model.train(was_training)
+
+
+def _differ(before, after, model) -> bool:
+    """Is the difference of two outputs more than rounding?
+
+    Most models give the same numbers again; a mixture of experts sums in another order. Over all
+    of transformers' causal models, tiny and with random weights, rounding changed fp32 by at most
+    4e-7 of the largest output, and the smallest leak by 2e-4 (data/ARCHITECTURES.md). In 16 bits
+    the two come near each other.
+    """
+    import torch
+
+    tolerance = max(1e-5, torch.finfo(model.dtype).eps / 4)
+    size = before.float().abs().max()
+    return bool((before.float() - after.float()).abs().max() > tolerance * size)
+
+
+def _predicts_the_next(loss, logits, tokens) -> bool:
+    """Is the loss that of the next token, and not that of the token just read?
+
+    It may be more than one of them: experts are paid for sharing their work.
+    """
+    import torch
+
+    tokens = tokens.to(logits.device)
+    of_the_next = torch.nn.functional.cross_entropy(logits[:-1].float(), tokens[1:])
+    of_the_same = torch.nn.functional.cross_entropy(logits.float(), tokens)
+    return bool(abs(loss - of_the_next) < abs(loss - of_the_same))

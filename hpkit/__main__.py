@@ -272,7 +272,10 @@ def _check(options: argparse.Namespace) -> int:
     examples = options.examples
     lengths = None
     if options.corpus:
-        lengths, counted = measure(options.corpus, options.model or "starter", recipe)
+        from hpkit.corpus import load_corpus
+
+        corpus = load_corpus(options.corpus, text_column=options.text_column)
+        lengths, counted = measure(corpus, options.model or "starter", recipe)
         examples = examples or counted
     known = dict(model=options.model, device=machine, processes=options.processes, lengths=lengths)
     if options.file:

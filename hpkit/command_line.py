@@ -190,17 +190,21 @@ def _add_what_is_trained(finetune: argparse.ArgumentParser) -> None:
         help="airdsAirs (default), oneills1850, ryansMammoth, aksak, or your own: a text, ABC, "
         "JSON, CSV or Parquet file, perhaps packed with gzip, a folder, a hub data set's id",
     )
-    finetune.add_argument(
-        "--text_column",
-        metavar="COLUMN",
-        help="where rows name it otherwise: the column of the text, or "
-        "prompt=COLUMN,completion=COLUMN, or messages=COLUMN",
-    )
+    _add_text_column(finetune)
     finetune.add_argument(
         "--eval_corpus",
         metavar="NAME",
         help="evaluate on all of this, named as for --corpus, and train on all of --corpus "
         "(default: one document in ten of --corpus is held out)",
+    )
+
+
+def _add_text_column(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--text_column",
+        metavar="COLUMN",
+        help="where rows name it otherwise: the column of the text, or "
+        "prompt=COLUMN,completion=COLUMN, or messages=COLUMN",
     )
 
 
@@ -273,6 +277,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--corpus", metavar="NAME", help="as in finetune: examples and lengths come from its text"
     )
+    _add_text_column(check)
     check.add_argument(
         "--device",
         metavar="NAME",

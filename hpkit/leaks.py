@@ -25,7 +25,10 @@ def refuse_unless_causal(model, name: str) -> None:
     try:
         before = _forward(model, tokens, labels=tokens[None])
         after = _forward(model, changed)
-        _train_forward(model, tokens)
+        # Some models ask for more of their input in training. What dropout draws here is not to
+        # change what the run draws.
+        with torch.random.fork_rng():
+            _forward(model, tokens, training=True)
     except Exception as error:  # each class of model has its own
         words = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise BadInput(
@@ -82,8 +85,8 @@ def _two_texts(model):
     return tokens, tokens.flip(0)
 
 
-def _forward(model, tokens, **inputs):
-    """What the model says to one row of tokens, as in training, but without dropout."""
+def _forward(model, tokens, training: bool = False, **inputs):
+    """What the model says to one row of tokens, as in a training; without dropout by default."""
     import torch
 
     inputs = {name: values.to(model.device) for name, values in inputs.items()}
@@ -91,27 +94,13 @@ def _forward(model, tokens, **inputs):
     used_cache = getattr(model.config, "use_cache", None)
     # As the Trainer has it: with a cache, positions that start anew part nothing.
     model.config.use_cache = False
-    model.eval()
+    model.train(training)
     try:
         with torch.no_grad():
             return model(input_ids=tokens[None].to(model.device), **inputs)
     finally:
         model.train(was_training)
         model.config.use_cache = used_cache
-
-
-def _train_forward(model, tokens) -> None:
-    """The same with dropout and all that a model asks of its input in training alone."""
-    import torch
-
-    was_training = model.training
-    model.train()
-    try:
-        # What dropout draws is not to change what the run draws.
-        with torch.no_grad(), torch.random.fork_rng():
-            model(input_ids=tokens[None].to(model.device))
-    finally:
-        model.train(was_training)
 
 
 def _differ(before, after, model) -> bool:

@@ -4,12 +4,14 @@ nothing alone.
 Each comparison alternates its two sides and takes medians, so that a busy moment hits both.
 """
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -280,6 +282,22 @@ def say_recording(documents) -> None:
     print()
 
 
+def say_reading() -> None:
+    """In a process of its own, whose memory no other comparison has touched."""
+    for words in (2_000_000, 18_000_000):
+        command = [sys.executable, "-m", "benchmark.reading", str(words)]
+        folder = Path(__file__).parent
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        read = json.loads(done.stdout)
+        print(
+            f"a text of {words:,} words, {read['tokens']:,} tokens, to blocks: "
+            f"{read['seconds']:.0f} s, {read['bytes'] / 1e9:.2f} GB, "
+            f"{read['bytes'] / read['tokens']:.0f} bytes a token "
+            "(25 million tokens: at most 180 s and 1 GB)"
+        )
+    print()
+
+
 def redraw(explorer, name: str, values) -> float:
     """Median seconds from a control's change to the new picture."""
     seconds = []
@@ -337,6 +355,7 @@ def main() -> None:
     say_start_up()
     say_side_by_side()
     say_recording(documents)
+    say_reading()
     say_widgets()
 
 

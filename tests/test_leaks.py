@@ -139,11 +139,10 @@ def test_what_a_model_refuses_in_training_alone_is_refused_before():
     """Reformer takes any length, but in training only the one that its positions are made for."""
     from transformers import ReformerConfig
 
-    layers = dict(
-        attn_layers=["local", "local"], axial_pos_shape=[8, 8], axial_pos_embds_dim=[16, 16]
-    )
+    layers = dict(attn_layers=["local", "local"])
+    positions = dict(axial_pos_shape=[8, 8], axial_pos_embds_dim=[16, 16])
     shape = dict(vocab_size=64, hidden_size=32, feed_forward_size=64, is_decoder=True)
     heads = dict(num_attention_heads=2, attention_head_size=16)
-    model = tiny(ReformerConfig, **shape, **heads, **layers)
+    model = tiny(ReformerConfig, **shape, **heads, **layers, **positions)
     with pytest.raises(BadInput, match="cannot be trained on 16 tokens .*axial_pos_shape"):
         refuse_unless_causal(model, "m")

@@ -227,3 +227,11 @@ def test_what_is_drawn_is_what_transformers_draws(kind):
     assert torch.equal(drawn, expected[:, 5:]) and drawn.shape[1] > 10
     # A cache of our own where all tokens are kept; the others are left alone.
     assert ("past_key_values" in given) == (kind in ("llama", "gpt2"))
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq"])
+def test_quantized_weights_are_refused_with_what_trains_beside_them(copy, method):
+    config = json.loads((copy / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "load_in_4bit": True, "bits": 4}
+    (copy / "config.json").write_text(json.dumps(config))
+    refused(copy, rf"is stored quantized \({method}\).*an adapter \(LoRA\) trains beside them")

@@ -33,6 +33,13 @@ class TokenBlocks(Sequence):
         self.position_ids = position_ids
         self.counted = counted
 
+    def taught(self) -> "TokenBlocks":
+        """Those of the blocks that have a label: the others teach nothing."""
+        which = self.counted.any(axis=1)
+        if which.all():
+            return self
+        return TokenBlocks(self.input_ids[which], self.position_ids[which], self.counted[which])
+
     def __len__(self) -> int:
         return len(self.input_ids)
 
@@ -183,16 +190,17 @@ def _pack_text(encoded: Encoded, max_seq_length: int) -> Blocks:
     kept = count * width
     ends = np.cumsum(lengths)
     starts = ends - lengths
-    # Of each token in the row: where its document begins, and where its block does.
-    places = np.arange(kept, dtype=np.int32)
-    of_document = np.repeat(starts.astype(np.int32), lengths)[:kept]
-    of_block = places - places % width
-    # A document that the block's beginning cuts in two starts anew there.
-    positions = (places - np.maximum(of_document, of_block)).reshape(count, width)
+    positions = np.arange(kept, dtype=np.int32)
+    # Of each token in the row: where its document begins, or its block where that is later, for a
+    # document that the block's beginning cuts in two starts anew there. In place: each of these
+    # arrays is as large as the text.
+    beginnings = np.repeat(starts.astype(np.int32), lengths)[:kept]
+    np.maximum(beginnings, positions - positions % width, out=beginnings)
+    positions -= beginnings
+    del beginnings
+    positions = positions.reshape(count, width)
     counted = positions > 0
-    taught = counted.any(axis=1)
-    input_ids = tokens[:kept].reshape(count, width)
-    blocks = TokenBlocks(input_ids[taught], positions[taught], counted[taught])
+    blocks = TokenBlocks(tokens[:kept].reshape(count, width), positions, counted).taught()
     last = np.maximum(ends - 1, 0)
     cut = (lengths > 0) & ((starts // width != last // width) | (ends > kept))
     left_over = len(tokens) - blocks.input_ids.size

@@ -98,10 +98,26 @@ def rows_of(file: str, ending: str, content: str | Path) -> list[Placed] | None:
         if ending == ".json" and start == "{" and not _first_row(content):
             _refuse_one_object(file, content)
         return _line_rows(file, content)
-    # Whatever its name: text whose first line is a row with fields that make a corpus.
-    if start == "{" and form_of(_first_row(content)):
+    # Whatever the name: prose does not begin with two lines that are JSON objects.
+    if start == "{" and _begins_with_rows(content):
         return _line_rows(file, content)
+    if start == "[" and _is_array_of_objects(content):
+        return _array_rows(file, content)
     return None
+
+
+def _begins_with_rows(content: str) -> bool:
+    lines = content.lstrip().split("\n", 20)[:20]
+    first_two = [line for line in lines if line.strip()][:2]
+    return all(map(_first_row, first_two))
+
+
+def _is_array_of_objects(content: str) -> bool:
+    try:
+        items = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return bool(items) and all(isinstance(item, dict) for item in items)
 
 
 def _first_row(content: str) -> dict:

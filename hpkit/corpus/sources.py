@@ -72,7 +72,8 @@ def _reason_not_to_read(file: Path) -> str | None:
     if file.name.endswith(("~", ".bak", ".swp", ".tmp")):
         return "a backup"
     ending = ending_of(file)
-    if ending not in ENDINGS:
+    packed = file.name.lower().endswith(".gz")
+    if ending not in ENDINGS and not (packed and not ending):
         return f"{ending} is no text that is read" if ending else "no ending"
     try:
         with file.open("rb") as opened:

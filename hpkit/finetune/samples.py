@@ -43,6 +43,19 @@ def sample_tunes(
     return sample(trainer.model, trainer.processing_class, SAMPLED_TUNES, longest, seed)
 
 
+def drawn(draw, say) -> list[str]:
+    """What `draw` samples; nothing, and a line to `say`, where it fails.
+
+    No run is to end for a sample.
+    """
+    try:
+        return draw()
+    except Exception as error:  # of a model that nobody has met before
+        words = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        say(f"sampling failed and was left out ({words})")
+        return []
+
+
 def most_sampled(model, corpus: Corpus, most_tokens: int) -> int:
     """How many tokens a sample has at most: a tune `most_tokens`, a text SAMPLED_TOKENS."""
     if corpus.kind == "tunes":

@@ -28,7 +28,14 @@ from hpkit.finetune.checkpoints import (
 )
 from hpkit.finetune.loading import load
 from hpkit.finetune.run import Run
-from hpkit.finetune.samples import Evaluation, count_bars, evaluation_of, sample_texts, sample_tunes
+from hpkit.finetune.samples import (
+    Evaluation,
+    count_bars,
+    drawn,
+    evaluation_of,
+    sample_texts,
+    sample_tunes,
+)
 from hpkit.finetune.stopping import StopSignal
 from hpkit.finetune.throughput import AUTO, Throughput
 from hpkit.finetune.training import Job, as_run, fit, make_trainer
@@ -145,19 +152,13 @@ class _Session:
         return processes.from_main(lambda: self.keep_samples(when, trainer, job, eval_loss))
 
     def keep_samples(self, when: str, trainer, job: Job, eval_loss: float) -> Evaluation:
-        texts = self.sampled(lambda: sample_texts(trainer, job.corpus, eval_loss, job.recipe.seed))
+        seed = job.recipe.seed
+        texts = drawn(lambda: sample_texts(trainer, job.corpus, eval_loss, seed), self.say)
         if texts:
             write_whole(self.out / f"{when}.txt", "\n\n".join(texts) + "\n")
             self.say(f"a sample {when} the run:\n{texts[0]}\n")
-        tunes = self.sampled(
-            lambda: sample_tunes(
-                trainer,
-                job.corpus,
-                eval_loss,
-                job.recipe.seed,
-                most_tokens=job.yardstick.sampled_tokens,
-            )
-        )
+        most = job.yardstick.sampled_tokens
+        tunes = drawn(lambda: sample_tunes(trainer, job.corpus, eval_loss, seed, most), self.say)
         verdicts = [judge(tune) for tune in tunes]
         result = evaluation_of(eval_loss, verdicts)
         if tunes:
@@ -175,15 +176,6 @@ class _Session:
             if when == "after" and result.tunes_parsed:
                 let_it_be_heard(tunes, verdicts, self.out, self.say)
         return result
-
-    def sampled(self, draw) -> list[str]:
-        """What `draw` samples; nothing, and a line, where it fails: a sample is worth no run."""
-        try:
-            return draw()
-        except Exception as error:  # of a model nobody has met before
-            words = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            self.say(f"sampling failed and was left out ({words})")
-            return []
 
     def finish(self, job: Job, run: Run) -> None:
         """The last files: the picture of the loss, and `run.json`, which says that all is done."""

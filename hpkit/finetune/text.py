@@ -1,6 +1,9 @@
 """The text of a run: its blocks, as this model can read them, and the account of its documents."""
 
+import hashlib
+import json
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hpkit.corpus.documents import Corpus
@@ -57,3 +60,14 @@ def _sequence_length(recipe: Recipe, model) -> int:
             f"got {recipe.max_seq_length}"
         )
     return recipe.max_seq_length or context
+
+
+def fingerprint_of(blocks: Sequence[dict]) -> str:
+    """Twelve hex digits of the tokens and labels of blocks; the same ones have the same."""
+    digest = hashlib.sha256(b"[")
+    # As JSON of all of them together would be, without ever holding it whole.
+    for number, block in enumerate(blocks):
+        before = ", " if number else ""
+        digest.update(f"{before}{json.dumps([block['input_ids'], block['labels']])}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:12]

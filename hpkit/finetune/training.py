@@ -7,8 +7,6 @@ words and the pictures, `checkpoints` resumes, `stopping` hears Ctrl-C, `process
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 import tempfile
 import time
@@ -25,8 +23,8 @@ from hpkit.corpus.music import judge
 from hpkit.finetune.divergence import diverged_since, noting_divergence, what_to_try
 from hpkit.finetune.processes import from_main, without_repeats
 from hpkit.finetune.run import Run, installed_versions, logged_history
-from hpkit.finetune.samples import Evaluation, evaluation_of, sample_tunes
-from hpkit.finetune.text import text_for
+from hpkit.finetune.samples import Evaluation, drawn, evaluation_of, sample_tunes
+from hpkit.finetune.text import fingerprint_of, text_for
 from hpkit.finetune.watching import old_text, update_size, watcher
 from hpkit.finetune.yardstick import WHOLE, Measured, Yardstick
 from hpkit.leaks import refuse_unless_causal
@@ -101,8 +99,10 @@ def train(
         before = _losses_now(trainer)
         result = fit(trainer, recipe)
         after = _losses_now(trainer)
-        tunes = sample_tunes(
-            trainer, job.corpus, after.eval_loss, recipe.seed, most_tokens=yardstick.sampled_tokens
+        most = yardstick.sampled_tokens
+        tunes = drawn(
+            lambda: sample_tunes(trainer, job.corpus, after.eval_loss, recipe.seed, most),
+            say=lambda line: None,
         )
         sampled = evaluation_of(after.eval_loss, [judge(tune) for tune in tunes])
         return as_run(job, trainer, result, before, sampled._replace(old_loss=after.old_loss))
@@ -245,7 +245,6 @@ def as_run(
     blocks = job.blocks
     losses = [before.eval_loss, after.eval_loss]
     since = diverged_since(trainer, losses, norm)
-    evaluated = json.dumps([(block["input_ids"], block["labels"]) for block in blocks.evaluation])
     first = {"step": 0, "eval_loss": before.eval_loss}
     if before.old_loss is not None:
         first["eval_old_loss"] = before.old_loss
@@ -273,7 +272,7 @@ def as_run(
         peak_memory_bytes=peak_memory_bytes(job.capability.device),
         resumed_from=resumed_from,
         weights_norm=norm,
-        evaluation_fingerprint=hashlib.sha256(evaluated.encode()).hexdigest()[:12],
+        evaluation_fingerprint=fingerprint_of(blocks.evaluation),
         processes=job.accounting.processes,
         eval_corpus=job.corpus.evaluation_name,
         eval_old_loss_before=before.old_loss,

@@ -45,6 +45,10 @@ def _run(arguments: list[str] | None) -> int:
         "record": _record,
         "explain": _explain,
     }
+    for stream in (sys.stdout, sys.stderr):
+        # A sample may hold a character that a console cannot show, and no run is to end for it.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = build_parser(ATTENTION).parse_args(arguments)
         if processes.count() > 1 and options.command != "finetune":
@@ -91,12 +95,14 @@ def _request_and_folder(options: argparse.Namespace) -> tuple:
         given = getattr(options, field.name)
         if given is not None:
             faster[field.name] = given
+    told_anew = {}
+    for name in ("model", "corpus", "eval_corpus", "text_column"):
+        told_anew[name] = getattr(options, name)
+        if told_anew[name] is None:
+            told_anew[name] = getattr(told, name)
     request = Request(
         recipe.replace(**changes),
-        model=options.model or told.model,
-        corpus=options.corpus or told.corpus,
-        eval_corpus=options.eval_corpus or told.eval_corpus,
-        text_column=options.text_column or told.text_column,
+        **told_anew,
         throughput=dataclasses.replace(told.throughput, **faster),
     )
     return request, out
@@ -143,6 +149,8 @@ def _finetune(options: argparse.Namespace) -> int:
         raise BadInput(f"{error}: {_resume_command(out)}") from None
     status = DIVERGED if run.diverged else 0
     if not processes.is_main():
+        if status:
+            processes.let_main_end_first()
         return status
     print(
         f"evaluation loss {run.eval_loss_before:.4f} -> {run.eval_loss_after:.4f} in "
@@ -158,12 +166,10 @@ def _finetune(options: argparse.Namespace) -> int:
 
 
 def _divergence_in_words(run) -> str:
+    since = f"since update {run.diverged_since} of {run.updates}"
     if not run.diverged_since:
-        return f"diverged: {run.what_to_try}"
-    return (
-        f"diverged: since update {run.diverged_since} of {run.updates} the loss or a weight is no "
-        f"finite number; try {run.what_to_try}"
-    )
+        since = "before the first update"
+    return f"diverged: {since} a loss or a weight is no finite number; try {run.what_to_try}"
 
 
 def _dry_run(options: argparse.Namespace, request, out: Path, stream) -> None:
@@ -271,6 +277,8 @@ def _check(options: argparse.Namespace) -> int:
         machine = find_machine(options.device)
     examples = options.examples
     lengths = None
+    if options.text_column and not options.corpus:
+        raise BadInput("--text_column: expected --corpus, whose columns it names")
     if options.corpus:
         from hpkit.corpus import load_corpus
 

@@ -29,6 +29,20 @@ def cache_folder() -> Path:
     return Path(home).expanduser()
 
 
+def existing_path(name: str) -> Path | None:
+    """What lies on this machine under a name that somebody gave, `~` as their home; None: nothing.
+
+    A hub id, or a text given in place of a name, is none.
+    """
+    if not name:  # Path would take it for the folder at hand
+        return None
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # far too long, `~nobody`, bytes of zero
+        return None
+
+
 def read_toml(file: Path, what: str, expected: str = "expected a TOML file") -> dict:
     """The tables and values of a TOML file.
 

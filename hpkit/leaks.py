@@ -7,6 +7,7 @@ it has read into the next document. Neither shows in a loss, which only falls. A
 import inspect
 
 from hpkit.errors import BadInput
+from hpkit.model import context_length
 
 #: Tokens of a probe, half of which are changed.
 LENGTH = 16
@@ -19,25 +20,26 @@ def refuse_unless_causal(model, name: str) -> None:
     """
     import torch
 
-    half = LENGTH // 2
     tokens, others = _two_texts(model)
+    half = len(tokens) // 2
     changed = torch.cat([tokens[:half], others[half:]])
     try:
-        before = _forward(model, tokens, labels=tokens[None])
-        after = _forward(model, changed)
+        before = _forward(model, tokens[None], labels=tokens[None])
+        after = _forward(model, changed[None])
         # Some models ask for more of their input in training. What dropout draws here is not to
         # change what the run draws.
-        with torch.random.fork_rng():
-            _forward(model, tokens, training=True)
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            _forward(model, tokens[None], training=True)
     except Exception as error:  # each class of model has its own
         words = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise BadInput(
             f"model {name}: expected a model that reads tokens and predicts the next one; "
-            f"{type(model).__name__} cannot be trained on 16 tokens ({words[:200]})"
+            f"{type(model).__name__} cannot be trained on {len(tokens)} tokens ({words[:200]})"
         ) from None
     if not torch.isfinite(before.logits).all():
         raise BadInput(
-            f"model {name}: what it says is no finite number before anything is trained: its "
+            f"model {name}: its logits are not finite numbers before anything is trained: the "
             "weights are damaged, or too large for their format"
         )
     if _differ(before.logits[0, :half], after.logits[0, :half], model):
@@ -62,15 +64,17 @@ def keeps_documents_apart(model) -> bool:
     """
     import torch
 
-    half = LENGTH // 2
     if "position_ids" not in inspect.signature(model.forward).parameters:
         return False
     tokens, others = _two_texts(model)
-    changed = torch.cat([others[:half], tokens[half:]])
-    positions = torch.arange(LENGTH) % half
-    before = _forward(model, tokens, position_ids=positions[None])
-    after = _forward(model, changed, position_ids=positions[None])
-    return not _differ(before.logits[0, half:], after.logits[0, half:], model)
+    places = torch.arange(len(tokens))
+    # Two rows, as in a batch, whose second documents begin at different places.
+    second = (places[:, None] >= torch.tensor([len(tokens) // 2, len(tokens) // 4])).T
+    starts = second.long().argmax(dim=1, keepdim=True)
+    positions = torch.where(second, places - starts, places)
+    before = _forward(model, tokens.expand(2, -1), position_ids=positions)
+    after = _forward(model, torch.where(second, tokens, others), position_ids=positions)
+    return not _differ(before.logits[second], after.logits[second], model)
 
 
 def _two_texts(model):
@@ -80,13 +84,16 @@ def _two_texts(model):
     """
     import torch
 
-    first = model.get_input_embeddings().num_embeddings // 4
-    tokens = torch.arange(LENGTH) + first
-    return tokens, tokens.flip(0)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    length = min(LENGTH, context_length(model) or LENGTH)
+    tokens = (torch.arange(length) + vocabulary // 4) % vocabulary
+    # Some models read proteins, and know twenty letters.
+    others = (tokens + min(LENGTH, vocabulary // 2)) % vocabulary
+    return tokens, others
 
 
 def _forward(model, tokens, training: bool = False, **inputs):
-    """What the model says to one row of tokens, as in a training; without dropout by default."""
+    """What the model says to rows of tokens, as in a training; without dropout by default."""
     import torch
 
     inputs = {name: values.to(model.device) for name, values in inputs.items()}
@@ -97,7 +104,7 @@ def _forward(model, tokens, training: bool = False, **inputs):
     model.train(training)
     try:
         with torch.no_grad():
-            return model(input_ids=tokens[None].to(model.device), **inputs)
+            return model(input_ids=tokens.to(model.device), **inputs)
     finally:
         model.train(was_training)
         model.config.use_cache = used_cache

@@ -16,7 +16,7 @@ from pathlib import Path
 from hpkit.corpus.marks import first_token_id
 from hpkit.corpus.notation import ALPHABET
 from hpkit.errors import BadInput, did_you_mean
-from hpkit.files import data_folder
+from hpkit.files import data_folder, existing_path
 
 _SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
 #: The starter's shape, 1.78 million parameters. 52 token ids are in use, and 56 is the next
@@ -88,7 +88,7 @@ def _path_of(name: str) -> Path:
     """Where a model lies if it lies on this machine; a hub id makes a path that does not exist."""
     if name == "starter":
         return data_folder() / "starter"
-    return Path(name).expanduser()
+    return existing_path(name) or Path(name[:255])
 
 
 def _from_pretrained_arguments(name: str) -> dict:
@@ -366,19 +366,21 @@ def continued(model, tokenizer, prompts, max_new_tokens: int, **settings):
     """
     was_training = model.training
     model.eval()
-    cache = _roomy_cache(model)
-    if cache is not None:
-        settings["past_key_values"] = cache
-    tokens = model.generate(
-        prompts,
-        # Without a mask, generate takes prompts of padding tokens for padding.
-        attention_mask=prompts.new_ones(prompts.shape),
-        max_new_tokens=max_new_tokens,
-        pad_token_id=first_token_id(tokenizer.pad_token_id, tokenizer.eos_token_id),
-        use_cache=True,  # the Trainer has switched it off in the model's config
-        **settings,
-    )
-    model.train(was_training)
+    try:
+        cache = _roomy_cache(model)
+        if cache is not None:
+            settings["past_key_values"] = cache
+        tokens = model.generate(
+            prompts,
+            # Without a mask, generate takes prompts of padding tokens for padding.
+            attention_mask=prompts.new_ones(prompts.shape),
+            max_new_tokens=max_new_tokens,
+            pad_token_id=first_token_id(tokenizer.pad_token_id, tokenizer.eos_token_id),
+            use_cache=True,  # the Trainer has switched it off in the model's config
+            **settings,
+        )
+    finally:
+        model.train(was_training)
     return tokens[:, prompts.shape[1] :]
 
 

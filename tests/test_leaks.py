@@ -97,6 +97,19 @@ def test_a_loss_on_the_token_just_read_is_refused():
         refuse_unless_causal(model, "m")
 
 
+@pytest.mark.parametrize("vocab_size", [8, 16, 20])
+def test_small_vocabularies_and_short_contexts_can_be_asked(vocab_size):
+    shape = GPT2 | dict(vocab_size=vocab_size, n_positions=12)
+    for model in (
+        tiny(LlamaConfig, **SHAPE | {"vocab_size": vocab_size}),
+        tiny(GPT2Config, **shape),
+    ):
+        refuse_unless_causal(model, "m")
+        assert keeps_documents_apart(model)
+    shape = OPT | dict(vocab_size=vocab_size, max_position_embeddings=16)
+    assert not keeps_documents_apart(tiny(OPTConfig, **shape))
+
+
 def test_a_model_that_reads_no_tokens_is_refused():
     class Deaf(torch.nn.Module):
         config = LlamaConfig()
@@ -131,7 +144,7 @@ def test_a_model_with_damaged_weights_is_refused():
     model = tiny(LlamaConfig, **SHAPE)
     with torch.no_grad():
         model.model.norm.weight[0] = math.nan
-    with pytest.raises(BadInput, match="no finite number before anything is trained"):
+    with pytest.raises(BadInput, match="not finite numbers before anything is trained"):
         refuse_unless_causal(model, "m")
 
 

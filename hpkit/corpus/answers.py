@@ -97,14 +97,22 @@ def _encode_document(kind: str, document: str, tokenizer) -> Example:
         raise BadInput(outside_the_alphabet(text[unknown], tokenizer))
     labels = []
     joined = False
+    read_until = 0
     for token, (begin, end) in zip(tokens, encoded["offset_mapping"]):
         label = NOT_COUNTED
         for answer_begin, answer_end in answers:
-            # A token may begin in the prompt's last space and hold the answer's first word.
-            if begin < answer_end and max(end, begin + 1) > answer_begin:
+            # A token may begin in the prompt's last space and hold the answer's first word. Some
+            # tokenizers leave the space out of where a token begins, and of a space alone nothing
+            # is left.
+            if begin < answer_end and end > answer_begin and (begin < end or begin > answer_begin):
                 label = token
-                joined |= begin < answer_begin
+                joined |= min(begin, read_until) < answer_begin
+        read_until = end
         labels.append(label)
+    if set(labels) <= {NOT_COUNTED}:
+        raise BadInput(
+            f"the tokenizer makes no token of the answer in {text[:60]!r}: expected one at least"
+        )
     if kind == "prompts":
         before, after = boundary_marks(tokenizer)
         # An answer without a prompt begins with the first token, which nothing would predict.
@@ -228,7 +236,12 @@ def _end_of_turn(tokenizer) -> list[int]:
     """The special token that the template puts behind what an assistant says; none or one."""
     said = "What was said."
     turns = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": said}]
-    behind = _rendered(turns, None, tokenizer).rpartition(said)[2]
+    try:
+        found, behind = _rendered(turns, None, tokenizer).rpartition(said)[1:]
+    except BadInput:  # it asks for turns of another kind
+        return []
+    if not found:  # it changes what was said
+        return []
     special = [index for index, token in tokenizer.added_tokens_decoder.items() if token.special]
     for token in tokenizer(behind, add_special_tokens=False)["input_ids"]:
         if token in special:

@@ -54,19 +54,47 @@ class TokenBlocks(Sequence):
         }
 
 
+class PaddedBlocks(Sequence):
+    """Blocks of one document each, or of a part of one; padded up to the longest when asked for.
+
+    `rows`: the tokens of each, an array, and which of them are their own label.
+    """
+
+    def __init__(self, rows: list[tuple[np.ndarray, np.ndarray]], padding: int):
+        self.rows = rows
+        self.padding = padding
+        self.width = max((len(tokens) for tokens, _ in rows), default=0)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which):
+        if isinstance(which, slice):
+            return [self[number] for number in range(*which.indices(len(self)))]
+        tokens, counted = self.rows[which]
+        free = self.width - len(tokens)
+        return {
+            "input_ids": tokens.tolist() + [self.padding] * free,
+            "position_ids": list(range(self.width)),
+            "labels": np.where(counted, tokens, NOT_COUNTED).tolist() + [NOT_COUNTED] * free,
+        }
+
+
 class Blocks(NamedTuple):
     """Blocks ready for the Trainer, and what became of the documents that are in them.
 
-    `cut_documents`: how many documents are not whole in one block. `text_share`: the share, 0 to 1,
-    of all places that no padding fills. `left_over`: tokens that are in no block. `without_room`:
-    the rows that have no room for an answer, and so are in none. `joined`: how many answers begin
-    within a token of their prompt.
+    `cut_documents`: how many documents are not whole in one block, those in none among them.
+    `text_share`: the share, 0 to 1, of all places that no padding fills. `left_over`: tokens that
+    are in no block, and `without_block` the documents all of whose tokens are. `without_room`: of
+    rows, where those stand that have no room for an answer, and so are in no block. `joined`: how
+    many answers begin within a token of their prompt.
     """
 
     blocks: Sequence[dict]
     cut_documents: int
     text_share: float
-    left_over: int = 0
+    left_over: int
+    without_block: int = 0
     without_room: tuple[str, ...] = ()
     joined: int = 0
 
@@ -108,27 +136,35 @@ def packed(
             return _pack_text(encoded, max_seq_length)
         return _one_a_block(encoded, max_seq_length, padding)
     places = {document: file for document, (file, _) in origins_of(corpus).items()}
-    shown = with_progress(documents, "row", progress)
+    shown = with_progress(documents, progress)
     examples = encode_answers(corpus.kind, shown, tokenizer, places)
-    fitting = _fitting(examples, max_seq_length)
+    fitting = []
+    without_room = []
+    for document, example in zip(documents, examples):
+        cut_off = _cut_off(example, max_seq_length)
+        if cut_off.answered:
+            fitting.append(cut_off)
+        else:
+            without_room.append(places[document])
     if examples and not fitting:
         shortest = min(len(example.input_ids) for example in examples)
         raise BadInput(
             f"max_seq_length: no answer fits into {max_seq_length} tokens; "
             f"prompt and answer of the shortest row take {shortest}"
         )
-    blocks = pack_whole(fitting, max_seq_length, padding, together)
-    without_room = []
-    for document, example in zip(documents, examples):
-        if not _cut_off(example, max_seq_length).answered:
-            without_room.append(places[document])
-    cut = sum(len(example.input_ids) > max_seq_length for example in examples)
     kept = sum(len(example.input_ids) for example in fitting)
+    if together:
+        blocks = pack_whole(fitting, max_seq_length, padding)
+        places_in_all = blocks.input_ids.size
+    else:
+        blocks = PaddedBlocks([_counted(example) for example in fitting], padding)
+        places_in_all = len(blocks) * blocks.width
     return Blocks(
         blocks,
-        cut,
-        text_share=kept / max(blocks.input_ids.size, 1),
+        cut_documents=sum(len(example.input_ids) > max_seq_length for example in examples),
+        text_share=kept / max(places_in_all, 1),
         left_over=sum(len(example.input_ids) for example in examples) - kept,
+        without_block=len(without_room),
         without_room=tuple(without_room),
         joined=sum(example.joined for example in fitting),
     )
@@ -141,7 +177,7 @@ def refuse_too_few(corpus: Corpus, train: Sequence[dict], evaluation: Sequence[d
         return
     if corpus.evaluation is None:
         raise BadInput(
-            f"corpus {corpus.name} is too small: expected at least two documents, "
+            f"corpus {corpus.name} is too small: expected at least two different documents, "
             f"one to train on and one to hold out{_how_text_is_parted(corpus)}"
         )
     small = f"eval_corpus {corpus.evaluation.name}"
@@ -203,70 +239,67 @@ def _pack_text(encoded: Encoded, max_seq_length: int) -> Blocks:
     blocks = TokenBlocks(tokens[:kept].reshape(count, width), positions, counted).taught()
     last = np.maximum(ends - 1, 0)
     cut = (lengths > 0) & ((starts // width != last // width) | (ends > kept))
-    left_over = len(tokens) - blocks.input_ids.size
-    return Blocks(blocks, int(cut.sum()), text_share=1.0, left_over=left_over)
+    return Blocks(
+        blocks,
+        cut_documents=int(cut.sum()),
+        text_share=1.0,
+        left_over=len(tokens) - blocks.input_ids.size,
+        without_block=int((starts >= kept).sum()),
+    )
 
 
 def _one_a_block(encoded: Encoded, max_seq_length: int, padding: int) -> Blocks:
     """Each document in blocks of its own, the rest of the last filled up with `padding`."""
-    pieces = []
+    rows = []
     left_over = 0
+    without_block = 0
     for document in encoded.documents():
         for start in range(0, len(document), max_seq_length):
             piece = document[start : start + max_seq_length]
             # A token alone predicts nothing.
             if len(piece) > 1:
-                pieces.append(piece)
+                rows.append((piece, np.arange(len(piece)) > 0))
             else:
                 left_over += len(piece)
-    width = max(map(len, pieces), default=0)
-    blocks = _empty_blocks(len(pieces), width, padding)
-    for number, piece in enumerate(pieces):
-        blocks.input_ids[number, : len(piece)] = piece
-        blocks.counted[number, 1 : len(piece)] = True
-    cut = int((encoded.lengths > max_seq_length).sum())
-    share = sum(map(len, pieces)) / max(blocks.input_ids.size, 1)
-    return Blocks(blocks, cut, text_share=share, left_over=left_over)
-
-
-def _empty_blocks(count: int, width: int, padding: int) -> TokenBlocks:
-    """Blocks of nothing but padding, none of which counts."""
-    shape = (count, width)
-    positions = np.tile(np.arange(width, dtype=np.int32), (count, 1))
-    return TokenBlocks(np.full(shape, padding, np.int32), positions, np.zeros(shape, bool))
+        without_block += len(document) < 2
+    blocks = PaddedBlocks(rows, padding)
+    kept = len(encoded.tokens) - left_over
+    return Blocks(
+        blocks,
+        cut_documents=int((encoded.lengths > max_seq_length).sum()),
+        text_share=kept / max(len(blocks) * blocks.width, 1),
+        left_over=left_over,
+        without_block=without_block,
+    )
 
 
 # Rows with answers.
 
 
-def pack_whole(
-    examples: Sequence[Example], max_seq_length: int, padding: int, together: bool = True
-) -> TokenBlocks:
+def pack_whole(examples: Sequence[Example], max_seq_length: int, padding: int) -> TokenBlocks:
     """Blocks of exactly `max_seq_length` tokens with whole examples: an answer needs its question.
 
     What is longer than a block is cut off at its end, and left out where no answer remains. What
     stays free is filled with the token `padding`, which is no label and has positions of its own.
     Positions start anew with every example, as in `pack`, and by that no example attends to
-    another. Without `together` each example has a block of its own, as long as the longest needs.
+    another.
     """
-    fitting = _fitting(examples, max_seq_length)
-    if together:
-        groups = _grouped(fitting, max_seq_length)
-    else:
-        groups = [[example] for example in fitting]
-        max_seq_length = max((len(example.input_ids) for example in fitting), default=0)
-    blocks = _empty_blocks(len(groups), max_seq_length, padding)
+    cut = [_cut_off(example, max_seq_length) for example in examples]
+    groups = _grouped([example for example in cut if example.answered], max_seq_length)
+    shape = (len(groups), max_seq_length)
+    blocks = TokenBlocks(
+        np.full(shape, padding, np.int32), np.zeros(shape, np.int32), np.zeros(shape, bool)
+    )
     for number, group in enumerate(groups):
         end = 0
         for example in group:
             start = end
             end += len(example.input_ids)
-            blocks.input_ids[number, start:end] = example.input_ids
+            tokens, counted = _counted(example)
+            blocks.input_ids[number, start:end] = tokens
             blocks.position_ids[number, start:end] = range(end - start)
-            # Nothing before an example's first token belongs to it.
-            blocks.counted[number, start + 1 : end] = example.labels[1:] != NOT_COUNTED
-        if together:
-            blocks.position_ids[number, end:] = range(max_seq_length - end)
+            blocks.counted[number, start:end] = counted
+        blocks.position_ids[number, end:] = range(max_seq_length - end)
     return blocks
 
 
@@ -276,10 +309,11 @@ def _cut_off(example: Example, max_seq_length: int) -> Example:
     )
 
 
-def _fitting(examples: Sequence[Example], max_seq_length: int) -> list[Example]:
-    """The examples cut off at `max_seq_length` tokens, without those that have no answer left."""
-    cut = [_cut_off(example, max_seq_length) for example in examples]
-    return [example for example in cut if example.answered]
+def _counted(example: Example) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of an example, and which of them count: nothing predicts the first."""
+    counted = example.labels != NOT_COUNTED
+    counted[0] = False
+    return example.input_ids, counted
 
 
 def _grouped(examples: list[Example], max_seq_length: int) -> list[list[Example]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,9 @@ from hpkit.corpus.documents import Corpus
 from hpkit.corpus.marks import boundary_marks
 from hpkit.errors import BadInput
 
-#: So many documents are encoded at once: what the tokenizer knows of each token is then let go.
-_ENCODED_AT_ONCE = 1_000
+#: About so many characters are encoded at once: what the tokenizer knows of each token takes a
+#: hundred bytes, and is let go before the next.
+_CHARACTERS_AT_ONCE = 500_000
 
 
 class Encoded(NamedTuple):
@@ -51,31 +52,54 @@ def origins_of(corpus: Corpus) -> dict[str, tuple[str, int]]:
     return origins
 
 
-def with_progress(documents: Sequence, unit: str, shown: bool) -> Iterable:
+def with_progress(documents: Sequence[str], shown: bool) -> Iterable[str]:
+    """The documents, one by one, with a bar of their characters where that takes seconds."""
     from tqdm.auto import tqdm
 
-    # Of a text that is read at once, nothing is shown.
-    return tqdm(documents, desc="reading", unit=unit, delay=2, leave=False, disable=not shown)
+    total = sum(map(len, documents))
+    words = dict(desc="reading", unit="character", unit_scale=True, leave=False)
+    # Of a text that is read at once nothing is shown.
+    with tqdm(total=total, delay=2, disable=not shown, **words) as bar:
+        for document in documents:
+            yield document
+            bar.update(len(document))
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """The documents in lists of about _CHARACTERS_AT_ONCE characters each."""
+    batch = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document)
+        if characters >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch = []
+            characters = 0
+    if batch:
+        yield batch
 
 
 def encode_all(documents: list[str], origins: dict, tokenizer, progress: bool = False) -> Encoded:
+    """The documents as tokens, each between its marks; `origins` as of `origins_of`.
+
+    Raises BadInput, naming file, line and character, for one that the tokenizer does not know.
+    """
     before, after = boundary_marks(tokenizer)
-    lengths = np.zeros(len(documents), np.int64)
+    lengths = []
     parts = [np.zeros(0, np.int32)]
-    starts = range(0, len(documents), _ENCODED_AT_ONCE)
-    for start in with_progress(starts, "thousand documents", progress):
-        some = documents[start : start + _ENCODED_AT_ONCE]
+    for batch in _batches(with_progress(documents, progress)):
         row = []
-        encoded = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
-        for number, (document, tokens) in enumerate(zip(some, encoded), start):
+        encoded = tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
+        for document, tokens in zip(batch, encoded):
             _refuse_unknown_in_text(tokens, document, origins, tokenizer)
             length_before = len(row)
             row += before
             row += tokens
             row += after
-            lengths[number] = len(row) - length_before
+            lengths.append(len(row) - length_before)
         parts.append(np.array(row, np.int32))
-    return Encoded(np.concatenate(parts), lengths)
+    return Encoded(np.concatenate(parts), np.array(lengths, np.int64))
 
 
 def _refuse_unknown_in_text(tokens: list[int], document: str, origins: dict, tokenizer) -> None:

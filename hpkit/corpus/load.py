@@ -18,9 +18,10 @@ from hpkit.corpus.rows import (
     rows_of,
     with_columns,
 )
-from hpkit.corpus.sources import Found, Unreadable, content_of, ending_of, find_files
+from hpkit.corpus.sources import ENDINGS, Found, Unreadable, content_of, ending_of, find_files
 from hpkit.corpus.tune_books import BUILT_IN, built_in, is_abc, tunes_of
 from hpkit.errors import BadInput, did_you_mean
+from hpkit.files import existing_path
 
 #: Why a document is not in the corpus, as `Corpus.passed_over` has it.
 SAME = "the same as one before"
@@ -76,19 +77,23 @@ def _load_one(
     parts = whole.split("+")
     unknown = [part for part in parts if part not in BUILT_IN]
     if not unknown:
+        if columns:
+            raise BadInput(f"text_column: corpus {name} is built in and has no columns")
         corpus = built_in(whole, parts)
         if few:
             return corpus.few(int(few), hold_out, all_books)
         return corpus
-    path = Path(name).expanduser()
-    if path.is_file():
-        return _from_files(name, Found([path], {}, 0), columns)
-    if path.is_dir():
+    path = existing_path(name)
+    if path and path.is_file():
+        return _from_files(name, Found(None, [path], {}, 0), columns)
+    if path and path.is_dir():
         return _from_files(name, find_files(path), columns)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return _from_hub(name, columns)
+    if existing_path(parts[0]):
+        raise BadInput(f"corpus {name}: `:30` and `+` go with built-in names alone")
     raise BadInput(
-        f"corpus {unknown[0]!r} not found: no file or folder of that name here, "
+        f"corpus {unknown[0][:80]!r} not found: no file or folder of that name here, "
         f"and not one of {', '.join(BUILT_IN)}{did_you_mean(unknown[0], BUILT_IN)}"
     )
 
@@ -99,19 +104,21 @@ def _from_files(name: str, found: Found, columns: dict[str, str]) -> Corpus:
     for file in found.files:
         try:
             content = content_of(file)
-        except Unreadable:
-            if len(found.files) == 1 and not found.unread:
+        except Unreadable as error:
+            if found.folder is None:
                 raise
-            found.unread.setdefault("no UTF-8 text", []).append(file.name)
+            found.pass_over(file, error.reason)
             continue
         rows_of_file = rows_of(str(file), ending_of(file), content)
-        if rows_of_file is None:
-            texts.append((str(file), content))
-        else:
+        if rows_of_file is not None:
             rows += with_columns(rows_of_file, columns)
+        elif content.strip():
+            texts.append((str(file), content))
+        if rows_of_file == [] or (rows_of_file is None and not content.strip()):
+            found.pass_over(file, "nothing in it")
     known = {"unread": found.unread, "hidden_folders": found.hidden_folders}
     if not texts and not rows:
-        raise BadInput(f"corpus {name} is empty{_unread_in_words(found)}")
+        _refuse_empty(name, found)
     if not rows:
         if columns:
             raise BadInput(f"text_column: {texts[0][0]} is plain text, which has no columns")
@@ -119,11 +126,14 @@ def _from_files(name: str, found: Found, columns: dict[str, str]) -> Corpus:
     return _from_rows(name, rows, texts, known)
 
 
-def _unread_in_words(found: Found) -> str:
-    if not found.unread:
-        return ""
-    reasons = [f"{names[0]}: {reason}" for reason, names in found.unread.items()]
-    return f"; {'; '.join(reasons)}"
+def _refuse_empty(name: str, found: Found) -> None:
+    if found.folder is None:
+        raise BadInput(f"corpus {name} is empty")
+    reasons = [f"{names[0]} ({reason})" for reason, names in found.unread.items()]
+    raise BadInput(
+        f"corpus folder {name}: expected files that end in {', '.join(ENDINGS)}, "
+        f"got {', '.join(reasons) or 'none'}"
+    )
 
 
 def _from_hub(name: str, columns: dict[str, str]) -> Corpus:
@@ -171,7 +181,8 @@ def _from_rows(name: str, rows: list[Placed], texts: list[tuple[str, str]], know
         )
     placed = [((place, 1), document_of(kind, place, row)) for place, row in rows]
     if kind == "text":
-        if not texts and all(is_abc(document) for _, document in placed):
+        said = [document for _, document in placed if document.strip()]
+        if said and not texts and all(map(is_abc, said)):
             sources = [(place, document) for (place, _), document in placed]
             return tunes_of(name, sources, **known)
         for file, text in texts:
@@ -181,8 +192,6 @@ def _from_rows(name: str, rows: list[Placed], texts: list[tuple[str, str]], know
 
 def _from_texts(name: str, texts: list[tuple[str, str]], known: dict) -> Corpus:
     """Tunes where all of the text is ABC, otherwise passages of text."""
-    if not any(text.strip() for _, text in texts):
-        raise BadInput(f"corpus {name} is empty")
     named_abc = [file for file, _ in texts if ending_of(Path(file)) == ".abc"]
     prose = [file for file, text in texts if file not in named_abc and not is_abc(text)]
     if not prose:

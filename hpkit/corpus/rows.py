@@ -13,7 +13,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 from hpkit.errors import BadInput
 
@@ -52,7 +51,7 @@ def parse_columns(text: str | None) -> dict[str, str]:
             field = "text"
             column = part
         columns[field.strip()] = column.strip()
-    if form_of(columns) is None or not all(columns.values()) or len(columns) > 2:
+    if set(columns) not in map(set, FORMS.values()) or not all(columns.values()):
         raise BadInput(
             "text_column: expected the column that holds the text, or "
             f"prompt=COLUMN,completion=COLUMN, or messages=COLUMN, got {text!r}"
@@ -82,15 +81,20 @@ def with_columns(rows: list[Placed], columns: dict[str, str]) -> list[Placed]:
 # Files.
 
 
-def rows_of(file: str, ending: str, content: str | Path) -> list[Placed] | None:
+def rows_of(file: str, ending: str, content: str | bytes) -> list[Placed] | None:
     """The rows of a file by its ending and its content; None where it is plain text.
 
     `content` as `sources.content_of` gives it. Raises BadInput, naming the line.
     """
-    if isinstance(content, Path):
+    if isinstance(content, bytes):
         return _parquet_rows(file, content)
-    if ending in (".csv", ".tsv"):
-        return _table_rows(file, content)
+    if ending == ".csv":
+        # Spreadsheets write semicolons where a comma is the decimal mark.
+        header = content.lstrip("\n").partition("\n")[0]
+        delimiter = max(",;\t", key=lambda mark: _columns_in(header, mark))
+        return _table_rows(file, content, delimiter)
+    if ending == ".tsv":
+        return _table_rows(file, content, "\t")
     start = content.lstrip()[:1]
     if ending in (".json", ".jsonl", ".ndjson"):
         if start == "[":
@@ -166,13 +170,23 @@ def _json_object(place: str, text: str, expected: str) -> dict:
 
 def _parse_json(place: str, text: str, expected: str):
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_repeats)
     except RecursionError:
         raise BadInput(f"{place}: expected {expected}, got one nested too deeply") from None
     except ValueError as error:
         raise BadInput(
             f"{place}: expected {expected}, got something that is not JSON ({error})"
         ) from None
+
+
+def _without_repeats(pairs: list[tuple]) -> dict:
+    """A JSON object; one of two values under a name would be lost."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two values are called {repeated!r}")
+    return values
 
 
 def _expect_object(place: str, item) -> dict:
@@ -183,19 +197,27 @@ def _expect_object(place: str, item) -> dict:
     return item
 
 
-def _table_rows(file: str, content: str) -> list[Placed]:
+def _columns_in(header: str, delimiter: str) -> int:
+    """How many columns a line has when this parts them; 0 where it cannot be read so."""
+    try:
+        return len(next(csv.reader([header], delimiter=delimiter, strict=True), ()))
+    except csv.Error:
+        return 0
+
+
+def _table_rows(file: str, content: str, delimiter: str) -> list[Placed]:
     """One row a line of a CSV file, whose first line names the columns; all values are text."""
-    header = content.lstrip("\n").partition("\n")[0]
-    # Spreadsheets write semicolons where a comma is the decimal mark.
-    delimiter = max(",;\t", key=header.count)
     # Of its own accord csv takes no field beyond 131,072 letters.
     csv.field_size_limit(2**31 - 1)
     # strict: a quotation mark that nobody closes is an error, and does not eat all that follows.
-    reader = csv.DictReader(io.StringIO(content), delimiter=delimiter, strict=True)
+    reader = csv.DictReader(io.StringIO(content.lstrip("\n")), delimiter=delimiter, strict=True)
+    blank_lines_before = len(content) - len(content.lstrip("\n"))
     rows = []
     try:
+        reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
+        _refuse_repeated_columns(file, reader.fieldnames)
         for row in reader:
-            place = f"{file}, line {reader.line_num}"
+            place = f"{file}, line {blank_lines_before + reader.line_num}"
             if None in row or None in row.values():
                 fields = sum(value is not None for name, value in row.items() if name is not None)
                 fields += len(row.get(None, ()))
@@ -205,20 +227,30 @@ def _table_rows(file: str, content: str) -> list[Placed]:
                 )
             rows.append((place, row))
     except csv.Error as error:
-        raise BadInput(f"{file}, line {reader.line_num}: not CSV ({error})") from None
+        place = f"{file}, line {blank_lines_before + reader.line_num}"
+        raise BadInput(f"{place}: not CSV ({error})") from None
     return rows
 
 
-def _parquet_rows(file: str, path: Path) -> list[Placed]:
-    import pyarrow
+def _refuse_repeated_columns(file: str, columns: list[str]) -> None:
+    for column in columns:
+        if columns.count(column) > 1:
+            raise BadInput(f"{file}: two columns are called {column!r}, so one would be lost")
+
+
+def _parquet_rows(file: str, content: bytes) -> list[Placed]:
     from pyarrow import parquet
 
     try:
-        table = parquet.ParquetFile(path).read()
+        table = parquet.ParquetFile(io.BytesIO(content)).read()
+        _refuse_repeated_columns(file, table.column_names)
         rows = table.to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except BadInput:
+        raise
+    except Exception as error:  # damage, and dates that Python has no number for
         first_line = str(error).partition("\n")[0]
-        raise BadInput(f"{file} is no Parquet file that can be read: {first_line}") from None
+        why = f"{type(error).__name__}: {first_line}"
+        raise BadInput(f"{file} is no Parquet file that can be read ({why})") from None
     return [(f"{file}, row {number}", row) for number, row in enumerate(rows, 1)]
 
 
@@ -272,8 +304,10 @@ def _conversation(place: str, messages, tools) -> str:
         )
     turns = [_turn(place, number, turn) for number, turn in enumerate(messages, 1)]
     if not any(map(is_answer, range(len(turns)), turns)):
+        roles = ", ".join(turn["role"] for turn in turns)
         raise BadInput(
-            f"{place}: no turn of the role assistant answers anything, so there is nothing to learn"
+            f"{place}: no turn of the role assistant answers anything, so there is nothing to "
+            f"learn; the roles are {roles[:60]}"
         )
     if tools:
         return _as_json(place, {"messages": turns, "tools": tools})
@@ -283,7 +317,9 @@ def _conversation(place: str, messages, tools) -> str:
 def is_answer(number: int, turn: dict) -> bool:
     """Is the turn one that is learnt: the assistant says or calls something, and not unasked?"""
     says_something = turn["content"].strip() or turn.get("tool_calls")
-    return number > 0 and turn["role"] == "assistant" and bool(says_something)
+    if number == 0 or turn["role"] != "assistant" or turn.get("weight") == 0:
+        return False
+    return bool(says_something)
 
 
 def _turn(place: str, number: int, turn) -> dict:
@@ -296,8 +332,15 @@ def _turn(place: str, number: int, turn) -> dict:
     kept = {"role": turn["role"], "content": _content(place, number, turn)}
     for name in _OF_A_TURN:
         # Where some rows of a data set have a field, Arrow gives it to all, as null.
-        if turn.get(name) is not None:
+        if turn.get(name):
             kept[name] = turn[name]
+    if turn.get("function_call"):
+        raise BadInput(
+            f"{place}: turn {number} has function_call, which today's templates do not read: "
+            "write it as tool_calls"
+        )
+    if turn.get("weight") == 0:  # OpenAI's word for an answer that is not to be learnt
+        kept["weight"] = 0
     return kept
 
 
@@ -309,8 +352,8 @@ def _content(place: str, number: int, turn: dict) -> str:
     if content is None and turn.get("tool_calls"):
         return ""
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        if len(texts) == len(content) and all(isinstance(text, str) for text in texts):
+        texts = [part["text"] for part in content if _is_text_part(part)]
+        if len(texts) == len(content):
             return "".join(texts)
         raise BadInput(
             f"{place}: turn {number} holds something besides text, such as a picture, "
@@ -319,6 +362,12 @@ def _content(place: str, number: int, turn: dict) -> str:
     raise BadInput(
         f"{place}: expected the content of turn {number} to be text, got {_type_of(content)}"
     )
+
+
+def _is_text_part(part) -> bool:
+    if not isinstance(part, dict) or part.get("type", "text") != "text":
+        return False
+    return isinstance(part.get("text"), str)
 
 
 def messages_of(document: str) -> tuple[list[dict], list | None]:

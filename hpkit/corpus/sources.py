@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import stat
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -23,15 +24,30 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 class Found(NamedTuple):
-    """The files of a folder that are read; of the others, reason -> names; hidden folders."""
+    """The files of a folder that are read; of the others, reason -> names; hidden folders.
 
+    `folder` is None where a file was named by itself.
+    """
+
+    folder: Path | None
     files: list[Path]
     unread: dict[str, list[str]]
     hidden_folders: int
 
+    def pass_over(self, file: Path, reason: str) -> None:
+        """Note why a file, or a folder, is not read."""
+        name = file.name
+        if self.folder:
+            name = str(file.relative_to(self.folder))
+        self.unread.setdefault(reason, []).append(name)
+
 
 class Unreadable(BadInput):
-    """A file that is no text at all; in a folder it is passed over."""
+    """A file that is no text at all; in a folder it is passed over, for the short `reason`."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
 
 
 def find_files(folder: Path) -> Found:
@@ -39,19 +55,19 @@ def find_files(folder: Path) -> Found:
 
     Links to folders are not followed, for they may lead in a circle.
     """
-    found = Found([], {}, 0)
+    found = Found(folder, [], {}, 0)
     hidden = 0
 
-    def pass_over(path: Path, reason: str) -> None:
-        found.unread.setdefault(reason, []).append(str(path.relative_to(folder)))
+    def pass_over_folder(error: OSError) -> None:
+        found.pass_over(Path(error.filename), f"cannot be opened: {error.strerror}")
 
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=pass_over_folder):
         visible = []
         for name in sorted(folders):
             if name.startswith("."):
                 hidden += 1
             elif Path(parent, name).is_symlink():
-                pass_over(Path(parent, name), "a link to a folder")
+                found.pass_over(Path(parent, name), "a link to a folder")
             else:
                 visible.append(name)
         folders[:] = visible  # os.walk goes on with what is left here
@@ -59,11 +75,15 @@ def find_files(folder: Path) -> Found:
             file = Path(parent, name)
             reason = _reason_not_to_read(file)
             if reason:
-                pass_over(file, reason)
+                found.pass_over(file, reason)
             else:
                 found.files.append(file)
-    files = _without_held_out(folder, sorted(found.files), pass_over)
-    return Found(files, found.unread, hidden)
+    to_train_on, held_out = _parted_by_name(folder, sorted(found.files))
+    if not to_train_on:
+        return found._replace(files=held_out, hidden_folders=hidden)
+    for file in held_out:
+        found.pass_over(file, "a test set by its name, which eval_corpus takes")
+    return found._replace(files=to_train_on, hidden_folders=hidden)
 
 
 def _reason_not_to_read(file: Path) -> str | None:
@@ -73,14 +93,19 @@ def _reason_not_to_read(file: Path) -> str | None:
         return "a backup"
     ending = ending_of(file)
     packed = file.name.lower().endswith(".gz")
-    if ending not in ENDINGS and not (packed and not ending):
-        return f"{ending} is no text that is read" if ending else "no ending"
+    if not ending and not packed:
+        return "no ending"
+    if ending and ending not in ENDINGS:
+        return f"{ending} is not a format that hpkit reads"
     try:
-        with file.open("rb") as opened:
-            empty = not opened.read(1)
+        status = file.stat()
     except OSError as error:  # such as a link that leads nowhere, or to itself
         return f"cannot be opened: {error.strerror}"
-    return "empty" if empty else None
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
+        return "no regular file"
+    if not status.st_size:
+        return "empty"
+    return None
 
 
 def ending_of(file: Path) -> str:
@@ -89,8 +114,8 @@ def ending_of(file: Path) -> str:
     return Path(name).suffix
 
 
-def _without_held_out(folder: Path, files: list[Path], pass_over) -> list[Path]:
-    """The files without those named as test sets, unless there are no others."""
+def _parted_by_name(folder: Path, files: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The files to train on, and those whose names call them test sets or the like."""
     to_train_on = []
     held_out = []
     for file in files:
@@ -99,15 +124,11 @@ def _without_held_out(folder: Path, files: list[Path], pass_over) -> list[Path]:
             held_out.append(file)
         else:
             to_train_on.append(file)
-    if not to_train_on:
-        return held_out
-    for file in held_out:
-        pass_over(file, "held out by its name; eval_corpus takes it")
-    return to_train_on
+    return to_train_on, held_out
 
 
-def content_of(file: Path) -> str | Path:
-    """A file's text; or the file itself where it is a Parquet table.
+def content_of(file: Path) -> str | bytes:
+    """A file's text, or its bytes where it is a Parquet table.
 
     What is packed with gzip is unpacked. Raises BadInput: Unreadable for what is no text.
     """
@@ -117,20 +138,21 @@ def content_of(file: Path) -> str | Path:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise Unreadable(f"{file} cannot be read: {why}") from None
+        raise Unreadable(f"{file} cannot be read: {why}", "cannot be read") from None
     if content.startswith(_PARQUET):
-        return file
+        return content
     try:
         # "-sig": editors on Windows put a mark in front.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unreadable(
             f"{file} is not UTF-8 text (byte {error.start} is 0x{content[error.start]:02x}): "
-            "save it as UTF-8"
+            "save it as UTF-8",
+            "no UTF-8 text",
         ) from None
     if text.startswith(_BYTE_ORDER_MARK):
-        raise BadInput(f"{file} begins with two byte-order marks: save it anew as UTF-8")
+        raise BadInput(f"{file} begins with two byte-order marks: save it again as UTF-8")
     if "\0" in text:
-        raise Unreadable(f"{file} is no text: it holds bytes of zero")
+        raise Unreadable(f"{file} is no text: it holds bytes of zero", "no text")
     # As Python reads a text file: lines of Windows and of old Macs end as all others do.
     return text.replace("\r\n", "\n").replace("\r", "\n")

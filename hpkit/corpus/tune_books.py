@@ -25,10 +25,17 @@ BUILT_IN = {
     "ryansMammoth": "Ryan's Mammoth Collection, 1883 (pre-training corpus)",
     "aksak": "made by this project: 5/8, 7/8 and 9/8 tunes from a small grammar (synthetic)",
 }
-#: How a tune, or what stands between two tunes, begins.
+_COMMENT = re.compile(r"%")
 _FIELD_OR_COMMENT = re.compile(r"[A-Za-z+]:|%")
-_NUMBER_OR_METER = re.compile(r"^(X:\s*\d|M:\s*(\d|C|none))", re.M)
-_KEY = re.compile(r"^K:\s*([A-G][#b]?(?![a-z]{4})|HP|Hp|none|$)", re.M)
+_NUMBER_OR_METER = re.compile(r"^(X:\s*\d+\s*$|M:\s*(\d+/\d+|C\b|C\||none\b))", re.M)
+#: What is written above or beside the notes, in quotation marks, brackets or behind a percent sign.
+_QUOTED = re.compile(r'"[^"]*"|![^!]*!|\+[^+]*\+|\{[^}]*\}|\[[A-Za-z]:[^]]*\]|%.*')
+#: Three letters or more, two of which are neither notes nor the usual ornaments.
+_WORD = re.compile(r"\b(?=[A-Za-z]*[h-jl-tw][A-Za-z]*[h-jl-tw])[A-Za-z]{3,}\b")
+#: `K:G`, `K:Dmajor`, `K:A Dorian clef=bass`, `K:none`, `K:`.
+_KEY = re.compile(
+    r"^K:\s*([A-G][#b]?\s*(maj|min|mix|dor|phr|lyd|loc|aeo|ion|m?(?![a-z]))|HP|none|$)", re.M | re.I
+)
 
 
 def built_in(name: str, parts: list[str]) -> Corpus:
@@ -102,7 +109,8 @@ def normalise(
     """ABC texts, as (file, text), to (documents, origins, passed_over).
 
     A tune heard before, in any key, is passed over. `strict` stops at a character that ABC does not
-    know, naming file, line and column; the historical files, which hold a few, are read without.
+    know, naming file, line and column, and passes over a tune with words among its notes; the
+    historical files, which hold a few of both, are read as the recorded runs read them.
     """
     documents = []
     origins = []
@@ -121,6 +129,9 @@ def normalise(
                     ) from None
                 passed_over[error.why] += 1
                 continue
+            if strict and _holds_words(abc):
+                passed_over["words among the notes"] += 1
+                continue
             heard = _melody_in_any_key(parsed)
             if heard in melodies_heard:
                 passed_over["a tune already read, in this or another key"] += 1
@@ -138,15 +149,21 @@ def _melody_in_any_key(read: tune.Tune) -> tuple:
     return tuple((pitch - first_pitch, start, length) for pitch, start, length in notes)
 
 
+def _holds_words(abc: str) -> bool:
+    """Is a line of words among the notes? Letters that are no notes stand for ornaments there."""
+    for line in abc.splitlines():
+        if not _FIELD_OR_COMMENT.match(line) and _WORD.search(_QUOTED.sub("", line)):
+            return True
+    return False
+
+
 def tunes_of(name: str, sources: list[tuple[str, str]], **known) -> Corpus:
     """The corpus of the tunes in ABC texts, given as (file, text); `known` of Corpus goes on.
 
     Raises BadInput for a character that ABC does not know, and where no tune is usable.
     """
     documents, origins, passed_over = normalise(sources, strict=True)
-    between = 0
-    for _, text in sources:
-        between += sum(not _FIELD_OR_COMMENT.match(passage) for passage in _passages(text))
+    between = sum(len(_outside_tunes(text)) for _, text in sources)
     if between:
         passed_over["text between tunes"] = between
     if not documents:
@@ -160,16 +177,43 @@ def tunes_of(name: str, sources: list[tuple[str, str]], **known) -> Corpus:
 def is_abc(text: str) -> bool:
     """Is all of the text tunes, so that nothing is lost when it is read as such?
 
-    Each passage between blank lines begins with a field such as `X:1`, or a comment, and one at
-    least has a meter or a number and a key. Prose with a line `M: the meeting` is prose.
+    Each tune has a number or a meter, and one at least a key and can be read. Prose with a line
+    `M: the meeting` is prose, and tunes with prose between them are, too.
     """
-    passages = _passages(text)
-    if not all(map(_FIELD_OR_COMMENT.match, passages)):
+    tunes = [abc for _, abc in cut_tunes(text)]
+    if not all(map(_NUMBER_OR_METER.search, tunes)) or _outside_tunes(text):
         return False
-    return any(_NUMBER_OR_METER.search(one) and _KEY.search(one) for one in passages)
+    return any(_KEY.search(abc) and _can_be_read(abc) for abc in tunes)
 
 
-def _passages(text: str) -> list[str]:
-    """What blank lines part."""
-    passages = re.split(r"\n\s*\n", text)
-    return [passage.lstrip("\n") for passage in passages if passage.strip()]
+def _can_be_read(abc: str) -> bool:
+    try:
+        notation.parse(abc)
+    except notation.ABCError:
+        return False
+    return True
+
+
+def _outside_tunes(text: str) -> list[str]:
+    """The passages, between blank lines, that no tune takes.
+
+    Comments are left out, and before the first tune fields such as `O:Scotland`: a file's header.
+    """
+    inside = set()
+    first_tune = None
+    for first, abc in cut_tunes(text):
+        inside.update(range(first, first + abc.count("\n") + 1))
+        if first_tune is None:
+            first_tune = first
+    outside = []
+    passage = []
+    for number, line in enumerate([*text.splitlines(), ""], 1):  # "" ends the last passage
+        if line.strip() and number not in inside:
+            in_header = first_tune is None or number < first_tune
+            left_out = _FIELD_OR_COMMENT if in_header else _COMMENT
+            if not left_out.match(line):
+                passage.append(line)
+        elif passage:
+            outside.append("\n".join(passage))
+            passage = []
+    return outside

@@ -2,9 +2,12 @@
 
 import math
 
+from hpkit.finetune import processes
 from hpkit.formatting import shown_rate
 from hpkit.recipe import Recipe
 
+#: An update that no run reaches.
+_NEVER = 2**62
 #: A rate that few models diverge at.
 USUAL_RATE = 1e-3
 
@@ -28,6 +31,13 @@ def noting_divergence(Trainer):
             )
             return loss
 
+        def _maybe_log_save_evaluate(self, summed_loss, *arguments, **options):
+            logs_now = self.control.should_log
+            super()._maybe_log_save_evaluate(summed_loss, *arguments, **options)
+            if logs_now:
+                # The Trainer takes the sum from itself, and NaN less NaN is NaN for ever.
+                torch.nan_to_num_(summed_loss, nan=0.0, posinf=0.0, neginf=0.0)
+
     return Noting
 
 
@@ -35,26 +45,30 @@ def diverged_since(trainer, losses: list[float], weights_norm: float) -> int | N
     """The update since which a loss or a weight is no finite number; None where all are.
 
     `losses`: those before and after the run. 0: the model was broken before its first update. Of
-    several processes each asks for its own part of the batch.
+    several processes the earliest counts.
     """
     before, after = losses
     if not math.isfinite(before):
         return 0
+    met = [int(trainer.first_without_number)]
     # What an earlier session of a resumed run has logged.
     for entry in trainer.state.log_history:
         if "loss" in entry and not math.isfinite(entry["loss"]):
-            return min(int(trainer.first_without_number) or entry["step"], entry["step"])
-    if int(trainer.first_without_number):
-        return int(trainer.first_without_number)
+            met.append(entry["step"])
     if not (math.isfinite(after) and math.isfinite(weights_norm)):
-        return trainer.state.global_step
-    return None
+        met.append(trainer.state.global_step)
+    first = processes.smallest(min(filter(None, met), default=_NEVER))
+    return None if first == _NEVER else first
 
 
-def what_to_try(recipe: Recipe, since: int) -> str:
-    """What usually mends a run that has diverged, the likeliest first."""
+def what_to_try(recipe: Recipe, since: int | None) -> str | None:
+    """What usually mends a run that has diverged, the likeliest first; None for any other."""
+    if since is None:
+        return None
     if since == 0:
-        return "the model itself: its loss is no number before anything is trained"
+        return (
+            "another copy of the model: its loss was no finite number before anything was trained"
+        )
     # A tenth of what is far beyond any that works would diverge as well.
     rate = min(recipe.learning_rate / 10, USUAL_RATE)
     ideas = [f"learning_rate={shown_rate(rate)}, which is less"]

@@ -102,6 +102,7 @@ def _make_fast(job: Job, asked: Throughput, machine: Machine, out: Path, say) ->
         job.model,
         job.accounting.updates,
         short_of_memory=shortage is not None,
+        packed_rows=job.recipe.per_device_train_batch_size if job.ledgers[0].together else 0,
     )
     _say_all(say, choices)
     if shortage and throughput.activation_checkpointing:

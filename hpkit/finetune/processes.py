@@ -136,13 +136,22 @@ def all_or_none():
 
 def largest(number: int) -> int:
     """The largest of the numbers that the processes bring."""
+    return max(_all_numbers(number))
+
+
+def smallest(number: int) -> int:
+    """The smallest of the numbers that the processes bring."""
+    return min(_all_numbers(number))
+
+
+def _all_numbers(number: int) -> list[int]:
     if count() == 1:
-        return number
+        return [number]
     import torch
     from accelerate import PartialState
     from accelerate.utils import gather
 
-    return int(gather(torch.tensor([number], device=PartialState().device)).max())
+    return gather(torch.tensor([number], device=PartialState().device)).tolist()
 
 
 class _WithoutRepeats:

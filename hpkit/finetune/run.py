@@ -85,6 +85,8 @@ class Run:
         """Has a loss or a weight left the finite numbers? In JSON such a loss is null, so None
         counts.
         """
+        if self.diverged_since is not None:
+            return True
         values = [self.eval_loss_after, self.weights_norm or 0.0]
         values += [entry["loss"] for entry in self.history if "loss" in entry]
         return any(value is None or not math.isfinite(value) for value in values)

@@ -183,7 +183,7 @@ class _Session:
         picture = loss_picture(run.history)
         write_whole(self.out / "loss.png", picture.png)
         self.say(picture.alt)
-        if run.eval_loss_after > run.eval_loss_before:
+        if run.eval_loss_after > run.eval_loss_before and not run.diverged:
             self.say(
                 f"the evaluation loss ends {run.eval_loss_after - run.eval_loss_before:.4f} above "
                 "where it began: on this text the run made the model worse; try a lower "
@@ -200,7 +200,7 @@ def tell_where_to_stop(job: Job) -> None:
     if job.corpus.kind != "messages" or job.model.generation_config is None:
         return
     settings = job.model.generation_config
-    settings.eos_token_id = stop_tokens("messages", job.tokenizer, settings)
+    settings.eos_token_id = stop_tokens("messages", job.tokenizer, settings) or None
 
 
 def let_it_be_heard(tunes: list[str], verdicts: list[Verdict], out: Path, say) -> None:

@@ -54,15 +54,20 @@ AUTO = Throughput()
 
 
 def choose(
-    asked: Throughput, capability: Capability, model, updates: int, short_of_memory: bool
+    asked: Throughput,
+    capability: Capability,
+    model,
+    updates: int,
+    short_of_memory: bool,
+    packed_rows: int,
 ) -> tuple[Throughput, list[Choice]]:
     """Fill in what `asked` leaves open, for the live `model` and a run of so many `updates`.
 
     The choices say why. `short_of_memory`: what the run will hold was predicted, and exceeds the
-    memory that is free.
+    memory that is free. `packed_rows`: how many rows of several documents each a batch has.
     """
     proposals = [
-        _attention(asked, capability, model),
+        _attention(asked, capability, model, packed_rows),
         _liger(capability, model),
         _compiling(capability, updates),
         _checkpointing(short_of_memory),
@@ -105,7 +110,7 @@ class _Proposal:
         return value, Choice(self.name, requested, shown(value), why)
 
 
-def _attention(asked: Throughput, capability: Capability, model) -> _Proposal:
+def _attention(asked: Throughput, capability: Capability, model, packed_rows: int) -> _Proposal:
     usual = model.config._attn_implementation
     if asked.attn_implementation == "sdpa" and not model._supports_sdpa:
         why = f"models of type {model.config.model_type} have no sdpa"
@@ -117,18 +122,24 @@ def _attention(asked: Throughput, capability: Capability, model) -> _Proposal:
         "attn_implementation",
         "flash_attention_2",
         "flash-attn is installed; it keeps packed documents apart without a mask",
-        obstacle=_no_flash_attention(capability, model),
+        obstacle=_no_flash_attention(capability, model, packed_rows),
         without=usual,
     )
 
 
-def _no_flash_attention(capability: Capability, model) -> str | None:
+def _no_flash_attention(capability: Capability, model, packed_rows: int) -> str | None:
     if capability.device != "cuda":
         return "torch's own attention; flash-attn needs an NVIDIA GPU"
     if not (capability.bf16 or capability.fp16):
         return "torch's own attention; flash-attn takes 16-bit numbers alone"
     if not model._supports_flash_attn:
         return f"torch's own attention; models of type {model.config.model_type} have no other"
+    if packed_rows > 1:
+        # modeling_flash_attention_utils._is_packed_sequence looks at positions in one row alone.
+        return (
+            "torch's own attention; transformers lets flash-attn keep packed documents apart only "
+            "in a batch of one row"
+        )
     if importlib.util.find_spec("flash_attn") is None:
         return "torch's own attention; flash-attn is not installed"
     return None

@@ -243,8 +243,9 @@ def as_run(
     weights = [weight.detach().float() for weight in trainer.model.parameters()]
     norm = math.hypot(*[torch.linalg.vector_norm(weight).item() for weight in weights])
     blocks = job.blocks
-    losses = [before.eval_loss, after.eval_loss]
-    since = diverged_since(trainer, losses, norm)
+    since = diverged_since(trainer, [before.eval_loss, after.eval_loss], norm)
+    ledger, eval_ledger = job.ledgers
+    eval_documents = eval_ledger._asdict() if eval_ledger else None
     first = {"step": 0, "eval_loss": before.eval_loss}
     if before.old_loss is not None:
         first["eval_old_loss"] = before.old_loss
@@ -279,10 +280,10 @@ def as_run(
         eval_old_loss_after=after.old_loss,
         text_share=blocks.train.text_share,
         cut_documents=blocks.train.cut_documents,
-        documents=job.ledgers[0]._asdict(),
-        eval_documents=job.ledgers[1] and job.ledgers[1]._asdict(),
+        documents=ledger._asdict(),
+        eval_documents=eval_documents,
         diverged_since=since,
-        what_to_try=None if since is None else what_to_try(job.recipe, since),
+        what_to_try=what_to_try(job.recipe, since),
     )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from hpkit.corpus.blocks import Blocks, packed, refuse_too_few
 from hpkit.corpus.documents import Corpus, spread
 from hpkit.corpus.load import load_corpus
+from hpkit.errors import BadInput
 
 
 class Yardstick(NamedTuple):
@@ -71,7 +72,10 @@ def blocks_by(
     """
     train_documents, held_out = corpus.split()
     train = packed(corpus, train_documents, tokenizer, max_seq_length, **how)
-    measured = packed(corpus, yardstick.documents(held_out), tokenizer, eval_length, **how)
+    try:
+        measured = packed(corpus, yardstick.documents(held_out), tokenizer, eval_length, **how)
+    except BadInput as error:
+        raise BadInput(f"what is evaluated on: {error}") from None
     refuse_too_few(corpus, train.blocks, measured.blocks)
     old = []
     if yardstick.old_corpus:

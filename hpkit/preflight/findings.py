@@ -58,8 +58,8 @@ def _found_by(rule: Rule, plan: Plan) -> list[Finding]:
         failed = Finding(
             rule=rule.name,
             severity="hint",
-            message=f"this rule cannot judge the run ({_in_words(error)}); all others did",
-            fix="leave the run as it is, and report this rule",
+            message=f"this rule failed ({_in_words(error)}) and was left out",
+            fix="change nothing in the run, and report the rule",
             evidence={"failed": type(error).__name__},
         )
         return [failed]

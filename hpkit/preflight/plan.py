@@ -13,7 +13,14 @@ from hpkit.accounting import Accounting, account
 from hpkit.capability import Machine
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import CARDS
-from hpkit.memory import Memory, Parameter, parameters_of, predict_memory
+from hpkit.memory import (
+    Memory,
+    Parameter,
+    parameters_of,
+    predict_memory,
+    state_bytes,
+    weight_bytes,
+)
 from hpkit.model import read_config
 from hpkit.preflight.arguments import CHANGED_ELSEWHERE, COUNT_ALIKE, TRANSFORMERS_ARGUMENTS
 from hpkit.recipe import Recipe
@@ -337,14 +344,21 @@ class Plan:
 
     @cached_property
     def memory(self) -> Memory | None:
-        """What a full fine-tune holds, without activations where they are recomputed."""
+        """What a full fine-tune holds, without activations where nobody knows them, or where they
+        are recomputed.
+        """
         if self.model is None or self.dtype not in WEIGHT_FORMATS or not self.model.predictable:
             return None
         recipe = self.recipe.replace(dtype=self.dtype)
         try:
-            held = predict_memory(self.model.source, recipe, length=self.max_length)
-        except BadInput:  # an optimizer whose states nobody predicts
+            states = state_bytes(self.parameters, recipe.optim, recipe.dtype)
+        except BadInput:  # nobody predicts them
             return None
+        try:
+            held = predict_memory(self.model.source, recipe, length=self.max_length)
+        except BadInput:  # of a model whose activations nobody predicts the rest is still known
+            weights = weight_bytes(self.parameters, recipe.dtype)
+            return Memory(weights=weights, gradients=weights, optimizer=states, activations=0)
         # transformers 5 renames gradient_checkpointing and still takes the old name.
         if self.value("activation_checkpointing") or self.value("gradient_checkpointing"):
             return held._replace(activations=0)

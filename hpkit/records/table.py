@@ -164,7 +164,10 @@ def _dicts_as_json(values: dict) -> dict:
 
 def from_table(table) -> list[Run]:
     """The rows of a pyarrow table as runs; what an older table lacks has its default."""
-    json_columns = [name for name, hint in typing.get_type_hints(Run).items() if hint is dict]
+    json_columns = []
+    for name, hint in typing.get_type_hints(Run).items():
+        if hint is dict or dict in typing.get_args(hint):
+            json_columns.append(name)
     required = [
         field.name for field in dataclasses.fields(Run) if field.default is dataclasses.MISSING
     ]
@@ -175,7 +178,8 @@ def from_table(table) -> list[Run]:
         row["recipe"] = _recipe_of(row["recipe"])
         row["history"] = [_without_gaps(entry) for entry in row["history"]]
         for name in json_columns:
-            row[name] = json.loads(row[name])
+            if name in row:
+                row[name] = json.loads(row[name])
         runs.append(Run(**row))
     return runs
 

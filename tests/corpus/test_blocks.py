@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from hpkit.corpus import blocks_of, encode, load_corpus, pack, pack_whole
+from hpkit.corpus import blocks_of, encode, encode_answers, load_corpus, pack, pack_whole
 from hpkit.corpus.answers import Example
+from hpkit.corpus.blocks import packed
 from hpkit.errors import BadInput
 from hpkit.model import character_tokenizer
 
@@ -180,3 +181,69 @@ def test_logits_of_a_packed_example_are_those_of_it_alone(tiny_model, attention)
                 atol=1e-5,
             )
     assert len(found) == len(alone)
+
+
+def tiny(kind: str):
+    """A model that carries documents into one another, and its own context."""
+    from transformers import MambaConfig, OPTConfig
+
+    torch.manual_seed(0)
+    shape = dict(vocab_size=56, hidden_size=32, num_hidden_layers=2)
+    config = MambaConfig(**shape, state_size=4)
+    if kind == "opt":
+        heads = dict(num_attention_heads=2, ffn_dim=64, word_embed_proj_dim=32)
+        config = OPTConfig(**shape, **heads, max_position_embeddings=64)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("kind", ["opt", "mamba"])
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_document_in_a_block_of_its_own_has_the_loss_that_it_has_alone(tmp_path, kind, rows):
+    """Padded, in batches: the labels, and the sum of the loss over them, are the same."""
+    tokenizer = character_tokenizer()
+    texts = ["ABc", "dEFGab", "A", "cdefgabc'd'e'f'", "GGGG", "CDEFGABcde|"]
+    if rows:
+        corpus = load_corpus(
+            write_rows(tmp_path, *[{"prompt": text[:2], "completion": text} for text in texts])
+        )
+    else:
+        (tmp_path / "t.txt").write_text("\n\n".join(texts))
+        corpus = load_corpus(str(tmp_path / "t.txt"))
+    found = packed(corpus, list(corpus.documents), tokenizer, 12, together=False)
+    blocks = found.blocks
+    model = tiny(kind)
+    batch = {name: torch.tensor([block[name] for block in blocks]) for name in blocks[0]}
+    if kind == "mamba":
+        del batch["position_ids"]  # as the Trainer does for a model that takes none
+    with torch.no_grad():
+        together = model(**batch).loss * (batch["labels"][:, 1:] != -100).sum()
+        alone = 0.0
+        tokens = 0
+        for example in alone_of(corpus, tokenizer, 12):
+            kept = torch.tensor(example.input_ids)[None], torch.tensor(example.labels)[None]
+            alone += model(input_ids=kept[0], labels=kept[1]).loss * (kept[1][:, 1:] != -100).sum()
+            tokens += kept[0].numel()
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    places = len(blocks) * len(blocks[0]["input_ids"])
+    assert found.text_share == tokens / places and found.without_block == 0
+
+
+def alone_of(corpus, tokenizer, length: int) -> list[Example]:
+    """Every document by itself, cut into pieces or cut off at `length`."""
+    if corpus.kind == "prompts":
+        whole = encode_answers("prompts", corpus.documents, tokenizer)
+        return [
+            example._replace(
+                input_ids=example.input_ids[:length].astype(int),
+                labels=example.labels[:length].astype(int),
+            )
+            for example in whole
+        ]
+    pieces = []
+    for text in corpus.documents:
+        tokens = [tokenizer.bos_token_id, *tokenizer(text).input_ids, tokenizer.eos_token_id]
+        for start in range(0, len(tokens), length):
+            piece = np.array(tokens[start : start + length])
+            if len(piece) > 1:
+                pieces.append(Example(piece, piece, joined=False))
+    return pieces

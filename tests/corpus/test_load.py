@@ -214,7 +214,7 @@ def test_files_that_cannot_be_used(tmp_path, name, text, message):
 def test_names_that_are_not_there(tmp_path):
     with pytest.raises(BadInput, match="did you mean airdsAirs"):
         load_corpus("airdAirs")
-    with pytest.raises(BadInput, match="is empty"):
+    with pytest.raises(BadInput, match="expected files that end in .abc.* got none"):
         load_corpus(str(tmp_path))
     with pytest.raises(BadInput, match="no data set of that id"):
         load_corpus("nobody/nothing")

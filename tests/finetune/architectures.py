@@ -274,7 +274,8 @@ def page(found: dict[str, dict]) -> str:
         "# Which architectures can be trained",
         "",
         "Every model type for which transformers has a causal language model, tiny and with random",
-        "weights, in two updates on the CPU. Written by `tests/finetune/architectures.py`.",
+        "weights, in two updates on the CPU. Written by",
+        "[`architectures.py`](../tests/finetune/architectures.py).",
         "",
         f"transformers {transformers.__version__}, torch {torch.__version__}: "
         f"{len(found)} types, {len(built)} built; {trained} train, {refused} are refused, "

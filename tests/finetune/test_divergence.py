@@ -1,6 +1,7 @@
 """A run that breaks says so: since which update, and what to try; a run that worsens says that."""
 
 import json
+import math
 
 import pytest
 
@@ -21,25 +22,62 @@ def command(model, corpus, out, **changes) -> list[str]:
     return words
 
 
-@pytest.mark.parametrize("logging_steps", [1, 50])
-def test_a_run_that_diverges_says_since_when(
-    tiny_model, few_tunes, tmp_path, capsys, logging_steps
-):
-    words = command(
-        tiny_model, few_tunes, tmp_path / "out", learning_rate=1e30, max_grad_norm=0.0,
-        logging_steps=logging_steps, bf16=False,
-    )  # fmt: skip
+def test_a_run_that_diverges_says_since_when(tiny_model, few_tunes, tmp_path, capsys):
+    wild = dict(learning_rate=1e30, max_grad_norm=0.0, bf16=False)
+    words = command(tiny_model, few_tunes, tmp_path / "each", logging_steps=1, **wild)
+    assert main(words) == 3
+    each = Run.load(tmp_path / "each")
+    broken = [entry["step"] for entry in each.history if entry.get("loss", 0) is None]
+    # The log, which here has every update, is the truth.
+    assert each.diverged and broken[0] == each.diverged_since > 1
+    capsys.readouterr()
+    words = command(tiny_model, few_tunes, tmp_path / "rare", logging_steps=50, **wild)
     assert main(words) == 3
     said, error = capsys.readouterr()
-    run = Run.load(tmp_path / "out")
-    assert run.diverged and "evaluation loss after: nan" in said
+    assert "evaluation loss after: nan" in said and "above where it began" not in said
+    assert Run.load(tmp_path / "rare").diverged_since == broken[0]
     line = error.splitlines()[-1]
-    assert f"diverged: since update {run.diverged_since} of 12" in line
-    assert run.what_to_try in line and "learning_rate=1.0e-3" in line and "max_grad_norm=1" in line
-    if logging_steps == 1:
-        # The log tells the same, where it has every update.
-        broken = [entry["step"] for entry in run.history if entry.get("loss", 0) is None]
-        assert broken == list(range(run.diverged_since, 13))
+    assert f"diverged: since update {broken[0]} of 12" in line
+    assert each.what_to_try in line and "learning_rate=1.0e-3" in line and "max_grad_norm=1" in line
+
+
+def test_one_loss_that_is_no_number_is_told_and_the_log_goes_on(
+    tiny_model, few_tunes, tmp_path, monkeypatch
+):
+    """Its update is left out, as a GPU in fp16 does, so that the weights stay whole."""
+    from transformers import Trainer
+
+    real = Trainer.training_step
+
+    def training_step(trainer, *args, **kwargs):
+        loss = real(trainer, *args, **kwargs)
+        return loss * math.nan if trainer.state.global_step == 4 else loss
+
+    monkeypatch.setattr(Trainer, "training_step", training_step)
+    recipe = FAST.replace(logging_steps=1)
+    run = finetune(recipe, tiny_model, few_tunes, tmp_path / "out", log=None)
+    losses = {entry["step"]: entry["loss"] for entry in run.history if "loss" in entry}
+    assert [step for step, loss in losses.items() if not math.isfinite(loss)] == [5]
+    assert run.diverged and run.diverged_since == 5 and math.isfinite(run.eval_loss_after)
+    assert Run.load(tmp_path / "out").diverged
+
+
+def test_weights_that_break_in_the_last_update_are_told(tiny_model, few_tunes, tmp_path):
+    recipe = FAST.replace(learning_rate=1e30, max_steps=1, max_grad_norm=0.0)
+    run = finetune(recipe, tiny_model, few_tunes, tmp_path / "out", log=None)
+    assert run.diverged and run.diverged_since == 1
+    assert all(math.isfinite(entry["loss"]) for entry in run.history if "loss" in entry)
+
+
+def test_a_run_of_before_this_field_tells_by_its_losses(tiny_model, few_tunes, tmp_path):
+    run = finetune(FAST, tiny_model, few_tunes, tmp_path / "out", log=None)
+    assert not run.diverged
+    values = json.loads((tmp_path / "out" / "run.json").read_text())
+    for name in ("documents", "eval_documents", "diverged_since", "what_to_try"):
+        del values[name]
+    values["eval_loss_after"] = None
+    (tmp_path / "out" / "run.json").write_text(json.dumps(values))
+    assert Run.load(tmp_path / "out").diverged
 
 
 def test_a_finite_loss_above_its_start_is_said_and_no_failure(

@@ -40,6 +40,7 @@ def chosen(
     updates=100,
     short=False,
     model=None,
+    packed_rows=1,
 ):
     """({name: value}, {name: why}) on a machine of that name with those packages."""
     real = importlib.util.find_spec
@@ -51,7 +52,8 @@ def chosen(
 
     monkeypatch.setattr(module.importlib.util, "find_spec", find)
     model = model or load_model("starter")[0]
-    result, choices = choose(asked, decide(recipe, MACHINES[device]), model, updates, short)
+    capability = decide(recipe, MACHINES[device])
+    result, choices = choose(asked, capability, model, updates, short, packed_rows)
     return vars(result), {choice.what: choice.why for choice in choices}
 
 
@@ -82,6 +84,16 @@ def test_flash_attention_where_it_is_present_and_the_run_is_in_16_bits(
     values, why = chosen(monkeypatch, device, installed=installed, recipe=recipe)
     assert values["attn_implementation"] == attention and reason in why["attn_implementation"]
     assert values["dataloader_num_workers"] == 1
+
+
+@pytest.mark.parametrize("asked", [AUTO, Throughput("flash_attention_2")])
+def test_flash_attention_would_mix_the_documents_of_a_batch_of_several_rows(monkeypatch, asked):
+    from transformers.modeling_flash_attention_utils import _is_packed_sequence
+
+    positions = torch.tensor([[0, 1, 2, 0, 1]])
+    assert _is_packed_sequence(positions, 1) and not _is_packed_sequence(positions.repeat(8, 1), 8)
+    values, why = chosen(monkeypatch, "a100", asked, installed=("flash_attn",), packed_rows=8)
+    assert values["attn_implementation"] == "sdpa" and "one row" in why["attn_implementation"]
 
 
 def test_a_model_without_flash_attention(monkeypatch):

@@ -1,6 +1,7 @@
 """The one exception for a user's mistake, and the guess at what was meant."""
 
 import difflib
+import textwrap
 
 
 class BadInput(ValueError):
@@ -24,3 +25,12 @@ def did_you_mean(word: str, choices) -> str:
     if not near:
         return ""
     return f" (did you mean {near[0]}?)"
+
+
+def in_one_line(error: Exception) -> str:
+    """Another library's error to be quoted in a message: its type, and its text up to a line's end.
+
+    At most 200 characters.
+    """
+    first_line = str(error).strip().partition("\n")[0]
+    return textwrap.shorten(f"{type(error).__name__}: {first_line}", 200, placeholder=" …")

@@ -6,7 +6,7 @@ it has read into the next document. Neither shows in a loss, which only falls. A
 
 import inspect
 
-from hpkit.errors import BadInput
+from hpkit.errors import BadInput, in_one_line
 from hpkit.model import context_length
 
 #: Tokens of a probe, half of which are changed.
@@ -32,10 +32,10 @@ def refuse_unless_causal(model, name: str) -> None:
         with torch.random.fork_rng(devices):
             _forward(model, tokens[None], training=True)
     except Exception as error:  # each class of model has its own
-        words = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        why = in_one_line(error)
         raise BadInput(
             f"model {name}: expected a model that reads tokens and predicts the next one; "
-            f"{type(model).__name__} cannot be trained on {len(tokens)} tokens ({words[:200]})"
+            f"{type(model).__name__} cannot be trained on {len(tokens)} tokens ({why})"
         ) from None
     if not torch.isfinite(before.logits).all():
         raise BadInput(

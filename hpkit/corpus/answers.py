@@ -8,7 +8,7 @@ import numpy as np
 
 from hpkit.corpus.marks import boundary_marks, start_token
 from hpkit.corpus.rows import is_answer, messages_of
-from hpkit.errors import BadInput
+from hpkit.errors import BadInput, in_one_line
 
 #: The label that torch's cross entropy leaves out, by its own default.
 NOT_COUNTED = -100
@@ -210,8 +210,9 @@ def _rendered(turns: list[dict], tools: list | None, tokenizer, **settings) -> s
         return tokenizer.apply_chat_template(turns, tools=tools, tokenize=False, **settings)
     # Roles that must alternate are an error of the template's own; others stumble over a value.
     except Exception as error:
-        why = str(error).partition("\n")[0]
-        raise BadInput(f"the model's chat template refuses {str(turns)[:60]!r}: {why}") from None
+        raise BadInput(
+            f"the model's chat template refuses {str(turns)[:60]!r}: {in_one_line(error)}"
+        ) from None
 
 
 def stop_tokens(kind: str, tokenizer, generation_config) -> list[int]:

@@ -20,7 +20,7 @@ from hpkit.corpus.rows import (
 )
 from hpkit.corpus.sources import ENDINGS, Found, Unreadable, content_of, ending_of, find_files
 from hpkit.corpus.tune_books import BUILT_IN, built_in, is_abc, tunes_of
-from hpkit.errors import BadInput, did_you_mean
+from hpkit.errors import BadInput, did_you_mean, in_one_line
 from hpkit.files import existing_path
 
 #: Why a document is not in the corpus, as `Corpus.passed_over` has it.
@@ -142,11 +142,9 @@ def _from_hub(name: str, columns: dict[str, str]) -> Corpus:
     try:
         rows = datasets.load_dataset(name, split="train")
     except Exception as error:  # of many kinds: no such id, no network, no split, a bad script
-        first_line = str(error).partition("\n")[0]
-        why = f"{type(error).__name__}: {first_line}"
         raise BadInput(
             f"corpus {name}: no such file or folder, "
-            f"and no data set of that id came from the hub ({why})"
+            f"and no data set of that id came from the hub ({in_one_line(error)})"
         ) from None
     wanted = set(columns.values()) or set(FORMS.get(form_of(rows.features), ()))
     if not wanted or not wanted <= set(rows.features):

@@ -14,7 +14,7 @@ import io
 import json
 from collections.abc import Iterable
 
-from hpkit.errors import BadInput
+from hpkit.errors import BadInput, in_one_line
 
 #: Kind of corpus -> the fields of a row that make it one, in the order in which they are looked
 #: for.
@@ -248,9 +248,9 @@ def _parquet_rows(file: str, content: bytes) -> list[Placed]:
     except BadInput:
         raise
     except Exception as error:  # damage, and dates that Python has no number for
-        first_line = str(error).partition("\n")[0]
-        why = f"{type(error).__name__}: {first_line}"
-        raise BadInput(f"{file} is no Parquet file that can be read ({why})") from None
+        raise BadInput(
+            f"{file} is no Parquet file that can be read ({in_one_line(error)})"
+        ) from None
     return [(f"{file}, row {number}", row) for number, row in enumerate(rows, 1)]
 
 

@@ -43,9 +43,13 @@ class Found(NamedTuple):
 
 
 class Unreadable(BadInput):
-    """A file that is no text at all; in a folder it is passed over, for the short `reason`."""
+    """A file that is no text at all; in a folder it is passed over, for the short `reason`.
 
-    def __init__(self, message: str, reason: str):
+    The reason has a default, for a process that gets the error from another makes it of its message
+    alone.
+    """
+
+    def __init__(self, message: str, reason: str = "cannot be read"):
         super().__init__(message)
         self.reason = reason
 
@@ -138,7 +142,7 @@ def content_of(file: Path) -> str | bytes:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise Unreadable(f"{file} cannot be read: {why}", "cannot be read") from None
+        raise Unreadable(f"{file} cannot be read: {why}") from None
     if content.startswith(_PARQUET):
         return content
     try:

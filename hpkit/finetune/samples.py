@@ -6,6 +6,7 @@ from typing import NamedTuple
 from hpkit.corpus.answers import prompt_of, prompt_tokens, stop_tokens
 from hpkit.corpus.documents import Corpus
 from hpkit.corpus.music import Verdict
+from hpkit.errors import in_one_line
 from hpkit.model import context_length, likeliest, sample
 
 SAMPLED_TUNES = 32
@@ -51,8 +52,7 @@ def drawn(draw, say) -> list[str]:
     try:
         return draw()
     except Exception as error:  # of a model that nobody has met before
-        words = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        say(f"sampling failed and was left out ({words})")
+        say(f"sampling failed and was left out ({in_one_line(error)})")
         return []
 
 

@@ -5,6 +5,7 @@ recipe, at TrainingArguments, or at the arguments that `hpkit.check.scripts` rea
 """
 
 from hpkit.capability import Machine, find_machine, probe
+from hpkit.errors import in_one_line
 from hpkit.preflight.plan import Finding, Plan, Rule, Written, look_at_model
 from hpkit.preflight.rules import ALL_RULES
 from hpkit.recipe import Recipe
@@ -58,16 +59,11 @@ def _found_by(rule: Rule, plan: Plan) -> list[Finding]:
         failed = Finding(
             rule=rule.name,
             severity="hint",
-            message=f"this rule failed ({_in_words(error)}) and was left out",
+            message=f"this rule failed ({in_one_line(error)}) and was left out",
             fix="change nothing in the run, and report the rule",
             evidence={"failed": type(error).__name__},
         )
         return [failed]
-
-
-def _in_words(error: Exception) -> str:
-    first_line = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first_line[:200]}"
 
 
 def preflight_callback(log=print, **known):
@@ -88,7 +84,7 @@ def preflight_callback(log=print, **known):
                 seen = _seen_in_a_trainer(args, model, train_dataloader)
                 findings = preflight(args, **seen | known)
             except Exception as error:
-                log(f"preflight could not look at this run ({_in_words(error)}); it goes on")
+                log(f"preflight could not look at this run ({in_one_line(error)}); it goes on")
                 return
             for finding in findings:
                 log(str(finding))

@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 
@@ -18,6 +19,7 @@ from pyarrow import parquet
 
 from hpkit.__main__ import main
 from hpkit.corpus import encode_answers, load_corpus
+from hpkit.errors import BadInput
 from hpkit.finetune.run import Run
 
 from .chat_models import CHATML, WITH_TOOLS, WORDS, bpe_tokenizer, passages, save_bpe_model
@@ -335,6 +337,15 @@ def test_a_broken_file_is_one_line(tmp_path, finetune, name):
     (tmp_path / name).write_bytes(content)
     status, _, _, error = finetune("bpe", tmp_path / name)
     assert status == 2 and re.search(complaint, error)
+
+
+def test_a_refusal_reaches_other_processes(tmp_path):
+    """Under torchrun it is sent to them, pickled."""
+    (tmp_path / "t.txt").write_bytes(b"One.\0")
+    with pytest.raises(BadInput) as caught:
+        load_corpus(str(tmp_path / "t.txt"))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value) and again.reason == caught.value.reason
 
 
 def test_a_date_that_python_has_no_number_for_is_one_line(tmp_path, finetune):

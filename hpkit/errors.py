@@ -32,5 +32,8 @@ def in_one_line(error: Exception) -> str:
 
     At most 200 characters.
     """
+    words = type(error).__name__
     first_line = str(error).strip().partition("\n")[0]
-    return textwrap.shorten(f"{type(error).__name__}: {first_line}", 200, placeholder=" …")
+    if first_line:
+        words += f": {first_line}"
+    return textwrap.shorten(words, 200, placeholder=" …")

@@ -138,7 +138,7 @@ def test_a_model_without_weights_is_no_obstacle(tmp_path):
     state = type("State", (), {"is_world_process_zero": True})
     arguments = TrainingArguments(tmp_path, use_cpu=True)
     callback.on_train_begin(arguments, state, None, model=torch.nn.Identity())
-    assert lines == ["preflight could not look at this run (StopIteration: ); it goes on"]
+    assert lines == ["preflight could not look at this run (StopIteration); it goes on"]
 
 
 def test_whatever_preflight_meets_the_callback_says_one_line(tmp_path):

@@ -280,10 +280,8 @@ def _check(options: argparse.Namespace) -> int:
     if options.text_column and not options.corpus:
         raise BadInput("--text_column: expected --corpus, whose columns it names")
     if options.corpus:
-        from hpkit.corpus import load_corpus
-
-        corpus = load_corpus(options.corpus, text_column=options.text_column)
-        lengths, counted = measure(corpus, options.model or "starter", recipe)
+        model = options.model or "starter"
+        lengths, counted = measure(options.corpus, model, recipe, options.text_column)
         examples = examples or counted
     known = dict(model=options.model, device=machine, processes=options.processes, lengths=lengths)
     if options.file:

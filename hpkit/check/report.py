@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from hpkit.accounting import account
 from hpkit.check.scripts import Call, read_calls
-from hpkit.corpus.documents import Corpus
 from hpkit.formatting import plural
 from hpkit.preflight.findings import SEVERITIES, preflight
 from hpkit.preflight.plan import Written
@@ -83,28 +82,33 @@ def _findings(call: Call, place: dict, examples: int | None, known: dict) -> lis
     return placed
 
 
-def measure(corpus: Corpus, model: str, recipe: Recipe | None) -> tuple[list[int], int]:
+def measure(
+    corpus: str, model: str, recipe: Recipe | None, text_column: str | None = None
+) -> tuple[list[int], int]:
     """(tokens of each training document, how many examples they make).
 
-    The documents are packed by a recipe; without one, each is an example. Raises BadInput.
+    `corpus` and `text_column` as `load_corpus` takes them. The documents are packed by a recipe;
+    without one, each is an example. Raises BadInput.
     """
     # Here, so that a check without a corpus loads no tokenizer.
     from hpkit.corpus.answers import encode_answers
     from hpkit.corpus.blocks import blocks_of
     from hpkit.corpus.encoding import encode
+    from hpkit.corpus.load import load_corpus
     from hpkit.model import load_tokenizer
 
+    source = load_corpus(corpus, text_column=text_column)
     tokenizer = load_tokenizer(model)
-    if corpus.kind in ("tunes", "text"):
-        documents = encode(corpus, tokenizer)[0]
+    if source.kind in ("tunes", "text"):
+        documents = encode(source, tokenizer)[0]
     else:
-        examples = encode_answers(corpus.kind, corpus.split()[0], tokenizer)
+        examples = encode_answers(source.kind, source.split()[0], tokenizer)
         documents = [example.input_ids for example in examples]
     lengths = [len(document) for document in documents]
     if recipe is None:
         return lengths, len(lengths)
     block_size = recipe.max_seq_length or tokenizer.model_max_length
-    return lengths, len(blocks_of(corpus, tokenizer, block_size)[0])
+    return lengths, len(blocks_of(source, tokenizer, block_size)[0])
 
 
 def as_json(report: Report) -> str:

@@ -36,7 +36,7 @@ def noting_divergence(Trainer):
             super()._maybe_log_save_evaluate(summed_loss, *arguments, **options)
             if logs_now:
                 # The Trainer takes the sum from itself, and NaN less NaN is NaN for ever.
-                torch.nan_to_num_(summed_loss, nan=0.0, posinf=0.0, neginf=0.0)
+                summed_loss.masked_fill_(~torch.isfinite(summed_loss), 0.0)
 
     return Noting
 

@@ -106,7 +106,7 @@ def _encode_document(kind: str, document: str, tokenizer) -> Example:
             # is left.
             if begin < answer_end and end > answer_begin and (begin < end or begin > answer_begin):
                 label = token
-                joined |= min(begin, read_until) < answer_begin
+                joined |= kind == "prompts" and min(begin, read_until) < answer_begin
         read_until = end
         labels.append(label)
     if set(labels) <= {NOT_COUNTED}:

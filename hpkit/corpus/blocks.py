@@ -10,11 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpkit.corpus.answers import (
-    NOT_COUNTED,
-    Example,
-    encode_answers,
-)
+from hpkit.corpus.answers import NOT_COUNTED, Example, encode_answers
 from hpkit.corpus.documents import Corpus
 from hpkit.corpus.encoding import Encoded, encode_all, origins_of, with_progress
 from hpkit.corpus.marks import first_token_id
@@ -24,7 +20,7 @@ from hpkit.errors import BadInput
 class TokenBlocks(Sequence):
     """Blocks of one length as the Trainer takes them: each a dict of lists of that length.
 
-    `input_ids`, `position_ids` and `labels`, of which only those that count are kept as arrays.
+    `input_ids`, `position_ids` and `labels`: a label is the token itself where it counts.
     """
 
     def __init__(self, input_ids: np.ndarray, position_ids: np.ndarray, counted: np.ndarray):

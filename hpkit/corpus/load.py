@@ -179,13 +179,19 @@ def _from_rows(name: str, rows: list[Placed], texts: list[tuple[str, str]], know
         )
     placed = [((place, 1), document_of(kind, place, row)) for place, row in rows]
     if kind == "text":
-        said = [document for _, document in placed if document.strip()]
-        if said and not texts and all(map(is_abc, said)):
-            sources = [(place, document) for (place, _), document in placed]
-            return tunes_of(name, sources, **known)
+        sources = [(place, document) for (place, _), document in placed if document.strip()]
+        if sources and not texts and all(is_abc(document) for _, document in sources):
+            return _with_blank(tunes_of(name, sources, **known), len(placed) - len(sources))
         for file, text in texts:
             placed += _passages(file, text)
     return _without_repeats(name, kind, placed, known)
+
+
+def _with_blank(corpus: Corpus, count: int) -> Corpus:
+    """The corpus with so many rows more that were read and hold nothing."""
+    if not count:
+        return corpus
+    return dataclasses.replace(corpus, passed_over=corpus.passed_over | {EMPTY: count})
 
 
 def _from_texts(name: str, texts: list[tuple[str, str]], known: dict) -> Corpus:

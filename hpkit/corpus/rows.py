@@ -170,7 +170,7 @@ def _json_object(place: str, text: str, expected: str) -> dict:
 
 def _parse_json(place: str, text: str, expected: str):
     try:
-        return json.loads(text, object_pairs_hook=_without_repeats)
+        return json.loads(text, object_pairs_hook=_object_of)
     except RecursionError:
         raise BadInput(f"{place}: expected {expected}, got one nested too deeply") from None
     except ValueError as error:
@@ -179,7 +179,7 @@ def _parse_json(place: str, text: str, expected: str):
         ) from None
 
 
-def _without_repeats(pairs: list[tuple]) -> dict:
+def _object_of(pairs: list[tuple]) -> dict:
     """A JSON object; one of two values under a name would be lost."""
     values = dict(pairs)
     if len(values) < len(pairs):

@@ -121,6 +121,7 @@ def test_rows_of_tunes_and_one_empty_row_are_tunes(tmp_path):
     rows = [{"text": tune} for tune in TUNES]
     corpus = load_corpus(write_lines(tmp_path / "r.jsonl", [*rows, {"text": ""}]))
     assert corpus.kind == "tunes" and len(corpus.documents) == 12
+    assert corpus.passed_over == {"empty": 1} and corpus.read == 13
 
 
 def test_tunes_in_a_folder_with_prose_are_refused(tmp_path, finetune):

@@ -97,12 +97,12 @@ def _request_and_folder(options: argparse.Namespace) -> tuple:
             faster[field.name] = given
     told_anew = {}
     for name in ("model", "corpus", "eval_corpus", "text_column"):
-        told_anew[name] = getattr(options, name)
-        if told_anew[name] is None:
-            told_anew[name] = getattr(told, name)
-    request = Request(
-        recipe.replace(**changes),
+        if getattr(options, name) is not None:
+            told_anew[name] = getattr(options, name)
+    request = dataclasses.replace(
+        told,
         **told_anew,
+        recipe=recipe.replace(**changes),
         throughput=dataclasses.replace(told.throughput, **faster),
     )
     return request, out
@@ -158,18 +158,9 @@ def _finetune(options: argparse.Namespace) -> int:
         f"{run.peak_memory_bytes / 1e9:.1f} GB of memory at most; everything is in {out}",
         file=stream,
     )
-    if run.diverged:
-        print(f"hpkit: {_divergence_in_words(run)}", file=sys.stderr)
     if options.json:
         print(run.to_json())
     return status
-
-
-def _divergence_in_words(run) -> str:
-    since = f"since update {run.diverged_since} of {run.updates}"
-    if not run.diverged_since:
-        since = "before the first update"
-    return f"diverged: {since} a loss or a weight is no finite number; try {run.what_to_try}"
 
 
 def _dry_run(options: argparse.Namespace, request, out: Path, stream) -> None:

@@ -227,12 +227,18 @@ def predict_memory(
         length = recipe.max_seq_length
     if length is None:
         length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    weights = weight_bytes(parameters, recipe.dtype)
-    states = state_bytes(parameters, recipe.optim, recipe.dtype)
+    held = without_activations(parameters, recipe)
     activations = activation_bytes(
         source, batch, length, bf16=_multiplies_in_16_bits(recipe), dtype=recipe.dtype
     )
-    return Memory(weights=weights, gradients=weights, optimizer=states, activations=activations)
+    return held._replace(activations=activations)
+
+
+def without_activations(parameters: list[Parameter], recipe: Recipe) -> Memory:
+    """What a full fine-tune by `recipe` holds from its first update on. Raises BadInput."""
+    weights = weight_bytes(parameters, recipe.dtype)
+    states = state_bytes(parameters, recipe.optim, recipe.dtype)
+    return Memory(weights=weights, gradients=weights, optimizer=states, activations=0)
 
 
 def checkpoint_bytes(source, recipe: Recipe) -> int:
@@ -279,10 +285,8 @@ class Predictor:
 
     def predict(self, recipe: Recipe) -> Memory:
         """As predict_memory; the recipe must say its `max_seq_length`."""
-        weights = weight_bytes(self.parameters, recipe.dtype)
-        states = state_bytes(self.parameters, recipe.optim, recipe.dtype)
-        activations = self._activation_bytes(recipe)
-        return Memory(weights=weights, gradients=weights, optimizer=states, activations=activations)
+        held = without_activations(self.parameters, recipe)
+        return held._replace(activations=self._activation_bytes(recipe))
 
     def _activation_bytes(self, recipe: Recipe) -> int:
         batch = recipe.per_device_train_batch_size

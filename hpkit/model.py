@@ -88,6 +88,7 @@ def _path_of(name: str) -> Path:
     """Where a model lies if it lies on this machine; a hub id makes a path that does not exist."""
     if name == "starter":
         return data_folder() / "starter"
+    # No file system has longer names: to ask for one is an error, where no is the answer.
     return existing_path(name) or Path(name[:255])
 
 

@@ -25,6 +25,8 @@ class Encoded(NamedTuple):
 
     def documents(self) -> list[np.ndarray]:
         """The tokens of each document."""
+        if not len(self.lengths):  # numpy splits nothing into one part
+            return []
         return np.split(self.tokens, np.cumsum(self.lengths)[:-1])
 
 
@@ -38,7 +40,7 @@ def encode(corpus: Corpus, tokenizer) -> tuple[list[list[int]], list[list[int]]]
     sides = []
     for documents in corpus.split():
         encoded = encode_all(documents, origins, tokenizer)
-        sides.append([tokens.tolist() for tokens in encoded.documents()] if documents else [])
+        sides.append([tokens.tolist() for tokens in encoded.documents()])
     return tuple(sides)
 
 

@@ -3,6 +3,7 @@
 import math
 
 from hpkit.finetune import processes
+from hpkit.finetune.run import Run
 from hpkit.formatting import shown_rate
 from hpkit.recipe import Recipe
 
@@ -81,3 +82,11 @@ def what_to_try(recipe: Recipe, since: int | None) -> str | None:
     if not recipe.warmup_steps:
         ideas.append("warmup_steps=0.1, so that the first updates are small")
     return "; ".join(ideas)
+
+
+def divergence_in_words(run: Run) -> str:
+    """What a run that has diverged says of it, and what to try."""
+    since = f"since update {run.diverged_since} of {run.updates}"
+    if run.diverged_since == 0:
+        since = "before the first update"
+    return f"diverged: {since} a loss or a weight is no finite number; try {run.what_to_try}"

@@ -25,8 +25,7 @@ from hpkit.memory import (
     activation_bytes,
     optimizer_states,
     parameters_of,
-    state_bytes,
-    weight_bytes,
+    without_activations,
 )
 from hpkit.model import quiet_transformers
 from hpkit.recipe import STARTER, Recipe
@@ -204,12 +203,10 @@ def _memory_of(job: Job) -> Memory:
     """What the training holds, without activations."""
     recipe = _recipe_used(job)
     parameters = parameters_of(job.model)
-    weights = weight_bytes(parameters, recipe.dtype)
     try:
-        states = state_bytes(parameters, recipe.optim, recipe.dtype)
+        return without_activations(parameters, recipe)
     except BadInput:  # of an optimizer whose states nobody predicts, most hold no more than AdamW
-        states = state_bytes(parameters, "adamw_torch", recipe.dtype)
-    return Memory(weights=weights, gradients=weights, optimizer=states, activations=0)
+        return without_activations(parameters, recipe.replace(optim="adamw_torch"))
 
 
 def _activations_of(job: Job) -> int | None:

@@ -26,6 +26,7 @@ from hpkit.finetune.checkpoints import (
     start_folder,
     update_of,
 )
+from hpkit.finetune.divergence import divergence_in_words
 from hpkit.finetune.loading import load
 from hpkit.finetune.run import Run
 from hpkit.finetune.samples import (
@@ -183,7 +184,9 @@ class _Session:
         picture = loss_picture(run.history)
         write_whole(self.out / "loss.png", picture.png)
         self.say(picture.alt)
-        if run.eval_loss_after > run.eval_loss_before and not run.diverged:
+        if run.diverged:
+            self.say(divergence_in_words(run))
+        elif run.eval_loss_after > run.eval_loss_before:
             self.say(
                 f"the evaluation loss ends {run.eval_loss_after - run.eval_loss_before:.4f} above "
                 "where it began: on this text the run made the model worse; try a lower "

@@ -18,7 +18,6 @@ from hpkit.recipe import Recipe
 class Text(NamedTuple):
     """`blocks` to train and to evaluate on; `ledger` of the corpus, and of one to evaluate on."""
 
-    corpus: Corpus
     blocks: Measured
     ledger: Ledger
     eval_ledger: Ledger | None
@@ -40,10 +39,10 @@ def text_for(
     )
     if corpus.evaluation is None:
         ledger = ledger_of(corpus, [blocks.train, blocks.held_out], tokenizer, together)
-        return Text(corpus, blocks, ledger, None)
+        return Text(blocks, ledger, None)
     ledger = ledger_of(corpus, [blocks.train], tokenizer, together)
     eval_ledger = ledger_of(corpus.evaluation, [blocks.held_out], tokenizer, together)
-    return Text(corpus, blocks, ledger, eval_ledger)
+    return Text(blocks, ledger, eval_ledger)
 
 
 def _sequence_length(recipe: Recipe, model) -> int:

@@ -18,8 +18,7 @@ from hpkit.memory import (
     Parameter,
     parameters_of,
     predict_memory,
-    state_bytes,
-    weight_bytes,
+    without_activations,
 )
 from hpkit.model import read_config
 from hpkit.preflight.arguments import CHANGED_ELSEWHERE, COUNT_ALIKE, TRANSFORMERS_ARGUMENTS
@@ -351,15 +350,13 @@ class Plan:
             return None
         recipe = self.recipe.replace(dtype=self.dtype)
         try:
-            states = state_bytes(self.parameters, recipe.optim, recipe.dtype)
-        except BadInput:  # nobody predicts them
+            held = without_activations(self.parameters, recipe)
+        except BadInput:  # an optimizer whose states nobody predicts
             return None
-        try:
-            held = predict_memory(self.model.source, recipe, length=self.max_length)
-        except BadInput:  # of a model whose activations nobody predicts the rest is still known
-            weights = weight_bytes(self.parameters, recipe.dtype)
-            return Memory(weights=weights, gradients=weights, optimizer=states, activations=0)
         # transformers 5 renames gradient_checkpointing and still takes the old name.
         if self.value("activation_checkpointing") or self.value("gradient_checkpointing"):
-            return held._replace(activations=0)
-        return held
+            return held
+        try:
+            return predict_memory(self.model.source, recipe, length=self.max_length)
+        except BadInput:  # a model whose activations nobody predicts
+            return held

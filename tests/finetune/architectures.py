@@ -17,7 +17,10 @@ import time
 import traceback
 from pathlib import Path
 
+from chat_models import passages
 from tiny_architectures import CANNOT, tiny_architecture
+
+from hpkit.errors import in_one_line
 
 #: Seconds that a type may take; most take five.
 TIME_LIMIT = 300
@@ -129,7 +132,7 @@ def look_at(model_type: str, folder: Path) -> dict:
         tiny_architecture(model_type, model_folder)
         model, _ = load_model(str(model_folder))
     except Exception as error:  # each class of model has its own
-        return {"built": told(error)}
+        return {"built": in_one_line(error)}
     found = {
         "built": "yes",
         "class": type(model).__name__,
@@ -149,17 +152,12 @@ def yes_or_no(value) -> str:
     return "yes" if value else "no"
 
 
-def told(error: Exception) -> str:
-    """The type of an error and the first line of its text."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-
-
 def outcome(action) -> str:
     """What the action returns, "yes" where it returns nothing, or the error that it ends with."""
     try:
         value = action()
     except Exception as error:  # what it may be is the question
-        return told(error)
+        return in_one_line(error)
     return "yes" if value is None else str(value)
 
 
@@ -170,7 +168,7 @@ def trains(model_folder: Path, folder: Path) -> str:
     from hpkit.recipe import Recipe
 
     corpus = folder / "passages.txt"
-    corpus.write_text("\n\n".join(passages()) + "\n", encoding="utf-8")
+    corpus.write_text("\n\n".join(passages(60)) + "\n", encoding="utf-8")
     recipe = Recipe(
         max_steps=2,
         max_seq_length=LENGTH,
@@ -184,7 +182,7 @@ def trains(model_folder: Path, folder: Path) -> str:
     except BadInput as error:
         return f"refused: {error}"
     except Exception as error:  # what no user should see
-        return f"traceback in {where(error)}: {told(error)}"
+        return f"traceback in {where(error)}: {in_one_line(error)}"
     return "yes"
 
 
@@ -198,14 +196,6 @@ def where(error: Exception) -> str:
         if package in Path(frame.filename).parents:
             file = str(Path(frame.filename).relative_to(package.parent))
     return file
-
-
-def passages() -> list[str]:
-    """60 short texts, no two the same."""
-    texts = []
-    for number in range(60):
-        texts.append(f"Passage {number} has {number * 7} sheep, {number + 3} hens and one dog.")
-    return texts
 
 
 def with_callback(model_folder: Path, folder: Path) -> str:
@@ -230,7 +220,7 @@ def plain_training(model_folder: Path, out: Path, callbacks: list) -> str:
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    tokens = tokenizer("\n\n".join(passages()), add_special_tokens=False)["input_ids"]
+    tokens = tokenizer("\n\n".join(passages(60)), add_special_tokens=False)["input_ids"]
     blocks = []
     for start in range(0, len(tokens) - LENGTH, LENGTH):
         block = tokens[start : start + LENGTH]

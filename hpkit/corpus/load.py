@@ -215,11 +215,11 @@ def _passages(file: str, text: str) -> list[tuple[tuple[str, int], str]]:
     """((file, line), passage) of a text, which blank lines part."""
     passages = []
     line = 1
-    # The group makes split return the blank lines too, so that lines can be counted.
-    for passage in re.split(r"(\n\s*\n)", text):
+    # Blank lines between passages, before the first and behind the last. The group makes split
+    # return them too, so that lines can be counted.
+    for passage in re.split(r"(\A\s*\n|\n\s*\n|\n\s*\Z)", text):
         if passage.strip():
-            blank_lines_before = len(passage) - len(passage.lstrip("\n"))
-            passages.append(((file, line + blank_lines_before), passage.strip("\n")))
+            passages.append(((file, line), passage))
         line += passage.count("\n")
     return passages
 

@@ -1,5 +1,6 @@
 """Whatever is fed in: one line, or documents that add up to what was read."""
 
+import itertools
 import json
 
 from hypothesis import HealthCheck, given, settings
@@ -77,16 +78,16 @@ def rows_of_one_form(draw) -> list:
     return rows
 
 
-def read(file) -> bool:
-    """Read a file and pack it: False for BadInput of one line, True for sums that are right."""
+def read(file):
+    """Read a file and pack it: None for BadInput of one line, the corpus where sums are right."""
     try:
         corpus = load_corpus(str(file))
         for together in (True, False):
             check(corpus, together)
     except BadInput as error:
         assert len(str(error).splitlines()) == 1 and str(error)
-        return False
-    return True
+        return None
+    return corpus
 
 
 def check(corpus, together: bool) -> None:
@@ -94,7 +95,6 @@ def check(corpus, together: bool) -> None:
     tokenizer.chat_template = TEMPLATE
     train, held_out = corpus.split()
     assert sorted(train + held_out) == sorted(corpus.documents)
-    assert corpus.read == len(corpus.documents) + sum(corpus.passed_over.values())
     length = 24 if corpus.kind == "messages" else 8  # a template's marks take room
     sides = [side for side in (train, held_out) if side]
     parts = [packed(corpus, side, tokenizer, length, together) for side in sides]
@@ -143,7 +143,13 @@ def test_rows_of_one_form(tmp_path):
         if as_array:
             text = "[" + ",".join(lines) + "]"
         (tmp_path / name).write_text(text)
-        outcomes.append(read(tmp_path / name))
+        corpus = read(tmp_path / name)
+        outcomes.append(corpus is not None)
+        if corpus is not None:
+            # Every row was read; a text that came before is counted and left out.
+            assert corpus.read == len(rows)
+            if corpus.kind != "text":
+                assert len(corpus.documents) == len(rows)
 
     feed()
     # Most of what is fed in is right: a test that only saw refusals would prove nothing.
@@ -162,3 +168,24 @@ def test_rows_that_are_right_are_all_read(tmp_path, rows):
         assert "the completion is empty" in str(error)
     else:
         assert [json.loads(document) for document in corpus.documents] == rows
+
+
+LINES = st.sampled_from(("ABC", "abc|", "GGG", "", "", "  ", "\t"))
+
+
+@MANY
+@given(st.lists(LINES, max_size=20))
+def test_every_passage_is_read(tmp_path, lines):
+    """Lines that are not blank, as many as follow one another, are a passage."""
+    passages = []
+    for filled, group in itertools.groupby(lines, key=lambda line: bool(line.strip())):
+        if filled:
+            passages.append("\n".join(group))
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    try:
+        corpus = load_corpus(str(tmp_path / "a.txt"))
+    except BadInput:
+        assert not passages
+    else:
+        assert corpus.read == len(passages)
+        assert corpus.documents == tuple(dict.fromkeys(passages))

@@ -7,7 +7,6 @@ once.
 import argparse
 import dataclasses
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -245,53 +244,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Prints the findings; 1 where one of them is an error."""
-    from hpkit.check.report import as_json, as_text, check_file, check_recipe, measure
+    from hpkit.check.command import run
 
-    if bool(options.file) == bool(options.recipe):
-        raise BadInput(
-            "check: give a script or notebook, or --recipe, and not both; `hpkit check --help` "
-            "shows examples"
-        )
-    changes = _changes(options)
-    if options.file and changes:
-        raise BadInput(
-            f"--{next(iter(changes))} belongs to --recipe: a file is checked as it is written"
-        )
-    base = None
-    recipe = None
-    if options.recipe:
-        base = load_recipe(options.recipe)
-        recipe = base.replace(**changes)
-    machine = None
-    if options.device:
-        machine = find_machine(options.device)
-    examples = options.examples
-    lengths = None
-    if options.text_column and not options.corpus:
-        raise BadInput("--text_column: expected --corpus, whose columns it names")
-    if options.corpus:
-        model = options.model or "starter"
-        lengths, counted = measure(options.corpus, model, recipe, options.text_column)
-        examples = examples or counted
-    known = dict(model=options.model, device=machine, processes=options.processes, lengths=lengths)
-    if options.file:
-        report = check_file(options.file, examples, **known)
-    else:
-        derived_from = base if changes else None
-        report = check_recipe(options.recipe, recipe, examples, base=derived_from, **known)
-    if options.json:
-        for note in report.notes:
-            print(note, file=sys.stderr)
-        print(as_json(report))
-    else:
-        print(as_text(report, _width()))
-    return int(any(finding["severity"] == "error" for finding in report.findings))
-
-
-def _width() -> int:
-    """Columns to fill with text: the terminal's, at most 110, for longer lines are hard to read."""
-    return min(shutil.get_terminal_size().columns, 110)
+    return run(options)
 
 
 # device
@@ -415,15 +370,30 @@ def _list_grids(grids: list, table: Path, parts: Path) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    if options.markdown:
+    from hpkit.check.command import width
+
+    if options.rules or (options.name and "-" in options.name):
+        _explain_rules(options, width())
+    elif options.markdown:
         print(recipe_table())
     elif options.cheat_sheet:
         print(cheat_sheet().rstrip())
     elif options.name:
-        print(explained(options.name, _width()))
+        print(explained(options.name, width()))
     else:
-        print(all_explained(_width()))
+        print(all_explained(width()))
         print("\n`hpkit explain learning_rate` tells the rest about one of them.")
+
+
+def _explain_rules(options: argparse.Namespace, columns: int) -> None:
+    from hpkit.check.explain import all_rules, explained_rule, rules_page
+
+    if options.name:
+        print(explained_rule(options.name, columns))
+    elif options.markdown:
+        print(rules_page().rstrip())
+    else:
+        print(all_rules(columns))
 
 
 if __name__ == "__main__":

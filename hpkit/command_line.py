@@ -40,12 +40,19 @@ mends it.
   hpkit check --recipe notes --examples 640           6 updates, and a warmup of 2,000
   hpkit check --recipe starter --corpus airdsAirs     examples and lengths from the text itself
   hpkit check train.py --examples 52000 --device t4   a script, which is read and never run
-  hpkit check tune.ipynb --model org/name --json      a notebook; memory and loss of that model
+  hpkit check tune.ipynb --model org/name             a notebook; memory and loss of that model
+  hpkit check recipe.yaml launch.sh src/              settings, launch lines, a whole folder
+  hpkit check sft.py --with recipe.yaml               a script that reads its values there
+  hpkit check . --output-format github --strict       in a workflow, beside the changed lines
 
 A script's TrainingArguments, SFTConfig and their like are found, and their arguments read as far as
-the text alone tells them. What it does not tell is named, and rules that need it stay silent.
+the text alone tells them. What it does not tell is named, and rules that need it stay silent. What
+a file installs (`pip install transformers==4.56.2`) decides which names are right; settings of
+TRL's command, axolotl and LLaMA-Factory go by those tools' own names. `hpkit explain --rules` lists
+what is looked for; `# hpkit: ignore[rule]` on a line, or alone in a cell, leaves a finding out, and
+so do --ignore and [tool.hpkit] in pyproject.toml (select, ignore, strict).
 Devices: here (this machine, looked at), {", ".join(MACHINES)}.
-Exit status: 0 no errors, 1 errors found, 2 bad input.
+Exit status: 0 no errors, 1 errors found, 2 bad input, or a file named alone that sets nothing.
 """
 
 
@@ -127,9 +134,9 @@ def build_parser(attention: tuple[str, ...]) -> argparse.ArgumentParser:
     _add_compare(compare)
     check = commands.add_parser(
         "check",
-        help="what would go wrong in a run: of a recipe, a script or a notebook",
+        help="what would go wrong in a run: of scripts, notebooks, recipes, launch lines",
         description=_CHECK,
-        usage="hpkit check (FILE | --recipe RECIPE) [options]",
+        usage="hpkit check (PATH… | --recipe RECIPE) [options]",
         **plain,
     )
     _add_check(check)
@@ -245,10 +252,16 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
 
 def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument(
-        "file",
-        nargs="?",
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="scripts (.py), notebooks (.ipynb), settings (.yaml, .json), launch lines (.sh), "
+        "folders of them, or - for standard input; they are read, never run",
+    )
+    check.add_argument(
+        "--with",
         metavar="FILE",
-        help="a Python script (.py) or a notebook (.ipynb); it is read, never run",
+        help="the settings or launch line that the one script is started with",
     )
     check.add_argument(
         "--recipe",
@@ -283,7 +296,18 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"here, {', '.join(MACHINES)}: precision and memory are checked",
     )
-    check.add_argument("--json", action="store_true", help="print calls and findings as JSON")
+    check.add_argument(
+        "--select", type=_names, metavar="RULE,…", help="only these rules (default: all)"
+    )
+    check.add_argument("--ignore", type=_names, metavar="RULE,…", help="not these rules")
+    check.add_argument("--strict", action="store_true", help="a warning is as bad as an error")
+    check.add_argument(
+        "--output-format",
+        choices=("full", "concise", "json", "github", "sarif"),
+        default="full",
+        help="for a person (full, concise) or for another program (default: full)",
+    )
+    check.add_argument("--json", action="store_true", help="the same as --output-format json")
     _add_hyperparameters(check)
 
 
@@ -346,11 +370,22 @@ def _add_device(commands) -> None:
 def _add_explain(commands) -> None:
     explain = commands.add_parser(
         "explain",
-        help="what a hyperparameter does, the notes' value, ours, and why",
+        help="what a hyperparameter does, the notes' value, ours, and why; what a rule looks for",
         allow_abbrev=False,
     )
-    explain.add_argument("name", nargs="?", help="one hyperparameter; without it, the whole recipe")
-    explain.add_argument("--markdown", action="store_true", help="the recipe as a Markdown table")
+    explain.add_argument(
+        "name",
+        nargs="?",
+        help="one hyperparameter, or one rule of `hpkit check`; without it, the whole recipe",
+    )
+    explain.add_argument(
+        "--rules", action="store_true", help="the rules of `hpkit check`, a line each"
+    )
+    explain.add_argument(
+        "--markdown",
+        action="store_true",
+        help="the recipe as a Markdown table; with --rules, the page of the rules",
+    )
     explain.add_argument(
         "--cheat-sheet",
         action="store_true",
@@ -369,6 +404,10 @@ def _add_hyperparameters(parser: argparse.ArgumentParser) -> None:
             alone = dict(nargs="?", const="true")
         text = f"{card.what} ours: {shown(card.starter)}".replace("%", "%%")
         group.add_argument(f"--{card.name}", metavar="VALUE", help=text, **alone)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _count(text: str, least: int = 1) -> int:

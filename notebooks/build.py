@@ -31,6 +31,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from hpkit.errors import BadInput
 from hpkit.files import read_toml, write_whole
 from hpkit.hyperparameters import recipe_table
+from hpkit.check.explain import rules_page
 from hpkit.lessons import cheat_sheet, glossary, ledger_table, questions, read_ledger
 
 FOLDER = Path(__file__).parent
@@ -276,6 +277,7 @@ def write_documents() -> None:
     write_whole(FOLDER / "CLAIMS.md", f"{_CLAIMS}{ledger_table(read_ledger(files))}\n")
     write_whole(FOLDER / "CHEATSHEET.md", f"{cheat_sheet()}{_RECIPE}{recipe_table()}\n")
     write_whole(FOLDER / "GLOSSARY.md", glossary())
+    write_whole(FOLDER / "RULES.md", rules_page())
     write_whole(FOLDER.parent / "data" / "questions.jsonl", questions())
 
 

@@ -191,7 +191,7 @@ def test_check_on_a_recipe(capsys):
     (call,) = report["calls"]
     assert call["name"] == "Recipe" and call["unread"] == []
     assert call["arguments"] == dataclasses.asdict(NOTES)
-    keys = {"rule", "severity", "message", "evidence", "fix", "file", "cell", "line"}
+    keys = set("rule severity argument message evidence fix changes file cell line".split())
     assert report["findings"][0].keys() == keys
     assert main([*notes, "--warmup_steps", "0", "--learning_rate", "1e-3"]) == 0
     assert main(["check", "--recipe", "starter", "--gradient_accumulation_steps", "32"]) == 0

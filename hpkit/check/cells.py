@@ -7,9 +7,10 @@ it. A name that they may have set counts as one that may hold anything.
 import ast
 import json
 import re
+import sys
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpkit.errors import BadInput
@@ -137,13 +138,32 @@ def _parse_cell(source: str, number: int, notes: list) -> tuple[list, list]:
     except (SyntaxError, ValueError) as error:  # ValueError: null bytes
         line = getattr(error, "lineno", None) or 1
         reason = " ".join(str(getattr(error, "msg", error)).split())
-        notes.append(f"cell {number}, line {line}: syntax error, passed over: {reason}")
+        what = "syntax error"
+        if _may_need_a_newer_python(error):
+            what = "it may need Python 3.12 to be read"
+        notes.append(f"cell {number}, line {line}: {what}, passed over: {reason}")
         return [], re.findall(_WORD, source)
     if head is None:
         return body, []
     if head[1] in _LOCAL_MAGICS:
         return body, re.findall(_WORD, source)
     return body, re.findall(_WORD, head[0])  # `%%capture output` sets a name itself
+
+
+def _shell_text(source: str) -> str:
+    """The shell lines of a cell at their lines, all others empty; "" where there are none."""
+    head = re.match(r"\s*%%(bash|sh|script)\b.*", source)
+    if head:
+        return source.replace(head[0], "", 1)
+    lines = []
+    goes_on = False
+    for line in source.split("\n"):
+        is_shell = goes_on or line.lstrip().startswith("!") or line.lstrip().startswith("%run ")
+        lines.append(re.sub(r"^\s*(!|%run (?=\S))", "", line) if is_shell else "")
+        if line.lstrip().startswith("%run "):
+            lines[-1] = "python " + lines[-1].lstrip()
+        goes_on = is_shell and line.rstrip().endswith("\\")
+    return "\n".join(lines) if any(lines) else ""
 
 
 def _cells(text: str, file: str) -> list[tuple[int, str]]:
@@ -229,7 +249,8 @@ class Source:
 
     `lost`: names that text which could not be read may have set. `notes`: one line on each such
     text. Line numbers in `tree` are the file's, or, in a notebook, what `place` turns into cell
-    and line.
+    and line. `texts`: the text of the script, or of each code cell. `shell_texts`: (cell, its shell
+    lines), each at its line.
     """
 
     file: str
@@ -237,6 +258,8 @@ class Source:
     lost: list[str]
     notes: list[str]
     notebook: bool
+    texts: list[str] = field(default_factory=list)
+    shell_texts: list[tuple[int, str]] = field(default_factory=list)
 
     def place(self, line: int) -> tuple[int | None, int]:
         """(cell among all cells from 1, None in a script; line within it)."""
@@ -252,28 +275,36 @@ class Source:
         return f"line {line}"
 
 
-def read_source(path: str | Path) -> Source:
-    """Read a .py or .ipynb file without running it.
+def read_source(path: str | Path, text: str | None = None) -> Source:
+    """Read a .py or .ipynb file, or its `text`, without running it.
 
     Raises BadInput for anything else, and for a script that is not Python.
     """
     file = str(path)
     path = Path(path)
-    text = _text(path, file)
-    is_notebook = path.suffix.lower() == ".ipynb"
+    if text is None:
+        text = _text(path, file)
+    is_notebook = path.suffix.lower() == ".ipynb" or text.lstrip().startswith("{")
     statements = []
     lost = []
     notes = []
+    texts = []
+    shell_texts = []
     with nesting_is_bad_input(file):
         if is_notebook:
             for number, source in _cells(text, file):
+                texts.append(source)
+                shell = _shell_text(source)
+                if shell:
+                    shell_texts.append((number, shell))
                 parsed, names = _parse_cell(source, number, notes)
                 statements += parsed
                 lost += names
         else:
+            texts.append(text)
             statements = _parse_script(text, file)
         tree = ast.Module(_with_main(statements), [])
-    return Source(file, tree, lost, notes, is_notebook)
+    return Source(file, tree, lost, notes, is_notebook, texts, shell_texts)
 
 
 def _parse_script(text: str, file: str) -> list[ast.stmt]:
@@ -282,6 +313,11 @@ def _parse_script(text: str, file: str) -> list[ast.stmt]:
         return _parse(text).body
     except SyntaxError as error:
         place = f", line {error.lineno}" if error.lineno else ""
+        if _may_need_a_newer_python(error):
+            raise BadInput(
+                f"{file}{place}: needs Python 3.12 to be read, or is wrong ({error.msg}); run "
+                "hpkit with Python 3.12 or newer"
+            ) from None
         raise BadInput(
             f"{file}{place}: expected Python, got a syntax error ({error.msg}); "
             "mend the line and check again"
@@ -290,6 +326,11 @@ def _parse_script(text: str, file: str) -> list[ast.stmt]:
         raise BadInput(
             f"{file}: expected Python, got text it cannot hold ({error}); remove it and check again"
         ) from None
+
+
+def _may_need_a_newer_python(error: Exception) -> bool:
+    """From 3.12 on an f-string may hold its own quotation marks again, and backslashes."""
+    return sys.version_info < (3, 12) and "f-string" in str(getattr(error, "msg", ""))
 
 
 def _with_main(statements: list[ast.stmt]) -> list[ast.stmt]:

@@ -9,20 +9,35 @@ import ast
 from collections.abc import Iterable
 
 from hpkit.check.containers import Containers
-from hpkit.check.names import SETTERS, Names
+from hpkit.check.functions import Functions
+from hpkit.check.names import HIDDEN_SETTERS, SETTERS, Names
 from hpkit.check.options import Namespaces, Options
-from hpkit.check.values import UNKNOWN, arithmetic, cast, is_immutable, part_at, without_lines
+from hpkit.check.values import (
+    CASTS,
+    UNKNOWN,
+    arithmetic,
+    cast,
+    is_immutable,
+    part_at,
+    without_lines,
+)
 
 
 class Expressions:
-    """The values of a file's expressions. `options` has the remarks on defaults that were used."""
+    """The values of a file's expressions."""
 
     def __init__(self, names: Names):
         self.options = Options(names, self.value)
+        self.functions = Functions(names, self.value)
         self._names = names
         self._namespaces = Namespaces(names, self.options)
         self._containers = Containers(names, self.value)
         self._known = {}
+
+    @property
+    def notes(self) -> set:
+        """(line, remark) of each default that was read, and that a command line can change."""
+        return self.options.notes | self.functions.notes
 
     def value(self, node: ast.AST):
         """What an expression, or the node of `x += 1`, is worth; UNKNOWN where nothing proves it.
@@ -43,6 +58,8 @@ class Expressions:
                 return node.value
             case ast.Name():
                 binding = self._names.binding(node)
+                if binding is not None and isinstance(binding.value, ast.arg):
+                    return self.functions.parameter(binding.value, binding.scope)
                 if binding is None or not isinstance(binding.value, (ast.expr, ast.AugAssign)):
                     return UNKNOWN
                 value = self.value(binding.value)
@@ -104,10 +121,14 @@ class Expressions:
 
     def _read_attribute(self, node: ast.Attribute):
         names = self._names
-        if names.wild or names.words & SETTERS or node.attr in names.stored:
+        if names.wild or names.words & HIDDEN_SETTERS or node.attr in names.stored:
             return UNKNOWN
         if self._namespaces.holds(node.value):
             return self.options.default_of(node.attr)
+        # A namespace that is handed to setattr is none; a class may have got there under another
+        # name, and then only names that are written out are known.
+        if names.words & SETTERS and not self._names.sets_by_name_alone:
+            return UNKNOWN
         return self._read_class_constant(node)
 
     def _read_class_constant(self, node: ast.Attribute):
@@ -136,6 +157,29 @@ class Expressions:
         # A list or dict of a class belongs to all that reach the class.
         return value if is_immutable(value) else UNKNOWN
 
+    def _read_asdict(self, node: ast.expr):
+        """`asdict(Settings())`, of a dataclass of constants that nobody changes."""
+        made = self._names.only_value(node) or node
+        if not isinstance(made, ast.Call) or made.args or made.keywords:
+            return UNKNOWN
+        owner = self._names.only_value(made.func)
+        if not isinstance(owner, ast.ClassDef) or not self._holds_only_constants(owner):
+            return UNKNOWN
+        if isinstance(node, ast.Name):
+            for use in self._names.uses[node.id]:
+                call = self._names.call_with(use)
+                is_look = call is not None and self._names.path(call.func) == "dataclasses.asdict"
+                is_read = isinstance(self._names.parents[use], ast.Attribute)
+                if not is_look and not is_read:
+                    return UNKNOWN
+        values = {}
+        for part in owner.body:
+            if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+                value = self.value(part.value) if part.value is not None else UNKNOWN
+                stored = part.target.id in self._names.stored
+                values[part.target.id] = (UNKNOWN if stored else value), part.lineno
+        return values
+
     def _holds_only_constants(self, made: ast.ClassDef) -> bool:
         """A class without bases and methods; `@dataclass` changes no default."""
         if made.bases or made.keywords:
@@ -160,10 +204,12 @@ class Expressions:
                 return UNKNOWN
         # The path and not the name, since a file may define a `dict` or `float` of its own.
         path = self._names.path(call.func)
+        if path == "dataclasses.asdict" and len(call.args) == 1:
+            return self._read_asdict(call.args[0])
         if path == "dict" and len(call.args) < 2:
             pairs = [(None, part) for part in call.args]
             pairs += [(part.arg, part.value) for part in call.keywords]
             return self._read_dict(pairs)
-        if len(call.args) == 1 and not call.keywords:
+        if len(call.args) == 1 and not call.keywords and path in CASTS:
             return cast(path, self.value(call.args[0]))
-        return UNKNOWN
+        return self.functions.result(call)

@@ -16,6 +16,8 @@ TRL_CONFIGS = {
     for method in "SFT DPO ORPO KTO CPO GRPO PPO Reward RLOO OnlineDPO PRM BCO GKD XPO NashMD "
     "IterativeSFT".split()
 }
+#: Packages whose classes are known by name, wherever in the package they are imported from.
+LIBRARIES = ("transformers", "trl", "peft", "unsloth")
 #: Words after which any name may hold anything: they run text, or open a module's names as a dict.
 WILD = {
     "exec",
@@ -35,7 +37,9 @@ WILD = {
     ".run_cell_magic",
 }
 #: Words after which any attribute may hold anything: they set one without writing `x.name =`.
-SETTERS = {"setattr", "delattr", ".__dict__", ".__setattr__"}
+SETTERS = {"setattr", "delattr"}
+#: The same, without handing the object to anybody.
+HIDDEN_SETTERS = {".__dict__", ".__setattr__", ".__delattr__"}
 #: Nodes whose names are their own.
 SCOPES = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 #: What stands inside these may run later, or more than once.
@@ -77,7 +81,8 @@ class Names:
     `lost`: names that may hold anything, `wild`: whether all may. `words`: what is compared with
     WILD and SETTERS: names, import paths, attributes as ".attribute" and "name.attribute".
     `stores`: attributes that are set or deleted, `stored` their names. `calls`: all calls.
-    `training_classes`: names of the file's own classes that are training arguments.
+    `imports`: all `from package import name`. `training_classes`: the file's own classes that are
+    training arguments, by name. `sets_by_name_alone`: each setattr writes out what it sets.
     """
 
     def __init__(self, tree: ast.Module, lost: list[str]):
@@ -90,17 +95,33 @@ class Names:
         self.uses = defaultdict(list)
         self.calls = []
         self.stores = []
-        self.training_classes = set()
+        self.imports = []
+        self.training_classes = {}
         self._assigned = {}  # the target of an assignment -> the expression that it gets
+        self._parts = []  # (a part of what a call returns, the call)
         self._paths = {}
         classes = [node for node in self._walk() if isinstance(node, ast.ClassDef)]
         self.wild = bool(self.words & WILD)
         # Text that was not read may have set an attribute as well as a name.
-        self.stored = {node.attr for node in self.stores} | self.lost
+        self.stored = {node.attr for node in self.stores} | self.lost | self._set_by_name()
         # In reading order: a class may inherit from one above it.
         for node in sorted(classes, key=position):
             if any(self.is_training(self.path(base)) for base in node.bases):
-                self.training_classes.add(node.name)
+                self.training_classes[node.name] = node
+
+    def _set_by_name(self) -> set[str]:
+        """The attributes of `setattr(x, "name", value)`: no others are set by it."""
+        written = set()
+        told = 0
+        for call in self.calls:
+            if getattr(call.func, "id", "") in SETTERS:
+                name = call.args[1] if len(call.args) > 1 else None
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    written.add(name.value)
+                    told += 1
+        # `put = setattr` would be a use that is no call.
+        self.sets_by_name_alone = told == sum(len(self.uses[setter]) for setter in SETTERS)
+        return written
 
     def _walk(self) -> list[ast.AST]:
         """Notes every node, an assignment before its targets; all nodes, each after its parent."""
@@ -112,6 +133,9 @@ class Names:
                 self.parents[child] = node
                 self.scopes[child] = inner
                 nodes.append(child)
+        for part, call in self._parts:  # they stand where the call does
+            self.parents[part] = self.parents[call]
+            self.scopes[part] = self.scopes[call]
         return nodes
 
     def _note(self, node: ast.AST, scope):
@@ -166,6 +190,7 @@ class Names:
     def _note_import(self, node: ast.Import | ast.ImportFrom, scope):
         module = ""
         if isinstance(node, ast.ImportFrom):
+            self.imports.append(node)
             module = "." * node.level + (node.module or "") + "."
         for alias in node.names:
             path = alias.name
@@ -189,6 +214,18 @@ class Names:
                     return
                 for one_target, its_value in zip(targets, values):
                     self._assign(one_target, its_value)
+            case ast.Tuple(elts=targets), ast.Call():
+                # `a, b = make()` is `a = make()[0]`, `b = make()[1]` where make has no memory.
+                if not any(isinstance(part, ast.Starred) for part in targets):
+                    for place, one_target in enumerate(targets):
+                        self._assign(one_target, self._part(value, place))
+
+    def _part(self, call: ast.Call, place: int) -> ast.Subscript:
+        """The node of `call[place]`, where the call stands."""
+        index = ast.copy_location(ast.Constant(place), call)
+        part = ast.copy_location(ast.Subscript(call, index, ast.Load()), call)
+        self._parts.append((part, call))
+        return part
 
     def all_bindings(self, name: str) -> list[Binding]:
         """The bindings of a name in all its scopes."""
@@ -288,6 +325,29 @@ class Names:
             case ast.Module() | ast.FunctionDef() | ast.AsyncFunctionDef():
                 return ""
         return unsure
+
+    def library(self, path: str) -> str:
+        """The package that a dotted name comes from; "" where the text does not tell.
+
+        A class of the file comes from where its base does.
+        """
+        seen = set()
+        while path.startswith("<file>."):
+            node = self.training_classes.get(path.removeprefix("<file>."))
+            if node is None or node.name in seen:
+                return ""
+            seen.add(node.name)
+            paths = [self.path(base) for base in node.bases]
+            path = next(filter(self.is_training, paths))
+        package, _, rest = path.partition(".")
+        name = rest if package == "?" else package
+        if not rest or (package == "?" and not self.all_bindings(name)):
+            # A name that nobody imports by itself: `from trl import *` may have brought it.
+            return next((star for star in self._stars() if star in LIBRARIES), "")
+        return "" if package == "?" else package
+
+    def _stars(self) -> list[str]:
+        return [node.module or "" for node in self.imports if node.names[0].name == "*"]
 
     def is_training(self, path: str) -> bool:
         """Does calling this set training arguments?"""

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hpkit.check.containers import LOOKS
+from hpkit.check.functions import passed_for, returned_by
 from hpkit.check.names import Binding, Names
 from hpkit.check.values import UNKNOWN, cast, is_immutable
 
@@ -189,6 +190,9 @@ class Namespaces:
     def holds(self, node: ast.AST, name: str = "") -> bool:
         """Does this expression hold what `parse_args()` returned, provided that `name` does?"""
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            returned = returned_by(self._names.function_of(node.value))
+            if returned is not None:
+                return self._holds_part(returned, node.slice.value, name)
             # `parse_known_args()[0]`; of another part an attribute would be an error.
             node = node.value
         if isinstance(node, ast.Name):
@@ -197,16 +201,20 @@ class Namespaces:
             return False
         if getattr(node.func, "attr", "") in ("parse_args", "parse_known_args"):
             return self._is_usual_parse(node)
-        function = self._names.function_of(node)
-        if function is None:
+        result = returned_by(self._names.function_of(node))
+        if result is None:
             return False
-        kinds = (ast.Return, ast.Yield, ast.YieldFrom)
-        ends = [part for part in ast.walk(function) if isinstance(part, kinds)]
-        if len(ends) != 1 or not isinstance(ends[0], ast.Return):
-            return False
-        result = ends[0].value
         # One function deep: of functions that call each other this would find no end.
         return self._names.function_of(result) is None and self.holds(result, name)
+
+    def _holds_part(self, returned: ast.expr, place, name: str) -> bool:
+        """Is one part of a tuple that a function returns such a namespace?"""
+        if not isinstance(returned, ast.Tuple) or not isinstance(place, int):
+            return False
+        if place >= len(returned.elts):
+            return False
+        part = returned.elts[place]
+        return self._names.function_of(part) is None and self.holds(part, name)
 
     def _is_usual_parse(self, call: ast.Call) -> bool:
         """Is this `parse_args()` of the parser, without a list of arguments of the file's own?"""
@@ -244,35 +252,26 @@ class Namespaces:
         for call in calls:
             if names.function_of(call) is not function:
                 return False
-            passed = self._argument(call, parameter.arg)
-            if passed is None or not self.holds(passed, parameter.arg):
+            passed = passed_for(call, parameter.arg, function)
+            if not isinstance(passed, ast.expr) or not self.holds(passed, parameter.arg):
                 return False
         return bool(calls)
-
-    def _argument(self, call: ast.Call, parameter: str) -> ast.expr | None:
-        """What a call of the file's own function passes for a parameter, None where unsure."""
-        if any(isinstance(part, ast.Starred) for part in call.args):
-            return None
-        for part in call.keywords:
-            if part.arg == parameter:
-                return part.value
-        arguments = self._names.function_of(call).args
-        for place, passed in zip((*arguments.posonlyargs, *arguments.args), call.args):
-            if place.arg == parameter:
-                return passed
-        return None
 
     def _is_look(self, use: ast.Name) -> bool:
         """Does this use only look at a namespace, or pass it to a function that is read as well?"""
         names = self._names
         above = names.parents[use]
         call = names.call_with(use)
+        # `return args`, and `return args, other`.
+        if isinstance(above, ast.Tuple):
+            above = names.parents[above]
         if isinstance(above, ast.Return):
             # What the function itself made is new at each call; a parameter gets a second name.
             made = names.bound[use.id].get(names.scopes[use], ())
             return bool(made) and not any(isinstance(one.value, ast.arg) for one in made)
-        if names.function_of(call):
-            return self._argument(call, use.id) is use  # there it has the same name
+        function = names.function_of(call)
+        if function:
+            return passed_for(call, use.id, function) is use  # there it has the same name
         if call and names.path(call.func) == "vars":
             call = names.call_with(call)  # `print(vars(args))`; alone, its dict could be written to
             return call is not None and names.path(call.func) in LOOKS

@@ -1,15 +1,17 @@
-"""The findings about a recipe, a script or a notebook, each with its place, as text or JSON."""
+"""The findings about a recipe or a file, each with its place."""
 
 import dataclasses
-import json
-import textwrap
+from collections.abc import Collection
 from typing import NamedTuple
 
 from hpkit.accounting import account
-from hpkit.check.scripts import Call, read_calls
+from hpkit.check.calls import Call
+from hpkit.check.files import Contents, read_file
+from hpkit.check.ignoring import Ignored, ignored_in
 from hpkit.formatting import plural
-from hpkit.preflight.findings import SEVERITIES, preflight
-from hpkit.preflight.plan import Written
+from hpkit.preflight.findings import preflight
+from hpkit.preflight.forms import LEAVE_OUT
+from hpkit.preflight.register import REGISTERED_RULES
 from hpkit.recipe import Recipe
 
 
@@ -17,8 +19,8 @@ class Report(NamedTuple):
     """What was read and what was found, as JSON has it.
 
     `calls`: dicts of file, cell, line, name, arguments, unread. `findings`: dicts of rule,
-    severity, message, evidence, fix, file, cell, line. `lines` tell in words what was looked at;
-    `notes` what was passed over.
+    severity, message, evidence, fix, changes, file, cell, line. `lines` tell in words what was
+    looked at; `notes` what was passed over.
     """
 
     calls: list[dict]
@@ -42,44 +44,116 @@ def check_recipe(name: str, recipe: Recipe, examples: int | None, **known) -> Re
     return Report([call], findings, lines, notes=[])
 
 
-def check_file(file: str, examples: int | None, **known) -> Report:
-    """The report on a script or notebook, which is read and never run.
+def check_file(file: str, examples: int | None, recipe_file: str | None = None, **known) -> Report:
+    """The report on a script, notebook, recipe or shell file, which is read and never run.
 
-    `known` goes to `preflight`. Raises BadInput.
+    `recipe_file`: settings or launch lines that a script is started with. `known` goes to
+    `preflight`. Raises BadInput.
     """
-    read, notes = read_calls(file)
-    notes = [f"{file}, {note}" for note in notes]
+    contents = read_file(file)
+    if recipe_file is not None:
+        # Here, because few need it.
+        from hpkit.check.started import started_with
+
+        contents = started_with(contents, read_file(recipe_file))
+    return report_on(contents, examples, **known)
+
+
+def report_on(contents: Contents, examples: int | None, **known) -> Report:
+    """The report on what a file sets; `known` goes to `preflight`. Raises BadInput."""
+    file = contents.file
+    ignored = ignored_in(contents)
+    notes = [f"{file}, {note}" for note in [*contents.notes, *ignored.unknown]]
     # Each call is judged by itself: the text does not tell which of several is trained with.
     calls = []
     findings = []
     lines = []
-    for call in read:
+    for call in contents.calls:
         place = {"file": call.file, "cell": call.cell, "line": call.line}
         # A trainer is looked at for its own arguments; what it trains by is another call.
-        is_trainer = call.name.endswith("Trainer")
-        findings += _findings(call, place, None if is_trainer else examples, known)
-        lines.append(f"{_where(place)}: {call.name}, {len(call.arguments)} arguments read")
-        if call.unread:
-            lines.append(f"  not told by the text: {', '.join(call.unread)}")
+        is_trainer = call.written.is_trainer
+        findings += _findings(call, None if is_trainer else examples, known, ignored)
+        lines += _lines_on(call, place)
         if not is_trainer:
             told = {"name": call.name, "arguments": call.arguments, "unread": list(call.unread)}
             calls.append(place | told)
     if calls:
-        lines += _what_is_missing(examples, known)
+        lines += _what_is_missing(_are_counted(contents.calls, examples), known)
     else:
         notes.append(f"{file}: no call of TrainingArguments or its like was found")
-    return Report(calls, findings, lines, notes)
+    return Report(calls, _each_once(findings), lines, notes)
 
 
-def _findings(call: Call, place: dict, examples: int | None, known: dict) -> list[dict]:
+def _lines_on(call: Call, place: dict) -> list[str]:
+    """What was looked at, in words."""
+    what = call.name
+    if call.written.tool:
+        what = f"settings of {call.written.tool}"
+    lines = [f"{where(place)}: {what}, {plural(len(call.arguments), 'argument')} read"]
+    if call.unread:
+        lines.append(f"  not told by the text: {', '.join(call.unread)}")
+    around = call.written.around
+    if around.examples:
+        cell, line = call.places["examples"]
+        at = where({"file": call.file, "cell": cell, "line": line})
+        lines.append(f"  {plural(around.examples, 'example')}, as {at} says")
+    if call.arguments.get("packing") and call.arguments.get("max_steps", -1) <= 0:
+        lines.append("  packing joins examples, nobody knows how many: updates are not counted")
+    return lines
+
+
+def _are_counted(calls: list[Call], examples: int | None) -> bool:
+    """Whether the updates of each call are known."""
+    for call in calls:
+        steps = call.arguments.get("max_steps", -1)
+        has_steps = isinstance(steps, int) and steps > 0
+        if not (examples or has_steps or call.written.around.examples):
+            return False
+    return True
+
+
+def _findings(call: Call, examples: int | None, known: dict, ignored: Ignored) -> list[dict]:
     """The findings about one call, each at the line of its argument."""
-    written = Written(call.name, call.unread, call.unseeded)
-    found = preflight(call.arguments, examples, written=written, **known)
     placed = []
-    for finding in found:
-        line = call.lines.get(finding.argument, call.line)
-        placed.append(_placed(finding, place | {"line": line}))
+    for finding in preflight(call.arguments, examples, written=call.written, **known):
+        place = _place_of(finding.rule, finding.argument, call)
+        if not ignored.covers(finding.rule, place["cell"], place["line"]):
+            placed.append(_placed(finding, place))
     return placed
+
+
+def _place_of(rule: str, argument: str | None, call: Call) -> dict:
+    """Where an argument is written, under its old name or its new one, or what the code says."""
+    cell = call.cell
+    line = call.lines.get(argument)
+    if line is None and argument in call.places:
+        cell, line = call.places[argument]
+    # An argument that is missing has no line: one that the rule looks at has.
+    for need in REGISTERED_RULES[rule].needs:
+        line = line or call.lines.get(need)
+    return {"file": call.file, "cell": cell, "line": line or call.line}
+
+
+def _each_once(findings: list[dict]) -> list[dict]:
+    """The findings without those that several calls of a file have in common."""
+    seen = set()
+    kept = []
+    for finding in findings:
+        key = (finding["rule"], finding["cell"], finding["line"], finding["message"])
+        if key not in seen:
+            seen.add(key)
+            kept.append(finding)
+    return kept
+
+
+def chosen(report: Report, select: Collection[str], ignore: Collection[str]) -> Report:
+    """The report with the findings of some rules alone; of all where `select` is empty."""
+    kept = []
+    for finding in report.findings:
+        is_selected = not select or finding["rule"] in select
+        if is_selected and finding["rule"] not in ignore:
+            kept.append(finding)
+    return report._replace(findings=kept)
 
 
 def measure(
@@ -111,53 +185,29 @@ def measure(
     return lengths, len(blocks_of(source, tokenizer, block_size)[0])
 
 
-def as_json(report: Report) -> str:
-    """Calls and findings.
-
-    JSON knows no NaN and no infinity, and a script may hold both: they are written as text.
-    """
-    text = json.dumps({"calls": report.calls, "findings": report.findings}, default=repr)
-    return json.dumps(json.loads(text, parse_constant=str), indent=1)
-
-
-def as_text(report: Report, width: int) -> str:
-    """The report for a person, in lines of `width` characters."""
-    # What was passed over comes first: it may explain why something is not among the findings.
-    lines = report.notes + report.lines
-    for finding in report.findings:
-        lines += ["", *_finding_lines(finding, width)]
-    counts = []
-    for severity in SEVERITIES:
-        count = sum(finding["severity"] == severity for finding in report.findings)
-        if count:
-            counts.append(plural(count, severity))
-    return "\n".join([*lines, "", ", ".join(counts) or "nothing found"])
-
-
-def _finding_lines(finding: dict, width: int) -> list[str]:
-    """Severity, rule and place; the message; the fix. A recipe has no place."""
-    head = f"{finding['severity']:8}{finding['rule']}"
-    if finding["line"]:
-        head += f"  {_where(finding)}"
-    indent = " " * 8
-    hanging = indent + " " * len("-> ")
-    message = textwrap.fill(
-        finding["message"], width, initial_indent=indent, subsequent_indent=indent
-    )
-    fix = textwrap.fill(
-        "-> " + finding["fix"], width, initial_indent=indent, subsequent_indent=hanging
-    )
-    return [head, message, fix]
-
-
 def _placed(finding, place: dict) -> dict:
     """A finding with its place, which stands for the argument that it is about."""
-    fields = dataclasses.asdict(finding)
-    del fields["argument"]
+    changes = {}
+    leave_out = []
+    for argument, value in finding.changes.items():
+        if value is LEAVE_OUT:
+            leave_out.append(argument)
+        else:
+            changes[argument] = value
+    fields = {
+        "rule": finding.rule,
+        "severity": finding.severity,
+        "argument": finding.argument,
+        "message": finding.message,
+        "evidence": finding.evidence,
+        "fix": finding.fix,
+        "changes": {"set": changes, "leave_out": leave_out},
+    }
     return fields | place
 
 
-def _where(place: dict) -> str:
+def where(place: dict) -> str:
+    """`train.py, line 3`, or `tune.ipynb, cell 3, line 2`."""
     cell = f"cell {place['cell']}, " if place["cell"] else ""
     return f"{place['file']}, {cell}line {place['line']}"
 

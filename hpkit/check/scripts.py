@@ -1,23 +1,24 @@
 """The calls that set training arguments in a Python script or notebook, which is never run."""
 
 import ast
+import dataclasses
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from hpkit.check.calls import Call
 from hpkit.check.cells import Source, nesting_is_bad_input, read_source
 from hpkit.check.expressions import Expressions
-from hpkit.check.names import Names, position
+from hpkit.check.launches import launch_calls
+from hpkit.check.names import LIBRARIES, Names, position
+from hpkit.check.pins import pins_of
+from hpkit.check.subclasses import Subclasses
+from hpkit.check.surroundings import Seen
+from hpkit.check.surroundings import Surroundings as Around
 from hpkit.check.values import UNKNOWN, without_lines
+from hpkit.preflight.arguments import SUCCESSORS
+from hpkit.preflight.libraries import BESIDE_UNSLOTH, last_import, takes, version_in_force
+from hpkit.preflight.written import Surroundings, Written
 
-#: Arguments that older trainers took themselves; a trainer's call matters only where it has one.
-MOVED_ARGUMENTS = {
-    "max_seq_length",
-    "packing",
-    "dataset_num_proc",
-    "tokenizer",
-    "dataset_text_field",
-}
 #: What draws random weights: adapters, models made from a config, heads that a model gets anew.
 DRAWS_WEIGHTS = re.compile(
     r"""
@@ -32,31 +33,12 @@ DRAWS_WEIGHTS = re.compile(
 )
 #: Names, of any library, of what sets torch's seed.
 SEEDERS = {"set_seed", "manual_seed", "seed_everything", "enable_full_determinism"}
+#: What reads dataclasses of arguments from the command line, or from a file of values.
+PARSERS = ("HfArgumentParser", "TrlParser", "H4ArgumentParser")
 PARSER_NOTE = (
-    "HfArgumentParser reads values from the command line; they cannot be told from the file"
+    "reads values from the command line or a file; give them with --with: what is written here "
+    "alone is checked"
 )
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call that sets training arguments. Lines count from 1, in a notebook within their cell.
-
-    `file`: the path as given. `cell`: the number of the code cell among all cells from 1, None in
-    a script. `name`: the last part of the callable's name, with import aliases undone.
-    `arguments`: name -> value where the text tells it. `unread`: names of the others, an unpacked
-    mapping as "**name" and positional arguments as "*args". `lines`: argument -> where it is
-    written. `unseeded`: what draws random weights in this file before a seed is set, None where
-    nothing does.
-    """
-
-    file: str
-    cell: int | None
-    line: int
-    name: str
-    arguments: dict
-    unread: tuple[str, ...]
-    lines: dict
-    unseeded: str | None
 
 
 class _CallFinder:
@@ -66,30 +48,50 @@ class _CallFinder:
         self._source = source
         self._names = Names(source.tree, source.lost)
         self._expressions = Expressions(self._names)
+        self._subclasses = Subclasses(self._names, self._expressions)
         self._in_order = sorted(self._names.calls, key=position)
         self._notes = set()  # (line, remark)
+        self._gone = {}  # what cannot be imported -> its line
+        self._pins, self._pinned_by = pins_of(source.file, source.texts)
+        self._unsloth = any(self._imports("unsloth"))
+        if self._unsloth:
+            self._pins = BESIDE_UNSLOTH | self._pins
+
+    def _imports(self, package: str) -> list[str]:
+        """The modules of a package that the file imports."""
+        found = []
+        for word in self._names.words:
+            module = word.removeprefix("import ")
+            if module == package or module.startswith(package + "."):
+                found.append(module)
+        return found
 
     def find(self) -> list[Call]:
         """The calls that set training arguments, in reading order."""
         # One answer for the whole file: which model a call trains is not told by the text.
         unseeded = self._unseeded()
+        facts = Around(self._names, self._expressions).facts()
+        gone = self._gone_imports()
+        if gone is not None:
+            facts["gone_imports"] = gone
         found = []
         for node in self._in_order:
             path = self._names.path(node.func)
             name = path.rpartition(".")[2]
-            is_training = self._names.is_training(path)
-            if name == "HfArgumentParser":
-                self._notes.add((node.lineno, PARSER_NOTE))
-            elif is_training or name.endswith("Trainer"):
-                given, unread = self._arguments(node, name)
-                if is_training or MOVED_ARGUMENTS & set(given):
-                    found.append(self._call(node, name, given, unread, unseeded))
+            if name in PARSERS:
+                found += self._parsed_classes(node, name, facts)
+            elif self._names.is_training(path):
+                found += self._training_call(node, path, unseeded, facts)
+            elif name.endswith("Trainer"):
+                found += self._trainer_call(node, path, facts)
+        if not found and gone is not None:
+            found.append(self._bare_call(facts, gone.line))
         self._note_later_changes()
         return found
 
     def notes(self) -> list[str]:
         """A line on each thing that `find` came across, in reading order."""
-        notes = sorted(self._notes | self._expressions.options.notes)
+        notes = sorted(self._notes | self._expressions.notes)
         return [f"{self._source.shown_place(at)}: {note}" for at, note in notes]
 
     def _unseeded(self) -> str | None:
@@ -105,6 +107,141 @@ class _CallFinder:
                 name = path.partition(".")[2]
                 return f"{name} ({self._source.shown_place(call.lineno)})"
         return None
+
+    def _gone_imports(self) -> Seen | None:
+        """What the file imports from a library that no longer has it, in the version in force."""
+        found = []
+        line = 0
+        for node in self._names.imports:
+            package = node.module or ""
+            if package not in ("transformers", "trl") or node.level or self._may_fail(node):
+                continue
+            version = version_in_force(package, self._pins)
+            for alias in node.names:
+                last = last_import(package, alias.name)
+                if last is None or (self._unsloth and package == "trl"):
+                    continue
+                if version.number > tuple(map(int, last.split("."))):
+                    found.append((package, alias.name))
+                    line = line or node.lineno
+                    self._gone[alias.name] = node.lineno
+        return Seen(tuple(found), line) if found else None
+
+    def _may_fail(self, node: ast.AST) -> bool:
+        """Does an import stand where its failing is provided for, or where it may not be run?"""
+        while node is not self._names.tree:
+            node = self._names.parents[node]
+            if isinstance(node, (ast.Try, ast.If)):
+                return True
+        return False
+
+    # The kinds of call.
+
+    def _training_call(self, node: ast.Call, path: str, unseeded, facts: dict) -> list[Call]:
+        """A call of TrainingArguments or its like; none where it belongs to another package."""
+        library = self._names.library(path)
+        name = path.rpartition(".")[2]
+        own_names = None
+        if library == "unsloth" and name == "UnslothTrainingArguments":
+            # transformers' own, with one argument more.
+            library = "transformers"
+            own_names = frozenset({"embedding_learning_rate"})
+        if library and library not in LIBRARIES:
+            self._notes.add(
+                (node.lineno, f"{name} comes from {library}, whose arguments are not known here")
+            )
+            return []
+        if not library:
+            self._notes.add(
+                (
+                    node.lineno,
+                    f"{name}: the text does not tell where it comes from; only what stands in the "
+                    "call is checked",
+                )
+            )
+        given, unread = self._arguments(node, name)
+        own = self._subclasses.defaults(name)
+        if self._subclasses.makes_its_own_init(name):
+            library = ""
+        facts = self._with_unread_fields(facts, own)
+        facts = self._with_late_names(facts, node, library)
+        own_fields = frozenset(own) if name in self._names.training_classes else own_names
+        written = self._written(name, library, unread, facts, unseeded, own_fields)
+        return [self._call(node, own | given, written, facts)]
+
+    def _trainer_call(self, node: ast.Call, path: str, facts: dict) -> list[Call]:
+        """A trainer's call where it has an argument that the newest version does not take."""
+        library = self._names.library(path)
+        name = path.rpartition(".")[2]
+        if library not in ("transformers", "trl") or path.startswith("<file>") or self._unsloth:
+            return []
+        version = version_in_force(library, self._pins)
+        given, unread = self._arguments(node, name)
+        names = [argument for argument in (*given, *unread) if not argument.startswith("*")]
+        if all(takes(library, name, argument, version) in (True, None) for argument in names):
+            return []
+        written = self._written(name, library, unread, {})
+        return [self._call(node, given, written, {})]
+
+    def _parsed_classes(self, node: ast.Call, name: str, facts: dict) -> list[Call]:
+        """The file's own subclasses that a parser fills: their defaults are known, if no more."""
+        self._notes.add((node.lineno, f"{name} {PARSER_NOTE}"))
+        classes = node.args[0] if node.args else None
+        parts = classes.elts if isinstance(classes, (ast.Tuple, ast.List)) else [classes]
+        found = []
+        for part in parts:
+            path = self._names.path(part) if part is not None else ""
+            class_name = path.rpartition(".")[2]
+            if not path or not self._names.is_training(path):
+                continue
+            library = self._names.library(path)
+            if library and library not in LIBRARIES:
+                continue
+            own = self._subclasses.defaults(class_name)
+            with_fields = self._with_unread_fields(facts, own)
+            written = self._written(
+                class_name, library, ["**command line"], with_fields, own_fields=frozenset(own)
+            )
+            found.append(self._call(node, own, written, with_fields, is_parser=True))
+        return found
+
+    def _bare_call(self, facts: dict, line: int) -> Call:
+        """What the file itself says, where it has no call that sets training arguments."""
+        only = {"gone_imports": facts["gone_imports"]}
+        written = self._written("the file", "", ["**anything"], only)
+        node = ast.copy_location(ast.Call(ast.Name("file", ast.Load()), [], []), ast.Pass())
+        node.lineno = line
+        return self._call(node, {}, written, only)
+
+    def _with_unread_fields(self, facts: dict, own: dict) -> dict:
+        """The facts, with the fields of a subclass that the library read once, and nobody reads."""
+        version = version_in_force("transformers", self._pins)
+        gone = []
+        for name in own:
+            was_read = name in SUCCESSORS
+            if not was_read or takes("transformers", "TrainingArguments", name, version):
+                continue
+            # The file may do with it what it likes.
+            if f".{name}" not in self._names.words:
+                gone.append(name)
+        if not gone:
+            return facts
+        return facts | {"unread_fields": Seen(tuple(gone), own[gone[0]][1])}
+
+    def _with_late_names(self, facts: dict, node: ast.Call, library: str) -> dict:
+        """The facts, with `args.warmup_ratio = …` after the call: an attribute of its own."""
+        version = version_in_force("transformers", self._pins)
+        found = list(facts["unread_fields"].value) if "unread_fields" in facts else []
+        line = 0
+        for store in self._names.stores:
+            if store.attr not in SUCCESSORS or not library or not isinstance(store.value, ast.Name):
+                continue
+            if takes("transformers", "TrainingArguments", store.attr, version):
+                continue
+            if self._names.only_value(store.value) is node and store.attr not in found:
+                found.append(store.attr)
+                line = store.lineno
+        return facts | {"unread_fields": Seen(tuple(found), line)} if line else facts
 
     def _arguments(self, node: ast.Call, name: str) -> tuple[dict, list[str]]:
         """({argument: (value, line)}, what cannot be told by name) of one call."""
@@ -134,7 +271,32 @@ class _CallFinder:
         # Python refuses an argument given twice; of a call that never ran, the plain one is meant.
         return given | named, unread
 
-    def _call(self, node: ast.Call, name: str, given: dict, unread: list, unseeded) -> Call:
+    def _written(
+        self,
+        name: str,
+        library: str,
+        unread: list[str],
+        facts: dict,
+        unseeded: str | None = None,
+        own_fields: frozenset[str] | None = None,
+    ) -> Written:
+        around = {fact: seen.value for fact, seen in facts.items()}
+        return Written(
+            name=name,
+            origin=library,
+            unread=tuple(unread),
+            unseeded=unseeded,
+            unsloth=self._unsloth,
+            pins=self._pins,
+            pinned_by=self._pinned_by,
+            fields=own_fields or frozenset(),
+            has_own_fields=own_fields is not None,
+            around=Surroundings(**around),
+        )
+
+    def _call(
+        self, node: ast.Call, given: dict, written: Written, facts: dict, is_parser: bool = False
+    ) -> Call:
         cell, line = self._source.place(node.lineno)
         arguments = {}
         untold = []
@@ -148,15 +310,19 @@ class _CallFinder:
                 untold.append(argument)
             else:
                 arguments[argument] = known
+        places = {name: self._source.place(seen.line) for name, seen in facts.items()}
+        if "gone_imports" in facts:
+            places |= {name: self._source.place(at) for name, at in self._gone.items()}
+        unread = (*untold, *written.unread)
         return Call(
             file=self._source.file,
             cell=cell,
             line=line,
-            name=name,
             arguments=arguments,
-            unread=(*untold, *unread),
             lines=lines,
-            unseeded=unseeded,
+            written=dataclasses.replace(written, unread=unread),
+            places=places,
+            is_parser=is_parser,
         )
 
     def _note_later_changes(self):
@@ -173,17 +339,18 @@ class _CallFinder:
                     self._notes.add((node.lineno, note))
 
 
-def read_calls(path: str | Path) -> tuple[list[Call], list[str]]:
-    """(calls, notes): the calls that set training arguments in a .py or .ipynb file, and remarks.
+def read_calls(path: str | Path, text: str | None = None) -> tuple[list[Call], list[str]]:
+    """(calls, notes): the places that set training arguments in a .py or .ipynb file, and remarks.
 
     Both come in reading order, a remark in one line each. The file is never run or imported.
     Counted are calls of names that end in TrainingArguments, of TRL's configs, of subclasses
-    defined in the file, and trainers that take an argument of MOVED_ARGUMENTS themselves. A
-    default of argparse counts as the argument's value, with a note. A cell with a syntax error is
-    passed over with a note. Raises BadInput for what is not a readable Python script or notebook.
+    defined in the file, trainers with an argument that they no longer take, parsers of such
+    classes, and lines that launch a training. A default of argparse counts as the argument's value,
+    with a note. A cell with a syntax error is passed over with a note. Raises BadInput for what is
+    not a readable Python script or notebook. `text`: the file's, where it was read already.
     """
-    source = read_source(path)
+    source = read_source(path, text)
     with nesting_is_bad_input(source.file):
         finder = _CallFinder(source)
         calls = finder.find()
-    return calls, source.notes + finder.notes()
+    return calls + launch_calls(source), source.notes + finder.notes()

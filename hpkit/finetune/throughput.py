@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hpkit.capability import Capability, Choice
 from hpkit.formatting import shown
-from hpkit.preflight.arguments import training_argument_names
+from hpkit.preflight.libraries import training_argument_names
 
 ATTENTION = ("eager", "sdpa", "flash_attention_2")
 #: Measured on one core, starter, 8 x 256 tokens: compiling for training, evaluation and sampling

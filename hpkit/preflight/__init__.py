@@ -6,12 +6,16 @@ import lazy_loader
 
 if TYPE_CHECKING:  # the same for import-linter, which sees no lazy import
     from hpkit.preflight.findings import preflight, preflight_callback
-    from hpkit.preflight.plan import Finding, Plan, Written
+    from hpkit.preflight.plan import Plan
+    from hpkit.preflight.register import Finding
+    from hpkit.preflight.written import Surroundings, Written
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "findings": ["preflight", "preflight_callback"],
-        "plan": ["Finding", "Plan", "Written"],
+        "plan": ["Plan"],
+        "register": ["Finding"],
+        "written": ["Surroundings", "Written"],
     },
 )

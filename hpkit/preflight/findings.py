@@ -6,11 +6,12 @@ recipe, at TrainingArguments, or at the arguments that `hpkit.check.scripts` rea
 
 from hpkit.capability import Machine, find_machine, probe
 from hpkit.errors import in_one_line
-from hpkit.preflight.plan import Finding, Plan, Rule, Written, look_at_model
+from hpkit.preflight.agreement import SEVERITIES, agreed
+from hpkit.preflight.plan import Plan, look_at_model
+from hpkit.preflight.register import Finding, Rule
 from hpkit.preflight.rules import ALL_RULES
+from hpkit.preflight.written import Written
 from hpkit.recipe import Recipe
-
-SEVERITIES = ("error", "warning", "hint")
 
 
 def preflight(
@@ -24,7 +25,7 @@ def preflight(
     base: Recipe | None = None,
     written: Written | None = None,
 ) -> list[Finding]:
-    """The findings about a run, errors first.
+    """The findings about a run, errors first. Their changes may be made together.
 
     `settings`: a Recipe, live TrainingArguments, or a dict of arguments, for which `written` says
     how they stand in a script. `examples`: training examples, or blocks of tokens. `model`: a live
@@ -48,7 +49,7 @@ def preflight(
     for rule in ALL_RULES:
         found += _found_by(rule, plan)
     # The sort is stable: findings of one severity stay in the order of the rules.
-    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+    return agreed(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)), plan)
 
 
 def _found_by(rule: Rule, plan: Plan) -> list[Finding]:
@@ -57,13 +58,12 @@ def _found_by(rule: Rule, plan: Plan) -> list[Finding]:
         return rule.findings(plan)
     except Exception as error:
         failed = Finding(
-            rule=rule.name,
             severity="hint",
             message=f"this rule failed ({in_one_line(error)}) and was left out",
-            fix="change nothing in the run, and report the rule",
+            advice="change nothing in the run, and report the rule",
             evidence={"failed": type(error).__name__},
         )
-        return [failed]
+        return [failed.written(rule.name, plan.written.form)]
 
 
 def preflight_callback(log=print, **known):

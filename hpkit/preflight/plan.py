@@ -1,11 +1,11 @@
-"""What a rule looks at, what it says, and the register of all rules.
+"""What a rule looks at: the settings of a run, and what is known of model, machine and data.
 
 A rule that lacks what it needs stays silent: without the number of examples nothing is counted,
 without a device nothing is said about it. torch is imported only where a model is to be looked at.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -21,7 +21,10 @@ from hpkit.memory import (
     without_activations,
 )
 from hpkit.model import read_config
-from hpkit.preflight.arguments import CHANGED_ELSEWHERE, COUNT_ALIKE, TRANSFORMERS_ARGUMENTS
+from hpkit.preflight.arguments import CHANGED_ELSEWHERE, COUNT_ALIKE, under_new_names
+from hpkit.preflight.forms import LEAVE_OUT, Form
+from hpkit.preflight.libraries import TRANSFORMERS_ARGUMENTS
+from hpkit.preflight.written import Surroundings, Written
 from hpkit.recipe import Recipe
 from hpkit.schedules import WITHOUT_WARMUP
 
@@ -34,82 +37,17 @@ COUNT_ARGUMENTS = (
 )
 #: What the learning rates depend on.
 RATE_ARGUMENTS = ("learning_rate", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs")
+#: Origins whose defaults are transformers', but for those of CHANGED_ELSEWHERE.
+DEFAULTS_KNOWN = ("transformers", "trl", "llamafactory")
+#: A script that asks for fewer updates tries whether it runs, and what a run would learn is no
+#: concern of it.
+TRIAL_UPDATES = 30
 #: Formats of weights whose bytes can be predicted.
 WEIGHT_FORMATS = ("float32", "bfloat16")
 #: What a rule may need beside arguments: each is a property of Plan, None where it is not known.
 KNOWN_OF_RUN = ("model", "machine", "lengths", "counts", "memory", "head")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is wrong.
-
-    `message` is one sentence with the number, `fix` the change that mends it. `severity`: an error
-    stops the run, or the run does not do what was asked; a warning costs quality or work; a hint is
-    worth knowing. `evidence` holds the numbers by name, `argument` the hyperparameter it is about,
-    where there is one. The register writes the name of the `rule`.
-    """
-
-    rule: str = ""
-    severity: str
-    message: str
-    evidence: dict
-    fix: str
-    argument: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.severity} {self.rule}: {self.message}. To mend it: {self.fix}"
-
-
-# The register.
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A function from a plan to its findings, and what the plan must know before it is asked."""
-
-    name: str
-    needs: tuple[str, ...]
-    look: "Callable[[Plan], Iterable[Finding]]"
-
-    def findings(self, plan: "Plan") -> list[Finding]:
-        """What the rule says of `plan`: nothing where the plan lacks what it needs."""
-        if not all(plan.has(need) for need in self.needs):
-            return []
-        return [dataclasses.replace(finding, rule=self.name) for finding in self.look(plan)]
-
-
-#: Every rule by its name, in the order in which the files of `rules` are imported.
-REGISTERED_RULES: dict[str, Rule] = {}
-
-
-def rule(name: str, *needs: str):
-    """Register a generator of findings under `name`; it is asked where the plan has all `needs`."""
-
-    def register(look):
-        if name in REGISTERED_RULES:
-            raise ValueError(f"two rules have the name {name}")
-        REGISTERED_RULES[name] = Rule(name, needs, look)
-        return look
-
-    return register
-
-
-# What is known of a run, and the plan that holds it.
-
-
-@dataclass(frozen=True)
-class Written:
-    """How the settings stand in a script, as `hpkit.check.scripts` finds it.
-
-    `name`: the callable that they are given to. `unread`: arguments that the text does not tell, an
-    unpacked mapping as `**name`, positional ones as `*args`. `unseeded`: what builds random weights
-    before a seed is set.
-    """
-
-    name: str = "TrainingArguments"
-    unread: tuple[str, ...] = ()
-    unseeded: str | None = None
+#: What a rule may need of the code around a call, likewise.
+AROUND = frozenset(field.name for field in dataclasses.fields(Surroundings))
 
 
 @dataclass(frozen=True)
@@ -195,15 +133,19 @@ def _as_transformers_takes(name: str, value):
     return value
 
 
-def _unknown_arguments(settings, written: Written) -> set[str]:
+def _unknown_arguments(given: Mapping[str, object], live: bool, written: Written) -> set[str]:
     """The names whose value is not known; `*` among them stands for every one not given."""
     missing = set(written.unread)
-    # The arguments that train a Trainer stand in another call.
-    elsewhere = written.name.endswith("Trainer")
-    if elsewhere or any(argument.startswith("*") for argument in missing):
+    if any(argument.startswith("*") for argument in missing) or written.is_trainer:
         missing.add("*")
-    if isinstance(settings, dict) and written.name not in TRANSFORMERS_ARGUMENTS:
-        missing |= set(CHANGED_ELSEWHERE) - set(settings)
+    if live:
+        return missing
+    # A class that nobody knows has defaults that nobody knows, and Unsloth changes those of TRL.
+    changes_defaults = written.unsloth and written.origin != "transformers"
+    if written.origin not in DEFAULTS_KNOWN or changes_defaults:
+        missing.add("*")
+    if written.name not in TRANSFORMERS_ARGUMENTS:
+        missing |= set(CHANGED_ELSEWHERE) - set(given)
         if written.name not in COUNT_ALIKE:
             missing.add("per_device_train_batch_size")
     return missing
@@ -214,11 +156,14 @@ class Plan:
     """Everything that rules look at; what takes long is worked out when first asked for.
 
     `settings`: a Recipe, live TrainingArguments or a dict. The other fields are as `preflight`
-    takes them, the model and the machine looked up.
+    takes them, the model and the machine looked up; of `examples` and `processes` those of the
+    text count where nobody gave others. `is_live`: the dict was TrainingArguments, and has every
+    field.
 
-    Worked out at once: `given`, the arguments with their values; `missing`, those whose value is
-    not known; `invalid`, those with a value that no Recipe takes; `recipe`, the rest, with
-    transformers' defaults; `live`, whether the settings are an object; `ours`, whether a Recipe.
+    Worked out at once: `given`, the arguments with their values, by the names of today;
+    `renamed`, the old names of some of them; `missing`, those whose value is not known; `invalid`,
+    those with a value that no Recipe takes; `recipe`, the rest, with transformers' defaults;
+    `live`, whether the settings are an object; `ours`, whether a Recipe.
     """
 
     settings: object
@@ -229,12 +174,17 @@ class Plan:
     processes: int = 1
     base: Recipe | None = None
     written: Written = field(default_factory=Written)
+    is_live: bool = False
 
     def __post_init__(self):
-        self.live = not isinstance(self.settings, dict)
+        self.live = self.is_live or not isinstance(self.settings, dict)
         self.ours = isinstance(self.settings, Recipe)
-        self.given = _given_arguments(self.settings)
-        self.missing = _unknown_arguments(self.settings, self.written)
+        if self.ours:
+            self.written = dataclasses.replace(self.written, form=Form("recipe"))
+        self.examples = self.examples or self.written.around.examples
+        self.processes = max(self.processes, self.written.around.processes or 1)
+        self.given, self.renamed = under_new_names(_given_arguments(self.settings))
+        self.missing = _unknown_arguments(self.given, self.live, self.written)
         self.invalid = {}
         valid = {}
         for argument, value in self.given.items():
@@ -249,20 +199,55 @@ class Plan:
             valid["fp16"] = False
         self.recipe = Recipe(**valid)
 
+    def in_place_of_old_names(self, changes: Mapping[str, object]) -> dict:
+        """The changes, with an argument that is written under an old name leaving it out."""
+        found = {}
+        for argument, value in changes.items():
+            old = self.renamed.get(argument)
+            if old and not self.live:
+                found[old] = LEAVE_OUT
+            if value is not LEAVE_OUT or not old or argument in self.settings:
+                found[argument] = value
+        return found
+
+    def changed(self, changes: Mapping[str, object]) -> "Plan":
+        """The same run with a finding's changes made."""
+        if self.ours:
+            values = {}
+            for argument, value in changes.items():
+                if argument in CARDS:
+                    values[argument] = CARDS[argument].default if value is LEAVE_OUT else value
+            return dataclasses.replace(self, settings=self.settings.replace(**values))
+        settings = self.given if self.live else self.settings
+        settings = dict(settings)
+        for argument, value in changes.items():
+            settings.pop(self.renamed.get(argument), None)
+            settings.pop(argument, None)
+            if value is not LEAVE_OUT:
+                settings[argument] = value
+        # What was not told is told now.
+        unread = tuple(name for name in self.written.unread if name not in changes)
+        written = dataclasses.replace(self.written, unread=unread)
+        return dataclasses.replace(self, settings=settings, written=written, is_live=self.live)
+
     def value(self, argument: str):
         """The argument's value, its default where it was not given."""
         return self.given.get(argument, getattr(self.recipe, argument, None))
 
     @property
     def named(self) -> list[str]:
-        """The arguments that stand in the call, known or not."""
-        unread = [argument for argument in sorted(self.missing) if not argument.startswith("*")]
-        return [*self.given, *unread]
+        """The arguments as they stand in the call, known or not."""
+        unread = [argument for argument in self.written.unread if not argument.startswith("*")]
+        return [*self.settings, *sorted(unread)]
 
     def has(self, need: str) -> bool:
-        """Whether `need` is known: one of KNOWN_OF_RUN, or an argument, given or by default."""
+        """Whether `need` is known: of the run, of the code around it, an argument or a default."""
         if need in KNOWN_OF_RUN:
             return getattr(self, need) is not None
+        if need == "model_name":
+            return self.written.around.model is not None
+        if need in AROUND and need != "model":
+            return getattr(self.written.around, need) is not None
         if need in self.invalid:
             return False
         # Left out, eval_steps follows logging_steps.
@@ -278,19 +263,34 @@ class Plan:
         return self.model.head if self.model else None
 
     @property
+    def trains_adapter(self) -> bool:
+        """Whether an adapter is trained, or a part of the weights, and not the whole model."""
+        frozen = bool(self.model and self.model.frozen)
+        return self.written.around.adapter is not None or frozen
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether a script asks for so few updates that it can only be a trial."""
+        return not self.live and 0 < self.recipe.max_steps < TRIAL_UPDATES
+
+    @property
     def dtype(self) -> str:
         """The weights' format: the recipe's where hpkit loads the model, else the model's own."""
-        if not self.ours and self.model and self.model.dtype:
+        if self.ours:
+            return self.recipe.dtype
+        if self.model and self.model.dtype:
             return self.model.dtype
-        return self.recipe.dtype
+        # Settings of other tools call something else dtype, and launchers keep copies.
+        return self.written.around.weights or Recipe().dtype
 
     @cached_property
     def counts(self) -> Accounting | None:
         """What the run will do; its rates are right only where RATE_ARGUMENTS are known."""
         recipe = self.recipe
-        if not all(self.has(argument) for argument in COUNT_ARGUMENTS):
+        if not self.has("max_steps"):
             return None
-        if recipe.max_steps < 0 and not self.examples:
+        # Packing joins examples, nobody knows how many before it is done.
+        if recipe.max_steps < 0 and (self._counted is None or self.given.get("packing")):
             return None
         if not all(self.has(argument) for argument in RATE_ARGUMENTS):
             # A schedule without kwargs: what is not known must not stop the counting of the rest.
@@ -303,9 +303,20 @@ class Plan:
         per_update = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
         endless = recipe.max_steps * per_update * self.processes
         try:
-            return account(recipe, self.examples or endless, processes=self.processes)
+            return account(recipe, self._counted or endless, processes=self.processes)
         except BadInput:  # a schedule that lacks its values; transformers will say so
             return None
+
+    @property
+    def _counted(self) -> int | None:
+        """The examples of an epoch; None where nobody knows how they make updates."""
+        if not self.examples or not all(self.has(argument) for argument in COUNT_ARGUMENTS):
+            return None
+        if not self.given.get("dataloader_drop_last"):
+            return self.examples
+        # The batch that is left over is not trained on.
+        whole = self.recipe.per_device_train_batch_size * self.processes
+        return self.examples // whole * whole or None
 
     @property
     def peak(self) -> float:
@@ -348,13 +359,14 @@ class Plan:
         """
         if self.model is None or self.dtype not in WEIGHT_FORMATS or not self.model.predictable:
             return None
+        if self.trains_adapter or self.written.around.quantized:
+            return None
         recipe = self.recipe.replace(dtype=self.dtype)
         try:
             held = without_activations(self.parameters, recipe)
         except BadInput:  # an optimizer whose states nobody predicts
             return None
-        # transformers 5 renames gradient_checkpointing and still takes the old name.
-        if self.value("activation_checkpointing") or self.value("gradient_checkpointing"):
+        if self.value("activation_checkpointing"):
             return held
         try:
             return predict_memory(self.model.source, recipe, length=self.max_length)

@@ -7,6 +7,8 @@ from hpkit.errors import BadInput
 
 from .examples import CELLS, notebook, write
 
+IMPORT = "from transformers import TrainingArguments\n"
+
 
 def test_a_notebook_with_magics(tmp_path):
     calls, notes = read_calls(
@@ -32,7 +34,9 @@ def test_a_notebook_with_magics(tmp_path):
 
 def test_a_passed_over_cell_makes_its_names_unknown(tmp_path):
     calls, notes = read_calls(
-        notebook(tmp_path, "lr = 1\nseed = 2", "lr = = 3", "TrainingArguments(lr=lr, seed=seed)")
+        notebook(
+            tmp_path, "lr = 1\nseed = 2", "lr = = 3", f"{IMPORT}TrainingArguments(lr=lr, seed=seed)"
+        )
     )
     assert calls[0].arguments == {"seed": 2} and calls[0].unread == ("lr",) and len(notes) == 1
 
@@ -68,7 +72,9 @@ def test_lines_that_may_set_a_name(line, tmp_path):
     ],
 )
 def test_lines_that_set_no_name(line, tmp_path):
-    calls, notes = read_calls(notebook(tmp_path, "lr = 1", line, "TrainingArguments(lr=lr)"))
+    calls, notes = read_calls(
+        notebook(tmp_path, "lr = 1", line, f"{IMPORT}TrainingArguments(lr=lr)")
+    )
     assert calls[0].arguments == {"lr": 1} and calls[0].cell == 3 and notes == []
 
 

@@ -104,7 +104,8 @@ def test_a_notebook(capsys, tmp_path):
     assert (call["cell"], call["line"], call["name"]) == (4, 1, "SFTConfig")
     assert call["arguments"]["learning_rate"] == 2e-4 and call["unread"] == []
     at = {finding["rule"]: (finding["cell"], finding["line"]) for finding in found["findings"]}
-    assert "set max_length=2048" in [finding["fix"] for finding in found["findings"]]
+    fixes = [finding["fix"] for finding in found["findings"]]
+    assert "write max_length=2048 in place of max_seq_length" in fixes
     assert at["removed-argument"] == (4, 3) and at["warmup-outlasts-run"] == (4, 7)
     assert "no-half-precision" not in at  # bf16 is TRL's default
     assert status == 1
@@ -140,7 +141,7 @@ def test_several_calls_and_argparse(capsys, tmp_path):
     [
         ("bad.py", "x = 1\nTrainingArguments(\n", "bad.py, line "),
         ("bad.ipynb", "{", "expected a notebook"),
-        ("bad.txt", "x = 1", "expected a Python script"),
+        ("bad.txt", "x = 1", "expected a script (.py), a notebook"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(name, text, message, capsys, tmp_path):
@@ -151,9 +152,11 @@ def test_what_cannot_be_read_is_one_line(name, text, message, capsys, tmp_path):
 
 def test_nothing_found_and_nothing_to_find(capsys, tmp_path):
     status, found = report(capsys, write(tmp_path, "empty.py", "print('hello')\n"))
-    assert status == 0 and found == {"calls": [], "findings": []}
-    assert main(["check", str(tmp_path / "empty.py")]) == 0
-    assert "no call of TrainingArguments or its like was found" in capsys.readouterr().out
+    assert status == 2 and found == {"calls": [], "findings": []}
+    assert main(["check", str(tmp_path / "empty.py")]) == 2
+    said = capsys.readouterr().out
+    assert "no call of TrainingArguments or its like was found" in said
+    assert said.endswith("nothing was checked\n")
 
 
 def test_a_broken_cell_is_named_and_passed_over(capsys, tmp_path):

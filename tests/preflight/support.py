@@ -1,6 +1,5 @@
 """What preflight's tests share: small models, real trainings, and what a finding's reader does."""
 
-import re
 from dataclasses import dataclass, field
 
 import torch
@@ -11,8 +10,8 @@ from transformers import Trainer, TrainingArguments
 from hpkit.capability import forget_32bit_overrides
 from hpkit.hyperparameters import CARDS
 from hpkit.preflight import preflight
-from hpkit.preflight.arguments import DEPRECATED, SUCCESSORS
-from hpkit.recipe import Recipe, parse_value
+from hpkit.preflight.forms import LEAVE_OUT
+from hpkit.recipe import Recipe
 
 #: The shape of the smallest models that still have every part.
 WIDTH = dict(
@@ -62,23 +61,23 @@ def found(run, *args, **known) -> dict:
     return {finding.rule: finding for finding in preflight(run, *args, **known)}
 
 
-def literal(name: str, text: str):
-    if name in CARDS:
-        return parse_value(name, text)
-    if text.isdecimal():
-        return int(text)
-    return {"true": True, "false": False}.get(text, text)
+def mended_by_all(run, findings):
+    """`run` with the changes of all findings made, one after the other."""
+    for finding in findings:
+        run = mended(run, finding)
+    return run
 
 
-def mended(run, fix: str):
-    """`run` with every `name=value` of the fix set: what a reader would do."""
-    changes = dict(re.findall(r"\b(\w+)=([^\s,;:]+)", fix))
-    values = {name: literal(name, text) for name, text in changes.items()}
+def mended(run, finding):
+    """`run` with the finding's changes made: what a reader would do."""
     if isinstance(run, Recipe):
+        values = {}
+        for name, value in finding.changes.items():
+            values[name] = CARDS[name].default if value is LEAVE_OUT else value
         return run.replace(**values)
-    # The old name of an argument goes when the new one comes.
-    kept = {name: run[name] for name in run if name not in SUCCESSORS and name not in DEPRECATED}
-    return kept | values
+    kept = {name: value for name, value in run.items() if name not in finding.changes}
+    made = {name: value for name, value in finding.changes.items() if value is not LEAVE_OUT}
+    return kept | made
 
 
 def train(folder, model, rows, *callbacks, **arguments):

@@ -11,7 +11,7 @@ from hpkit.hyperparameters import CARDS
 from hpkit.measured_memory import optimizer_state_bytes
 from hpkit.preflight import Written, preflight, preflight_callback
 from hpkit.preflight.arguments import DEPRECATED, SUCCESSORS
-from hpkit.recipe import NOTES
+from hpkit.recipe import NOTES, Recipe
 
 from .support import Rows, found, llama, train
 
@@ -39,7 +39,10 @@ def test_what_is_not_known_is_not_complained_of():
     sft = Written(name="SFTConfig")
     assert "no-half-precision" not in found({}, device="a100", written=sft)
     # max_steps tells the updates without a number of examples.
-    assert "few-updates" in found(dict(max_steps=20))
+    assert "eval-beyond-run" in found(dict(max_steps=20, eval_strategy="steps"))
+    # A script that asks for few updates itself tries something out; a recipe is a run to be.
+    assert "few-updates" not in found(dict(max_steps=20))
+    assert "few-updates" in found(Recipe(max_steps=20))
     # Of an unknown rate nothing is said, but warmup is counted.
     warming = dict(warmup_steps=2000, max_steps=60, logging_steps=5, save_steps=20)
     without_rate = Written(unread=("learning_rate",))
@@ -119,7 +122,9 @@ def test_arguments_of_a_live_trainer_and_a_dict_agree(tmp_path):
     )
     live = found(TrainingArguments(str(tmp_path), use_cpu=True, **run), 100)
     assert set(live) == {"constant-with-warmup", "no-training-loss", "save-beyond-run"}
-    assert set(found(run, 100)) == set(live)
+    # A script that names no interval of checkpoints is not asked about it.
+    assert set(found(run, 100)) == set(live) - {"save-beyond-run"}
+    assert set(found(run | dict(save_steps=500), 100)) == set(live)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from hpkit.capability import MACHINES
 from hpkit.errors import BadInput
 from hpkit.memory import parameters_of
 from hpkit.preflight import preflight
-from hpkit.preflight.plan import rule
+from hpkit.preflight.register import rule
 
 from .support import found, llama
 
@@ -17,7 +17,7 @@ from .support import found, llama
 def test_two_rules_of_one_name_are_refused():
     """The register would lose the first without a word."""
     with pytest.raises(ValueError, match="two rules have the name few-updates"):
-        rule("few-updates", "counts")(lambda plan: ())
+        rule("few-updates", "counts", notebook="03", example="")(lambda plan: ())
 
 
 def test_a_model_that_is_mostly_frozen():

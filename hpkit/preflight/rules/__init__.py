@@ -1,6 +1,6 @@
 """The rules by subject, each a generator of findings over a plan that has what the rule needs."""
 
-from hpkit.preflight.plan import REGISTERED_RULES
+from hpkit.preflight.register import REGISTERED_RULES
 
 # Importing a file registers its rules, and findings of one severity come in that order: the broken
 # run's updates first. So it is the order of reading, not of the alphabet.
@@ -8,7 +8,9 @@ from hpkit.preflight.plan import REGISTERED_RULES
 from hpkit.preflight.rules import updates
 from hpkit.preflight.rules import precision
 from hpkit.preflight.rules import memory
-from hpkit.preflight.rules import arguments
+from hpkit.preflight.rules import values
+from hpkit.preflight.rules import names
+from hpkit.preflight.rules import code
 from hpkit.preflight.rules import disk
 # isort: on
 

@@ -8,14 +8,31 @@ from hpkit.capability import MACHINES
 from hpkit.errors import BadInput
 from hpkit.formatting import shown_bytes
 from hpkit.memory import checkpoint_bytes
-from hpkit.preflight.plan import WEIGHT_FORMATS, Finding, Plan, rule
+from hpkit.preflight.plan import WEIGHT_FORMATS, Plan
+from hpkit.preflight.register import Finding, rule
 
 MANY_CHECKPOINTS = 10
 
 
-@rule("disk-filled", "counts", "save_strategy", "save_steps", "save_total_limit")
+@rule(
+    "disk-filled",
+    "counts",
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+    notebook="10",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", max_steps=3000, save_steps=100)
+""",
+)
 def disk_filled(plan: Plan) -> Iterator[Finding]:
-    """Many checkpoints stay, or more than the disk has room for."""
+    """Many checkpoints stay, or more than the disk has room for.
+
+    Each holds the weights and, for resuming, the optimizer's states, which are twice as large with
+    AdamW. save_total_limit deletes the older ones as new ones are written.
+    """
     kept = len(plan.counts.checkpoints)
     size = _checkpoint_size(plan)
     free = _free_where_it_writes(plan)
@@ -26,17 +43,20 @@ def disk_filled(plan: Plan) -> Iterator[Finding]:
     message = f"{kept} checkpoints stay on disk"
     if total:
         message += f", {shown_bytes(size)} each: {shown_bytes(total)}"
-    fix = "set save_total_limit=2"
+    changes = {"save_total_limit": 2}
+    advice = ""
     if over:
         message += f"; {shown_bytes(free)} are free"
         # The third is written before the first goes.
         if 3 * size >= free:
-            fix = "set save_strategy=no, and find room"
+            changes = {"save_strategy": "no"}
+            advice = "and find room"
     yield Finding(
         severity="error" if over else "warning",
         argument="save_total_limit",
         message=message,
-        fix=fix,
+        changes=changes,
+        advice=advice,
         evidence={"checkpoints": kept, "bytes": total},
     )
 

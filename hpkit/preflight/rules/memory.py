@@ -6,15 +6,30 @@ from collections.abc import Iterator
 from hpkit.capability import EIGHT_BIT_ADAMW
 from hpkit.formatting import shown_bytes
 from hpkit.memory import Memory, state_bytes, weight_bytes
-from hpkit.preflight.arguments import training_argument_names
-from hpkit.preflight.plan import WEIGHT_FORMATS, Finding, Plan, rule
+from hpkit.preflight.libraries import training_argument_names
+from hpkit.preflight.plan import WEIGHT_FORMATS, Plan
+from hpkit.preflight.register import Finding, rule
 
 # The optimizer's states.
 
 
-@rule("paged-on-cpu", "machine", "optim")
+@rule(
+    "paged-on-cpu",
+    "machine",
+    "optim",
+    notebook="09",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", optim="paged_adamw_8bit")
+""",
+    options="--device cpu",
+)
 def paged_on_cpu(plan: Plan) -> Iterator[Finding]:
-    """Paging moves states out of GPU memory, of which there is none."""
+    """Paging moves states out of GPU memory, of which there is none.
+
+    The paged optimizers of bitsandbytes lend the GPU the machine's own memory when it is full.
+    """
     optim = plan.value("optim")
     if "paged" in optim and plan.machine.device != "cuda":
         yield Finding(
@@ -24,14 +39,31 @@ def paged_on_cpu(plan: Plan) -> Iterator[Finding]:
                 f"{optim} moves optimizer states out of GPU memory when it is full, "
                 f"and {plan.machine.name} has 0 bytes of it"
             ),
-            fix=f"set optim={optim.removeprefix('paged_')}",
+            changes={"optim": optim.removeprefix("paged_")},
             evidence={"gpu_bytes": 0},
         )
 
 
-@rule("8bit-saves-little", "model", "optim")
+@rule(
+    "8bit-saves-little",
+    "model",
+    "optim",
+    notebook="09",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", optim="adamw_8bit")
+""",
+    options="--model starter",
+)
 def eight_bit_saves_little(plan: Plan) -> Iterator[Finding]:
-    """Most of what the run holds stays at 32 bits."""
+    """Most of what the run holds stays at 32 bits.
+
+    bitsandbytes keeps 8 bits of a state only in tensors of 4,096 elements or more, and the Trainer
+    leaves embeddings at 32. In a small model that is most of it, and activations are the rest.
+    """
+    if plan.trains_adapter:
+        return
     if plan.recipe.optim not in EIGHT_BIT_ADAMW or plan.dtype not in WEIGHT_FORMATS:
         return
     held = state_bytes(plan.parameters, plan.recipe.optim, plan.dtype)
@@ -45,12 +77,20 @@ def eight_bit_saves_little(plan: Plan) -> Iterator[Finding]:
         severity="hint",
         argument="optim",
         message=(
-            f"8-bit states save {shown_bytes(saved)}, {saved / total:.0%} "
+            f"8-bit states save {_saved(saved, total)} "
             f"of the {shown_bytes(total)} that AdamW needs: {_why_so_little(plan, count)}"
         ),
-        fix="set optim=adamw_torch_fused, which is faster",
+        changes={"optim": "adamw_torch_fused"},
+        advice="which is faster",
         evidence={"bytes_per_parameter": held / count, "saved": saved, "of": total},
     )
+
+
+def _saved(saved: int, total: int) -> str:
+    # The blocks' own maxima can take more than the bits that are saved.
+    if saved <= 0:
+        return f"nothing (they take {shown_bytes(-saved)} more)"
+    return f"{shown_bytes(saved)}, {saved / total:.0%}"
 
 
 def _total_with_plain_adamw(plan: Plan, states: int) -> int:
@@ -76,9 +116,22 @@ def _why_so_little(plan: Plan, count: int) -> str:
 # The length of a sequence.
 
 
-@rule("length-beyond-data", "lengths")
+@rule(
+    "length-beyond-data",
+    "lengths",
+    notebook="11",
+    example="""\
+from trl import SFTConfig
+
+args = SFTConfig("out", max_length=4096)
+""",
+    options="--corpus airdsAirs",
+)
 def length_beyond_data(plan: Plan) -> Iterator[Finding]:
-    """Hardly a document is as long as a sequence may be."""
+    """Hardly a document is as long as a sequence may be.
+
+    What a batch is padded to is computed like text, and nothing is learnt from it.
+    """
     limit = plan.max_length
     lengths = sorted(plan.lengths)
     if not limit or not lengths:
@@ -95,14 +148,28 @@ def length_beyond_data(plan: Plan) -> Iterator[Finding]:
             f"{limit} tokens a sequence, and 99 % of the documents have at most {long}: "
             f"{1 - filled:.0%} would be padding"
         ),
-        fix=f"set {plan.length_argument}={long}, or pack",
+        changes={plan.length_argument: long},
+        advice="or pack",
         evidence={"p99": long, "padding": 1 - filled},
     )
 
 
-@rule("length-cuts-tokens", "lengths")
+@rule(
+    "length-cuts-tokens",
+    "lengths",
+    notebook="11",
+    example="""\
+from trl import SFTConfig
+
+args = SFTConfig("out", max_length=16)
+""",
+    options="--corpus airdsAirs",
+)
 def length_cuts_tokens(plan: Plan) -> Iterator[Finding]:
-    """Documents are longer than a sequence may be."""
+    """Documents are longer than a sequence may be.
+
+    What stands beyond is cut off and never learnt; of an answer it is the end.
+    """
     limit = plan.max_length
     tokens = sum(plan.lengths)
     if not limit or not tokens:
@@ -122,9 +189,11 @@ def length_cuts_tokens(plan: Plan) -> Iterator[Finding]:
         severity = "warning"
         becomes = "are cut off"
     enough = next(length for length in sorted(plan.lengths) if share_beyond(length) <= 0.01)
-    fix = f"set {plan.length_argument}={enough}"
+    changes = {plan.length_argument: enough}
+    advice = ""
     if plan.context and enough > plan.context:
-        fix = (
+        changes = {}
+        advice = (
             f"the model's context is {plan.context} tokens and {enough} would be needed: "
             "cut the documents where they make sense"
         )
@@ -134,7 +203,8 @@ def length_cuts_tokens(plan: Plan) -> Iterator[Finding]:
         message=(
             f"{cut:.1%} of the tokens stand beyond token {limit} of their document and {becomes}"
         ),
-        fix=fix,
+        changes=changes,
+        advice=advice,
         evidence={"cut": cut, "enough": enough},
     )
 
@@ -143,10 +213,27 @@ def length_cuts_tokens(plan: Plan) -> Iterator[Finding]:
 
 
 @rule(
-    "memory-over-free", "memory", "machine", "per_device_train_batch_size", "optim", "bf16", "fp16"
+    "memory-over-free",
+    "memory",
+    "machine",
+    "per_device_train_batch_size",
+    "optim",
+    "bf16",
+    "fp16",
+    notebook="09",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", optim="adamw_torch")
+""",
+    options="--model 7B --device t4",
 )
 def memory_over_free(plan: Plan) -> Iterator[Finding]:
-    """The run needs more memory than the machine has free."""
+    """The run needs more memory than the machine has free.
+
+    A full fine-tune holds weights, gradients and AdamW's two states of each parameter, 16 bytes in
+    fp32, and the activations of a batch beside them.
+    """
     held = plan.memory
     free = plan.machine.memory_free
     # None of a machine that was not looked at.
@@ -161,31 +248,37 @@ def memory_over_free(plan: Plan) -> Iterator[Finding]:
             f"a full fine-tune needs {shown_bytes(held.total)} ({shown_parts}), "
             f"and {plan.machine.name} has {shown_bytes(free)} free"
         ),
-        fix=_what_fits(plan.recipe, held, free),
+        **_what_fits(plan, held, free),
         evidence=parts | {"free": free},
     )
 
 
-def _what_fits(recipe, held: Memory, free: int) -> str:
-    """The batch that fits, for activations grow with it; else fewer of them; else a smaller run."""
+def _what_fits(plan: Plan, held: Memory, free: int) -> dict:
+    """Changes and advice: the batch that fits, for activations grow with it; else fewer of them;
+    else a smaller run.
+    """
+    recipe = plan.recipe
     batch = recipe.per_device_train_batch_size
     left = free - (held.total - held.activations)
     if left <= 0:
         eight_bit = "optim=adamw_8bit, "
         if recipe.optim in EIGHT_BIT_ADAMW:
             eight_bit = ""
-        return f"no batch fits: take {eight_bit}a smaller model, LoRA, or a larger device"
+        return dict(
+            advice=f"no batch fits: take {eight_bit}a smaller model, LoRA, or a larger device"
+        )
     # Something is left and yet it does not fit, so there are activations.
     fits = math.floor(batch * left / held.activations)
     if fits:
-        return (
-            f"set per_device_train_batch_size={fits}, and "
-            f"gradient_accumulation_steps={math.ceil(batch / fits)} for about the same update"
-        )
+        changes = {
+            "per_device_train_batch_size": fits,
+            "gradient_accumulation_steps": math.ceil(batch / fits),
+        }
+        return dict(changes=changes, advice="for about the same update")
     recompute = "gradient_checkpointing"
     if "activation_checkpointing" in training_argument_names():
         recompute = "activation_checkpointing"
-    return (
-        f"set max_seq_length lower, or {recompute}=true in TrainingArguments, "
+    return dict(
+        advice=f"set max_seq_length lower, or {recompute}=True in TrainingArguments, "
         "which computes activations twice and keeps few"
     )

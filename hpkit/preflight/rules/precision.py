@@ -4,19 +4,39 @@ import math
 from collections.abc import Iterator
 
 from hpkit.formatting import shown_rate
-from hpkit.preflight.plan import Finding, Plan, rule
+from hpkit.preflight.plan import Plan
+from hpkit.preflight.register import Finding, rule
 
 
-@rule("bf16-weights-without-masters", "learning_rate")
+@rule(
+    "bf16-weights-without-masters",
+    "learning_rate",
+    notebook="08",
+    example="""\
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+model = AutoModelForCausalLM.from_pretrained("org/m", dtype="bfloat16")
+args = TrainingArguments("out", learning_rate=1e-5)
+trainer = Trainer(model=model, args=args, train_dataset=rows)
+""",
+)
 def bf16_weights_without_masters(plan: Plan) -> Iterator[Finding]:
-    """Small updates to bf16 weights are rounded away."""
-    if plan.dtype != "bfloat16":
+    """Small updates to bf16 weights are rounded away.
+
+    bf16 keeps 8 significant bits: a step below a 256th of a weight leaves it where it is. Mixed
+    precision trains fp32 weights and multiplies in bf16, and so loses none. An adapter has weights
+    of its own, and DeepSpeed and FSDP keep copies.
+    """
+    sharded = plan.given.get("deepspeed") or plan.given.get("fsdp")
+    if plan.dtype != "bfloat16" or plan.written.around.adapter or sharded or plan.written.unsloth:
         return
-    argument = None
-    fix = "load the model with dtype=torch.float32; from_pretrained keeps the file's format"
+    argument = "weights"
+    changes = {}
+    advice = "load the model with dtype=torch.float32; from_pretrained keeps the file's format"
     if plan.ours:
         argument = "dtype"
-        fix = "set dtype=float32"
+        changes = {"dtype": "float32"}
+        advice = ""
     # Of a config or a name the weights are not at hand.
     if plan.model and hasattr(plan.model.source, "named_parameters"):
         whose = "the model's weights"
@@ -25,15 +45,21 @@ def bf16_weights_without_masters(plan: Plan) -> Iterator[Finding]:
         whose = "weights of a usual size (spread 0.02)"
         share = unmoved_share(plan.peak)
     yield Finding(
-        severity="error" if share >= 0.5 else "warning",
+        # A launcher that the file does not name may keep fp32 copies, as DeepSpeed does.
+        severity="error" if share >= 0.5 and plan.live else "warning",
         argument=argument,
         message=(
             f"the weights are bf16 without fp32 copies: a step of {shown_rate(plan.peak)} "
             f"leaves {share:.0%} of {whose} where they are"
         ),
-        fix=f"{fix}; bf16=true multiplies in bf16 all the same",
+        changes=changes,
+        advice="; ".join(filter(None, (advice, _multiplied_all_the_same(plan)))),
         evidence={"unmoved_share": share, "step": plan.peak},
     )
+
+
+def _multiplied_all_the_same(plan: Plan) -> str:
+    return f"{plan.written.form.setting('bf16', True)} multiplies in bf16 all the same"
 
 
 def unmoved_share(step: float, spread: float = 0.02) -> float:
@@ -66,9 +92,24 @@ def _unmoved_share_of(model, step: float) -> float:
     return torch.cat(unmoved).float().mean().item()
 
 
-@rule("bf16-emulated", "machine", "bf16")
+@rule(
+    "bf16-emulated",
+    "machine",
+    "bf16",
+    notebook="08",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", bf16=True)
+""",
+    options="--device t4",
+)
 def bf16_emulated(plan: Plan) -> Iterator[Finding]:
-    """The machine multiplies no bf16 in hardware."""
+    """The machine multiplies no bf16 in hardware.
+
+    torch emulates it then. A T4 or a V100 answers True when it is asked for bf16, and is slower
+    with it than with fp32.
+    """
     machine = plan.machine
     if not plan.value("bf16") or machine.native_bf16:
         return
@@ -78,26 +119,44 @@ def bf16_emulated(plan: Plan) -> Iterator[Finding]:
             f"{machine.name} has no bf16 hardware, which comes with compute capability 8.0: "
             "torch emulates it, slowly"
         )
-        fix = "set bf16=false, fp16=true: fp16 is native there, and the Trainer scales the loss"
+        changes = {"bf16": False, "fp16": True}
+        advice = "fp16 is native there, and the Trainer scales the loss"
     else:
         severity = "hint"
         message = (
             f"{machine.name} emulates bf16: results are right, but no faster than fp32, "
             "and still rounded to 8 significant bits"
         )
-        fix = "set bf16=false"
+        changes = {"bf16": False}
+        advice = ""
     yield Finding(
         severity=severity,
         argument="bf16",
         message=message,
-        fix=fix,
+        changes=changes,
+        advice=advice,
         evidence={"native_bf16": False},
     )
 
 
-@rule("bf16-without-use-cpu", "machine", "bf16", "use_cpu")
+@rule(
+    "bf16-without-use-cpu",
+    "machine",
+    "bf16",
+    "use_cpu",
+    notebook="08",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", bf16=True)
+""",
+    options="--device cpu",
+)
 def bf16_without_use_cpu(plan: Plan) -> Iterator[Finding]:
-    """transformers refuses bf16 on a CPU that it was not told to use."""
+    """transformers refuses bf16 on a CPU that it was not told to use.
+
+    Without use_cpu it looks for a GPU with bf16, finds none, and stops with a ValueError.
+    """
     # hpkit sets use_cpu itself where it trains a recipe on a CPU.
     if plan.ours or plan.value("use_cpu"):
         return
@@ -109,14 +168,28 @@ def bf16_without_use_cpu(plan: Plan) -> Iterator[Finding]:
                 "bf16 on a machine with 0 GPUs: transformers stops, "
                 "unless it is told that the CPU is meant"
             ),
-            fix="set use_cpu=true",
+            changes={"use_cpu": True},
             evidence={"gpus": 0},
         )
 
 
-@rule("fp16-on-cpu", "machine", "fp16")
+@rule(
+    "fp16-on-cpu",
+    "machine",
+    "fp16",
+    notebook="08",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", fp16=True)
+""",
+    options="--device cpu",
+)
 def fp16_on_cpu(plan: Plan) -> Iterator[Finding]:
-    """transformers leaves fp16 out on a CPU, and says nothing."""
+    """transformers leaves fp16 out on a CPU, and says nothing.
+
+    The run is as slow and as large as one in fp32, because it is one.
+    """
     if plan.value("fp16") and plan.machine.device == "cpu":
         yield Finding(
             severity="error",
@@ -125,14 +198,28 @@ def fp16_on_cpu(plan: Plan) -> Iterator[Finding]:
                 "fp16 on a CPU: transformers trains in fp32 without saying so, "
                 "4 bytes a number and not 2"
             ),
-            fix="set fp16=false, bf16=true",
+            changes={"fp16": False, "bf16": True, "use_cpu": True},
             evidence={"bytes": 4},
         )
 
 
-@rule("both-halves", "bf16", "fp16")
+@rule(
+    "both-halves",
+    "bf16",
+    "fp16",
+    notebook="08",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", bf16=True, fp16=True)
+""",
+)
 def both_halves(plan: Plan) -> Iterator[Finding]:
-    """A run multiplies in one 16-bit format."""
+    """A run multiplies in one 16-bit format.
+
+    bf16 has the range of fp32, fp16 more digits and a scaled loss; transformers refuses both at
+    once.
+    """
     if plan.value("bf16") and plan.value("fp16"):
         yield Finding(
             severity="error",
@@ -140,14 +227,30 @@ def both_halves(plan: Plan) -> Iterator[Finding]:
             message=(
                 "bf16 and fp16 are both true, and a run multiplies in 1 format: transformers stops"
             ),
-            fix="set fp16=false",
+            changes={"fp16": False},
             evidence={"formats": 2},
         )
 
 
-@rule("no-half-precision", "machine", "bf16", "fp16")
+@rule(
+    "no-half-precision",
+    "machine",
+    "bf16",
+    "fp16",
+    notebook="08",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", learning_rate=1e-4)
+""",
+    options="--device a100",
+)
 def no_half_precision(plan: Plan) -> Iterator[Finding]:
-    """The machine has hardware for 16 bits, and the run leaves it idle."""
+    """The machine has hardware for 16 bits, and the run leaves it idle.
+
+    A matrix product in 16 bits takes a part of the time of one in 32, and half the memory of its
+    activations; the weights stay as they are.
+    """
     machine = plan.machine
     if plan.value("bf16") or plan.value("fp16") or plan.dtype != "float32":
         return
@@ -164,6 +267,75 @@ def no_half_precision(plan: Plan) -> Iterator[Finding]:
             f"bf16 and fp16 are both false: {machine.name} multiplies 4-byte numbers, "
             f"and has hardware for the 2 bytes of {half}"
         ),
-        fix=f"set {half}=true; the weights stay fp32",
+        changes={half: True},
+        advice="the weights stay fp32",
         evidence={"bytes": 4},
+    )
+
+
+@rule(
+    "fp16-weights-unscaled",
+    "weights",
+    "fp16",
+    notebook="08",
+    example="""\
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+model = AutoModelForCausalLM.from_pretrained("org/m", dtype="float16")
+args = TrainingArguments("out", fp16=True)
+trainer = Trainer(model=model, args=args, train_dataset=rows)
+""",
+)
+def fp16_weights_unscaled(plan: Plan) -> Iterator[Finding]:
+    """fp16 weights in a run with fp16=True.
+
+    Mixed precision scales the loss so that small gradients do not vanish in fp16, and takes the
+    scale out of the gradients before the update. torch does that for fp32 gradients alone: with
+    fp16 weights the first update is a ValueError, "Attempting to unscale FP16 gradients". An
+    adapter has fp32 weights of its own, and there it works.
+    """
+    written = plan.written
+    sharded = plan.given.get("deepspeed") or plan.given.get("fsdp")
+    if written.around.weights != "float16" or plan.trains_adapter or sharded or written.unsloth:
+        return
+    if plan.value("fp16"):
+        yield Finding(
+            severity="error",
+            argument="weights",
+            message=(
+                "the model is loaded in float16 and fp16 is true: torch unscales gradients of 4 "
+                "bytes alone, and the first update is a ValueError (Attempting to unscale FP16 "
+                "gradients)"
+            ),
+            advice="load the model with dtype=torch.float32; fp16 multiplies in fp16 all the same",
+            evidence={"bytes": 2},
+        )
+
+
+@rule(
+    "halves-swapped",
+    "halves_swapped",
+    notebook="08",
+    example="""\
+from transformers import TrainingArguments
+from unsloth import is_bfloat16_supported
+
+args = TrainingArguments("out", fp16=is_bfloat16_supported(), bf16=not is_bfloat16_supported())
+""",
+)
+def halves_swapped(plan: Plan) -> Iterator[Finding]:
+    """fp16 where the GPU has bf16, and bf16 where it has not.
+
+    The usual pair of lines with its `not` in the wrong one: a new card multiplies in fp16, with a
+    scaled loss, and an old one is asked for the bf16 that it has no hardware for.
+    """
+    yield Finding(
+        severity="error",
+        argument="halves_swapped",
+        message=(
+            "fp16 is on where bf16 is supported, and bf16 where it is not: each GPU gets the wrong "
+            "one of 2 formats"
+        ),
+        advice="swap the two values",
+        evidence={"formats": 2},
     )

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from hpkit.accounting import Accounting
 from hpkit.formatting import plural, shown, shown_rate
-from hpkit.preflight.plan import RATE_ARGUMENTS, Finding, Plan, rule
+from hpkit.preflight.plan import RATE_ARGUMENTS, Plan
+from hpkit.preflight.register import Finding, rule
 from hpkit.recipe import Recipe
 
 FEW_UPDATES = 50
@@ -19,28 +20,58 @@ WARMUP_ONE_IN = 3
 # Warmup and what it leaves.
 
 
-@rule("warmup-outlasts-run", "counts", "warmup_steps", "lr_scheduler_type")
+@rule(
+    "warmup-outlasts-run",
+    "counts",
+    "warmup_steps",
+    "lr_scheduler_type",
+    notebook="02",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", warmup_steps=100, max_steps=80)
+""",
+)
 def warmup_outlasts_run(plan: Plan) -> Iterator[Finding]:
-    """Warmup takes as many updates as the run has, or more."""
+    """Warmup takes as many updates as the run has, or more.
+
+    The rate rises during warmup and is at its value only afterwards: such a run ends while it is
+    still rising, and a warmup of 2,000 updates in a run of 6 ends at 0.3 % of the rate.
+    """
     warmup = plan.counts.warmup_updates
     updates = plan.counts.updates
-    if updates <= warmup:
+    if updates <= warmup and not plan.is_trial:
         yield Finding(
             severity="error",
             argument="warmup_steps",
             message=(f"warmup takes {warmup:,} updates and the run has {updates:,}: it never ends"),
-            fix=_shorter_warmup(updates),
+            **_shorter_warmup(updates),
             evidence={"warmup_updates": warmup, "updates": updates},
         )
 
 
-@rule("warmup-over-third", "counts", "warmup_steps", "lr_scheduler_type")
+@rule(
+    "warmup-over-third",
+    "counts",
+    "warmup_steps",
+    "lr_scheduler_type",
+    notebook="02",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", warmup_steps=100, max_steps=250)
+""",
+)
 def warmup_over_third(plan: Plan) -> Iterator[Finding]:
-    """Warmup takes over a third of the run."""
+    """Warmup takes over a third of the run.
+
+    Warmup guards the first updates, whose steps Adam cannot scale yet. 3 to 10 % of a run is usual;
+    what it takes beyond that is missing from the updates at the full rate.
+    """
     warmup = plan.counts.warmup_updates
     updates = plan.counts.updates
     # A warmup as long as the run is warmup-outlasts-run's.
-    if updates < WARMUP_ONE_IN * warmup and warmup < updates:
+    if updates < WARMUP_ONE_IN * warmup and warmup < updates and not plan.is_trial:
         yield Finding(
             severity="warning",
             argument="warmup_steps",
@@ -48,19 +79,37 @@ def warmup_over_third(plan: Plan) -> Iterator[Finding]:
                 f"warmup takes {warmup:,} of {updates:,} updates, "
                 f"{warmup / updates:.0%} of the run; 3 to 10 % is usual"
             ),
-            fix=_shorter_warmup(updates),
+            **_shorter_warmup(updates),
             evidence={"warmup_updates": warmup, "updates": updates},
         )
 
 
-@rule("peak-not-reached", "counts", *RATE_ARGUMENTS)
+@rule(
+    "peak-not-reached",
+    "counts",
+    *RATE_ARGUMENTS,
+    notebook="02",
+    example="""\
+learning_rate = 1e-4
+warmup_steps = 2000
+num_train_epochs = 2
+""",
+    options="--examples 640",
+)
 def peak_not_reached(plan: Plan) -> Iterator[Finding]:
-    """No update reaches the learning rate that was asked for."""
+    """No update reaches the learning rate that was asked for.
+
+    Where warmup ends with the run, or beyond it, the highest rate of all updates is a part of the
+    one in the script.
+    """
     counts = plan.counts
     asked = plan.recipe.learning_rate
     reached = counts.peak_learning_rate
     # None where the schedule follows measured losses.
-    if reached is None or reached >= 0.99 * asked:
+    if reached is None or reached >= 0.99 * asked or plan.is_trial:
+        return
+    # Of a script one finding is enough; a learner sees both sides of it.
+    if not plan.live and counts.updates <= counts.warmup_updates:
         return
     yield Finding(
         severity="error" if reached < 0.5 * asked else "warning",
@@ -69,7 +118,7 @@ def peak_not_reached(plan: Plan) -> Iterator[Finding]:
             f"the learning rate's peak is {shown_rate(reached)}, {100 * reached / asked:.2g} % "
             f"of the {shown_rate(asked)} asked for, at the end of {counts.updates:,} updates"
         ),
-        fix=_shorter_warmup(counts.updates),
+        **_shorter_warmup(counts.updates),
         evidence={
             "peak_learning_rate": reached,
             "learning_rate": asked,
@@ -78,39 +127,64 @@ def peak_not_reached(plan: Plan) -> Iterator[Finding]:
     )
 
 
-def _shorter_warmup(updates: int) -> str:
+def _shorter_warmup(updates: int) -> dict:
+    """Changes and advice of a finding about warmup."""
     tenth = math.ceil(updates / 10)
     # Of one or two updates a tenth, rounded up, is more than a third again.
     if WARMUP_ONE_IN * tenth > updates:
-        return "set warmup_steps=0: so short a run has no time for warmup"
-    return f"set warmup_steps=0.1, a tenth of the run ({plural(tenth, 'update')})"
+        return dict(changes={"warmup_steps": 0}, advice="so short a run has no time for warmup")
+    return dict(
+        changes={"warmup_steps": 0.1}, advice=f"a tenth of the run ({plural(tenth, 'update')})"
+    )
 
 
 # The number of updates.
 
 
-@rule("few-updates", "counts")
+@rule(
+    "few-updates",
+    "counts",
+    notebook="03",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", gradient_accumulation_steps=32, learning_rate=1e-4)
+""",
+    options="--examples 640",
+)
 def few_updates(plan: Plan) -> Iterator[Finding]:
-    """So few updates hardly train."""
+    """So few updates hardly train.
+
+    The optimizer moves the weights once an update, whatever stands in it. A few hundred examples in
+    large accumulated batches are a handful of updates. A number of them that a script asks for
+    itself, as max_steps, is its own choice.
+    """
     counts = plan.counts
     recipe = plan.recipe
     if counts.updates >= FEW_UPDATES:
         return
+    changes = {}
+    advice = ""
     if recipe.max_steps > 0:
+        # A script that says so itself means it, to try something out.
+        if not plan.live:
+            return
         argument = "max_steps"
         message = f"max_steps {recipe.max_steps} allows {counts.updates} updates"
-        fix = f"set max_steps={FEW_UPDATES} or more"
+        changes = {"max_steps": FEW_UPDATES}
+        advice = "or more"
     else:
         argument = "num_train_epochs"
         if recipe.gradient_accumulation_steps > 1:
             argument = "gradient_accumulation_steps"
         message = _how_few_come_about(counts, recipe)
-        fix = _more_updates(counts, recipe)
+        changes, advice = _more_updates(counts, recipe)
     yield Finding(
         severity="warning",
         argument=argument,
         message=message,
-        fix=fix,
+        changes=changes,
+        advice=advice,
         evidence={"updates": counts.updates, "effective_batch": counts.effective_batch},
     )
 
@@ -129,8 +203,8 @@ def _how_few_come_about(counts: Accounting, recipe: Recipe) -> str:
     )
 
 
-def _more_updates(counts: Accounting, recipe: Recipe) -> str:
-    """The largest accumulation that leaves enough updates, else more epochs."""
+def _more_updates(counts: Accounting, recipe: Recipe) -> tuple[dict, str]:
+    """(changes, advice): the largest accumulation that leaves enough updates, else more epochs."""
     accumulation = recipe.gradient_accumulation_steps
     micro_batches = counts.micro_batches_per_epoch
 
@@ -144,37 +218,72 @@ def _more_updates(counts: Accounting, recipe: Recipe) -> str:
     sizes = range(1, min(accumulation, micro_batches) + 1)
     largest = bisect_right(sizes, -FEW_UPDATES, key=lambda accumulated: -updates(accumulated))
     if largest:
-        return f"set gradient_accumulation_steps={largest}: {updates(largest)} updates"
-    fix = f"set num_train_epochs={math.ceil(FEW_UPDATES / max(micro_batches, 1))}"
+        changes = {"gradient_accumulation_steps": largest}
+        return changes, f"{updates(largest)} updates"
+    changes = {"num_train_epochs": math.ceil(FEW_UPDATES / max(micro_batches, 1))}
     if accumulation > 1:
-        fix += ", gradient_accumulation_steps=1"
-    return f"{fix}, or better, find more examples"
+        changes["gradient_accumulation_steps"] = 1
+    return changes, "or better, find more examples"
 
 
 # What happens every so many updates.
 
 
-@rule("no-training-loss", "counts", "logging_strategy", "logging_steps")
+@rule(
+    "no-training-loss",
+    "counts",
+    "logging_strategy",
+    "logging_steps",
+    notebook="10",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", logging_steps=500, max_steps=300)
+""",
+)
 def no_training_loss(plan: Plan) -> Iterator[Finding]:
-    """The first training loss would be logged after the run's end."""
+    """The first training loss would be logged after the run's end.
+
+    transformers logs every 500 updates where nobody says another number; of a shorter run the log
+    shows no loss at all.
+    """
     updates = plan.counts.updates
     every = plan.recipe.logging_steps
+    # Of a short run whose script leaves the interval alone the loss is not looked for.
+    if not plan.live and "logging_steps" not in plan.given and updates < FEW_UPDATES:
+        return
     if plan.recipe.logging_strategy == "steps" and not plan.counts.log_at:
         yield Finding(
             severity="warning",
             argument="logging_steps",
             message=(
                 f"logging_steps {shown(every)} lies beyond the run's {updates:,} updates: "
-                "no training loss is logged"
+                "no training loss is logged on the way"
             ),
-            fix=f"set logging_steps={max(updates // 20, 1)}",
+            changes={"logging_steps": max(updates // 20, 1)},
             evidence={"logging_steps": every, "updates": updates},
         )
 
 
-@rule("eval-beyond-run", "counts", "eval_strategy", "eval_steps", "logging_steps")
+@rule(
+    "eval-beyond-run",
+    "counts",
+    "eval_strategy",
+    "eval_steps",
+    "logging_steps",
+    notebook="10",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", eval_strategy="steps", eval_steps=500, max_steps=300)
+""",
+)
 def eval_beyond_run(plan: Plan) -> Iterator[Finding]:
-    """The first evaluation would come after the run's end."""
+    """The first evaluation would come after the run's end.
+
+    Then there is one evaluation, at the end, and no curve that shows where the run should have
+    stopped.
+    """
     updates = plan.counts.updates
     recipe = plan.recipe
     every = _evaluates_every(recipe)
@@ -189,17 +298,34 @@ def eval_beyond_run(plan: Plan) -> Iterator[Finding]:
                 f"{source} is {shown(every)}, beyond the run's {updates:,} updates: "
                 "it is evaluated once, at its end"
             ),
-            fix=f"set eval_steps={max(updates // 10, 1)}",
+            changes={"eval_steps": max(updates // 10, 1)},
             evidence={"eval_steps": every, "updates": updates},
         )
 
 
-@rule("save-beyond-run", "counts", "save_strategy", "save_steps")
+@rule(
+    "save-beyond-run",
+    "counts",
+    "save_strategy",
+    "save_steps",
+    notebook="10",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", save_steps=500, max_steps=300)
+""",
+)
 def save_beyond_run(plan: Plan) -> Iterator[Finding]:
-    """The first checkpoint would be written after the run's end."""
+    """The first checkpoint would be written after the run's end.
+
+    A run that is killed goes on from its last checkpoint, and without one from the start. Nothing
+    is said of a script that does not name an interval, nor of a short run: that is a demonstration.
+    """
     updates = plan.counts.updates
     every = plan.recipe.save_steps
-    if plan.recipe.save_strategy == "steps" and every > updates > 1:
+    is_demonstration = 0 < plan.recipe.max_steps < FEW_UPDATES
+    is_told = plan.live or ("save_steps" in plan.given and not is_demonstration)
+    if is_told and plan.recipe.save_strategy == "steps" and every > updates > 1:
         yield Finding(
             severity="hint",
             argument="save_steps",
@@ -207,7 +333,7 @@ def save_beyond_run(plan: Plan) -> Iterator[Finding]:
                 f"save_steps {shown(every)} lies beyond the run's {updates:,} updates: "
                 "a kill loses all of them"
             ),
-            fix=f"set save_steps={max(updates // 4, 1)}",
+            changes={"save_steps": max(updates // 4, 1)},
             evidence={"save_steps": every, "updates": updates},
         )
 
@@ -220,9 +346,19 @@ def save_beyond_run(plan: Plan) -> Iterator[Finding]:
     "save_strategy",
     "save_steps",
     "load_best_model_at_end",
+    notebook="10",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", eval_strategy="steps", eval_steps=200, load_best_model_at_end=True)
+""",
 )
 def best_model_mismatch(plan: Plan) -> Iterator[Finding]:
-    """The best model can be kept only where each checkpoint is evaluated."""
+    """The best model can be kept only where each checkpoint is evaluated.
+
+    The Trainer compares the evaluations of its checkpoints, so it has to evaluate whenever it
+    saves: the strategies must be the same, and save_steps a multiple of eval_steps.
+    """
     recipe = plan.recipe
     if not plan.value("load_best_model_at_end"):
         return
@@ -243,7 +379,7 @@ def best_model_mismatch(plan: Plan) -> Iterator[Finding]:
                 f"evaluates {_in_words(recipe.eval_strategy, each)} "
                 f"and saves {_in_words(recipe.save_strategy, kept)}: transformers stops"
             ),
-            fix=_save_when_evaluated(recipe.eval_strategy, each),
+            changes=_evaluated_when_saved(plan, each),
             evidence=evidence,
         )
     elif recipe.eval_strategy == "steps" and not _is_multiple(kept, each):
@@ -257,7 +393,7 @@ def best_model_mismatch(plan: Plan) -> Iterator[Finding]:
                 f"load_best_model_at_end, but save_steps {shown(kept)} is no multiple "
                 f"of eval_steps {shown(each)}: transformers stops"
             ),
-            fix=f"set save_steps={shown(nearest)}",
+            changes={"save_steps": nearest},
             evidence=evidence,
         )
 
@@ -274,13 +410,16 @@ def _in_words(strategy: str, every: float) -> str:
     return f"every {shown(every)} updates"
 
 
-def _save_when_evaluated(eval_strategy: str, each: float) -> str:
-    if eval_strategy == "no":
-        return "set save_strategy=epoch, eval_strategy=epoch"
-    fix = f"set save_strategy={eval_strategy}"
-    if eval_strategy == "steps":
-        fix += f", save_steps={shown(each)}"
-    return fix
+def _evaluated_when_saved(plan: Plan, each: float) -> dict:
+    """Saving as evaluating does; where it never does, evaluating as saving does."""
+    recipe = plan.recipe
+    if recipe.eval_strategy == "epoch":
+        return {"save_strategy": "epoch"}
+    if recipe.eval_strategy == "steps":
+        return {"save_strategy": "steps", "save_steps": each}
+    if recipe.save_strategy == "epoch":
+        return {"eval_strategy": "epoch"}
+    return {"eval_strategy": "steps", "eval_steps": recipe.save_steps}
 
 
 def _is_multiple(kept: float, each: float) -> bool:
@@ -294,9 +433,24 @@ def _is_multiple(kept: float, each: float) -> bool:
 # What an update sums up.
 
 
-@rule("accumulation-miscounts-loss", "head", "gradient_accumulation_steps")
+@rule(
+    "accumulation-miscounts-loss",
+    "head",
+    "gradient_accumulation_steps",
+    notebook="03",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", gradient_accumulation_steps=8)
+""",
+    options="--model org/bert",
+)
 def accumulation_miscounts_loss(plan: Plan) -> Iterator[Finding]:
-    """The head's loss is a mean, and the Trainer takes it for a share of the whole."""
+    """The head's loss is a mean, and the Trainer takes it for a share of the whole.
+
+    transformers divides by all labels of an update, and trusts the model to do so; a head that
+    averages over each micro-batch makes loss and gradient too large by the accumulation.
+    """
     accumulation = plan.recipe.gradient_accumulation_steps
     # A live model that carries the change named below already.
     if getattr(plan.model.source, "accepts_loss_kwargs", None) is False:
@@ -311,8 +465,9 @@ def accumulation_miscounts_loss(plan: Plan) -> Iterator[Finding]:
                 f"already divided by the whole: loss and gradient come out {accumulation} times "
                 "too large (huggingface/transformers issue 47688)"
             ),
-            fix=(
-                "set gradient_accumulation_steps=1 with a larger per_device_train_batch_size, "
+            changes={"gradient_accumulation_steps": 1},
+            advice=(
+                "with a larger per_device_train_batch_size; "
                 "or put `model.accepts_loss_kwargs = False` before the Trainer is made"
             ),
             evidence={"factor": accumulation, "head": head},

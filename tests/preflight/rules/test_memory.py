@@ -76,7 +76,7 @@ def test_nothing_is_paged_on_a_cpu(tmp_path):
 def test_the_batch_that_is_said_to_fit_does():
     case = CASES["memory-over-free"]
     fired = found(case.about, **case.known)["memory-over-free"]
-    run = mended(STARTER, fired.fix)
+    run = mended(STARTER, fired)
     assert predict_memory(read_config("starter"), run).total <= fired.evidence["free"]
     effective_batch = run.per_device_train_batch_size * run.gradient_accumulation_steps
     assert effective_batch >= STARTER.per_device_train_batch_size

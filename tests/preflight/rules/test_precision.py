@@ -5,6 +5,7 @@ import torch
 import transformers
 from transformers import TrainingArguments
 
+from hpkit.preflight import Surroundings, Written
 from hpkit.preflight.rules.precision import unmoved_share
 from hpkit.recipe import Recipe
 
@@ -15,6 +16,21 @@ CASES = {
     "bf16-weights-without-masters": Case(
         about=Recipe(dtype="bfloat16", bf16=True),
         silent=Recipe(bf16=True),
+    ),
+    "halves-swapped": Case(
+        about=dict(),
+        known=dict(written=Written(around=Surroundings(halves_swapped=True))),
+        silent=dict(),
+        by_hand=True,
+    ),
+    "fp16-weights-unscaled": Case(
+        about=dict(fp16=True),
+        known=dict(written=Written(around=Surroundings(weights="float16"))),
+        silent=dict(fp16=True),
+        known_of_silent=dict(
+            written=Written(around=Surroundings(weights="float16", adapter="LoraConfig"))
+        ),
+        by_hand=True,
     ),
     "bf16-emulated": Case(
         about=dict(bf16=True),

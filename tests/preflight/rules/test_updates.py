@@ -93,7 +93,7 @@ def test_the_broken_run_is_broken_as_foretold_and_the_mended_one_learns(tmp_path
         save_steps=500,
     )
     rows = Rows(80)
-    fired = found(broken, 80)
+    fired = found(TrainingArguments(str(tmp_path), use_cpu=True, **broken), 80)
     trainer = train(tmp_path / "broken", llama(), rows, **broken)
     log = trainer.state.log_history
     assert trainer.state.global_step == fired["few-updates"].evidence["updates"] == 6
@@ -133,7 +133,7 @@ def mended_step_by_step(run: dict, examples: int) -> dict:
     ):
         fired = found(run, examples)
         if rule in fired:
-            run = mended(run, fired[rule].fix)
+            run = mended(run, fired[rule])
     return run
 
 

@@ -1,0 +1,105 @@
+"""YAML and JSON files of settings: whose they are, and what they set."""
+
+import json
+
+from hpkit.check.calls import Call
+from hpkit.check.dialects import Place, Quoted, call_of, dialect_of
+from hpkit.errors import BadInput
+
+#: Files of others that look like settings of a run: (a key, whose file it is).
+DECLINED = (
+    ("_component_", "a torchtune configuration, whose recipes take other arguments"),
+    ("compute_environment", "a configuration of accelerate, which says where a run runs"),
+    ("zero_optimization", "a configuration of DeepSpeed"),
+)
+#: Sections of Unsloth Studio's files.
+STUDIO = {"training", "lora", "logging"}
+
+
+def read_config(file: str, text: str, language: str) -> tuple[list[Call], list[str]]:
+    """(calls, notes) of a file of settings: one call, or none with a note that says why.
+
+    `language`: yaml or json.
+
+    Raises BadInput for what is neither.
+    """
+    settings, nested, quoted = _settings(file, text, language)
+    declined = _declined(settings, nested)
+    if declined:
+        return [], [f"{declined}; it is not checked"]
+    dialect = dialect_of(settings)
+    if dialect is None:
+        return [], ["no settings of a training were found"]
+    if dialect.quoted_is_text:
+        settings = {
+            key: (Quoted(value) if key in quoted else value, line)
+            for key, (value, line) in settings.items()
+        }
+    first = min((line for _, line in settings.values()), default=1)
+    place = Place(file, None, first)
+    call = call_of(dialect, settings, place, language, texts=[text])
+    return [call], []
+
+
+def _declined(settings: dict, nested: set[str]) -> str:
+    for key, whose in DECLINED:
+        if key in settings or key in nested:
+            return whose
+    if STUDIO <= set(settings) and isinstance(settings["training"][0], dict):
+        return "a configuration of Unsloth Studio, which has names of its own"
+    return ""
+
+
+def _settings(file: str, text: str, language: str) -> tuple[dict, set[str], set[str]]:
+    """({key: (value, line)} of the top level, keys below it, keys whose value is in quotes)."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if language == "json":
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise BadInput(f"{file}: expected JSON, got {error}; mend it and check again") from None
+    try:
+        node = yaml.compose(text.replace("\t", "  "), Loader=loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "text that it cannot hold"
+        raise BadInput(f"{file}{place}: expected YAML, got {problem}; mend it") from None
+    except RecursionError:
+        raise BadInput(f"{file}: expected YAML that a person wrote, nested less deep") from None
+    if not isinstance(node, yaml.MappingNode):
+        return {}, set(), set()
+    construct = loader("").construct_object
+    found = {}
+    quoted = set()
+    for key, value in node.value:
+        try:
+            name = construct(key, deep=True)
+            found[name] = construct(value, deep=True), key.start_mark.line + 1
+        except (yaml.YAMLError, ValueError, TypeError):  # a tag of a tool's own; an odd key
+            continue
+        if isinstance(value, yaml.ScalarNode) and value.style in ('"', "'"):
+            quoted.add(name)
+    found = {key: pair for key, pair in found.items() if isinstance(key, str)}
+    return found, _keys_below(node), quoted
+
+
+def _keys_below(node) -> set[str]:
+    """The keys of all mappings inside a document."""
+    found = set()
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node.value, str):
+            continue
+        for part in node.value:
+            if isinstance(part, tuple):
+                found.add(str(part[0].value))
+                waiting.append(part[1])
+            else:
+                waiting.append(part)
+        if len(found) > 10_000:
+            break
+    return found

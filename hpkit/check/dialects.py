@@ -1,0 +1,283 @@
+"""The arguments of other tools' files and launch lines, under transformers' names.
+
+`data/dialects.toml` has the tools; a person who extends it needs to look nowhere else.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from hpkit.check.calls import Call
+from hpkit.check.pins import pins_of
+from hpkit.files import data_folder, read_toml
+from hpkit.hyperparameters import ACCEPTED, CARDS
+from hpkit.preflight.arguments import DEPRECATED, SUCCESSORS
+from hpkit.preflight.forms import Form
+from hpkit.preflight.libraries import (
+    known_classes,
+    last_with,
+    names_of,
+    training_argument_names,
+)
+from hpkit.preflight.written import Surroundings, Written
+
+#: Fields of TRL's configs, today's and yesterday's, that no other tool has.
+ONLY_IN_TRL = (
+    "packing",
+    "max_seq_length",
+    "dataset_text_field",
+    "dataset_kwargs",
+    "max_prompt_length",
+    "num_generations",
+    "use_liger",
+    "loss_type",
+    "assistant_only_loss",
+    "completion_only_loss",
+    "precompute_ref_log_probs",
+)
+#: What the tools call the model.
+MODEL_KEYS = ("base_model", "model_name_or_path")
+#: Methods by preferences, as the tools name them (`rl: dpo`, `stage: dpo`), and TRL's config.
+METHOD_KEYS = ("rl", "stage")
+IMITATES = ("SFT", "PT", "PRETRAIN")
+OTHER_LOSSES = (
+    "pretraining_dataset",
+    "reward_model",
+    "process_reward_model",
+    "use_onebitllms",
+    "hatchery",
+)
+#: Keys of an adapter that do nothing unless use_peft turns it on.
+IDLE_WITHOUT_PEFT = ("lora_r", "lora_alpha", "lora_target_modules", "lora_dropout")
+#: Arguments of TRL's methods by which a file without another sign tells its method.
+METHODS = {
+    "GRPOConfig": ("num_generations", "max_completion_length", "reward_funcs"),
+    "DPOConfig": ("beta", "precompute_ref_log_probs", "rpo_alpha"),
+}
+#: What a template leaves to be filled in.
+PLACEHOLDER = re.compile(r"\$\{?\w|\{\{|^<.*>$")
+_SWITCH = ACCEPTED["switch"].expected
+_TRUTH = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """One table of `data/dialects.toml`, which explains the fields."""
+
+    name: str
+    tool: str
+    signs: list
+    judged_by: str
+    versions: dict
+    quoted_is_text: bool
+    command: str
+    adapter: list
+    not_adapter: list
+    excludes: list
+    names: dict
+
+    def fits(self, keys: Collection[str]) -> bool:
+        """Whether a file with these keys is this tool's."""
+        if any(set(sign) <= set(keys) for sign in self.signs):
+            return True
+        # A script of one's own that reads TRL's config has its fields, and names data as it likes.
+        if self.name != "trl" or sum(map(is_training_argument, keys)) < 3:
+            return False
+        return "per_device_train_batch_size" in keys and any(key in ONLY_IN_TRL for key in keys)
+
+    def own_names(self) -> frozenset[str]:
+        """The names that the tool takes beside those of transformers and TRL."""
+        found = set()
+        if self.judged_by not in ("transformers", "trl"):
+            for class_name in known_classes(self.judged_by):
+                found |= names_of(self.judged_by, class_name)
+        return frozenset(found)
+
+
+@cache
+def dialects() -> dict[str, Dialect]:
+    """The tools by name, in the order in which a file is held against them."""
+    table = read_toml(data_folder() / "dialects.toml", "dialects")
+    return {name: Dialect(name=name, **fields) for name, fields in table.items()}
+
+
+def dialect_of(keys: Collection[str]) -> Dialect | None:
+    """The tool whose file has these keys; None where no tool's has."""
+    for dialect in dialects().values():
+        if dialect.fits(keys):
+            return dialect
+    return None
+
+
+class Quoted(str):
+    """A text in quotation marks, which the tool leaves a text."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where settings stand: the file, the cell of a notebook, the first line."""
+
+    file: str
+    cell: int | None
+    line: int
+
+
+def call_of(
+    dialect: Dialect,
+    settings: Mapping[str, tuple[object, int]],
+    place: Place,
+    language: str,
+    *,
+    unread: Collection[str] = (),
+    texts: Collection[str] = (),
+    processes: int | None = None,
+    class_name: str = "",
+    fields: frozenset[str] | None = None,
+) -> Call:
+    """The settings of a file or launch line as a Call.
+
+    `settings`: the tool's own name -> (value, line). `unread`: names whose value is not told.
+    `texts`: the file's, which may install something. `class_name`: TRL's config, where it is known.
+    `fields`: all arguments that are taken, where a script says so.
+    """
+    arguments = {}
+    lines = {}
+    untold = [dialect.names.get(name, name) for name in unread]
+    foreign = []
+    for word, (value, line) in settings.items():
+        if value is None and word in CARDS | dialect.names:  # written, and left to the tool
+            continue
+        name = dialect.names.get(word, word)
+        lines[name] = line
+        if word in dialect.names.values():
+            foreign.append(word)
+            continue
+        known = _typed(name, value)
+        if known is None and value is not None:
+            untold.append(name)  # `auto`, which the tool decides
+        else:
+            arguments[name] = known
+    facts = _facts(dialect, settings, processes)
+    around = {name: value for name, (value, _) in facts.items()}
+    pins, pinned_by = pins_of(place.file, texts)
+    if not pins:
+        pins = dialect.versions
+        pinned_by = f"{dialect.tool} installs"
+    written = Written(
+        name=class_name or _class_name(dialect, settings),
+        origin=dialect.judged_by,
+        unread=tuple(untold),
+        pins=pins,
+        pinned_by=pinned_by,
+        tool=dialect.tool,
+        fields=dialect.own_names() if fields is None else fields,
+        refuses_unknown=fields is not None,
+        has_own_fields=fields is None,
+        foreign_words=tuple(foreign),
+        form=Form(language, {theirs: ours for ours, theirs in dialect.names.items()}),
+        around=Surroundings(**around),
+    )
+    return Call(
+        file=place.file,
+        cell=place.cell,
+        line=place.line,
+        arguments=arguments,
+        lines=lines,
+        written=written,
+        places={name: (place.cell, line) for name, (_, line) in facts.items()},
+    )
+
+
+def _class_name(dialect: Dialect, settings: Mapping[str, tuple[object, int]]) -> str:
+    for key in METHOD_KEYS:
+        method = str(settings.get(key, ("",))[0] or "").upper()
+        if method and method not in IMITATES:
+            return f"{method}Config"
+    # Pre-training and models of rewards have rates of their own.
+    if any(settings.get(key, (None,))[0] for key in OTHER_LOSSES):
+        return "OtherConfig"
+    if dialect.judged_by != "trl":
+        return "TrainingArguments"
+    for name, signs in METHODS.items():
+        if any(sign in settings for sign in signs):
+            return name
+    return "SFTConfig"
+
+
+def _typed(name: str, value):
+    """A value as the argument's kind: these tools read `2e-5` as a number, in quotes or not.
+
+    None for a word that the tool decides, such as `auto`.
+    """
+    card = CARDS.get(name)
+    if isinstance(value, str) and PLACEHOLDER.search(value):
+        return None
+    if card is None or not isinstance(value, str) or isinstance(value, Quoted):
+        return value
+    text = value.strip()
+    if card.expected == _SWITCH:
+        return _TRUTH.get(text.lower())
+    if text.lower() in ("auto", "null", "none", "~", ""):
+        return None
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if card.valid(number):
+            return number
+    return value
+
+
+def _facts(
+    dialect: Dialect, settings: Mapping[str, tuple[object, int]], processes: int | None
+) -> dict[str, tuple[object, int]]:
+    """What the file says beside arguments: Surroundings by name, each with its line."""
+    facts = {}
+    for key in dialect.adapter:
+        value, line = settings.get(key, (None, 0))
+        says_no = value is None or value is False or str(value).lower() in dialect.not_adapter
+        if key == "peft" and not isinstance(value, (dict, str)):
+            continue
+        if not says_no:
+            facts["adapter"] = f"{key}: {value}", line
+    together = [
+        (first, second)
+        for first, second in dialect.excludes
+        if _is_set(settings, first) and _is_set(settings, second)
+    ]
+    if together:
+        facts["together"] = tuple(together), settings[together[0][1]][1]
+    for key in MODEL_KEYS:
+        if isinstance(settings.get(key, (None,))[0], str):
+            facts["model"] = settings[key]
+    rank, alpha = (settings.get(key, (None,))[0] for key in ("lora_r", "lora_alpha"))
+    rank = rank or settings.get("lora_rank", (None,))[0]
+    if isinstance(rank, int) and isinstance(alpha, (int, float)) and rank > 0:
+        facts["adapter_scale"] = alpha / rank, settings["lora_alpha"][1]
+    bits = [key for key in ("load_in_4bit", "load_in_8bit") if settings.get(key, (0,))[0] is True]
+    if bits and "adapter" not in facts and dialect.judged_by in ("trl", "axolotl"):
+        facts["quantized"] = f"{bits[0][8]} bits", settings[bits[0]][1]
+    idle = [key for key in IDLE_WITHOUT_PEFT if key in settings]
+    if idle and "adapter" not in facts and dialect.judged_by == "trl":
+        facts["idle_adapter"] = idle[0], settings[idle[0]][1]
+    if processes and processes > 1:
+        facts["processes"] = processes, 0
+    return facts
+
+
+def _is_set(settings: Mapping[str, tuple[object, int]], key: str) -> bool:
+    value = settings.get(key, (None,))[0]
+    is_left_open = isinstance(value, str) and PLACEHOLDER.search(value)
+    return bool(value) and not is_left_open
+
+
+def is_training_argument(name: str) -> bool:
+    """Whether transformers takes an argument of this name, or took one."""
+    return (
+        name in training_argument_names()
+        or name in SUCCESSORS
+        or name in DEPRECATED
+        or last_with("transformers", "TrainingArguments", name) is not None
+    )

@@ -1,0 +1,134 @@
+"""What `hpkit check` is given, files, folders or standard input, and how each kind is read."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpkit.check.calls import Call
+from hpkit.check.configs import read_config
+from hpkit.check.launches import shell_calls
+from hpkit.check.scripts import read_calls
+from hpkit.errors import BadInput
+
+PYTHON = (".py", ".ipynb")
+CONFIGS = (".yaml", ".yml", ".json")
+SHELLS = (".sh", ".bash")
+#: What a name must end in for a folder's file to be looked at.
+SUFFIXES = PYTHON + CONFIGS + SHELLS
+#: Folders that hold other people's files, or none that a person wrote.
+PASSED_OVER = {
+    "__pycache__",
+    "node_modules",
+    "site-packages",
+    "venv",
+    "env",
+    "build",
+    "dist",
+}
+#: The name of standard input.
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What one file sets: its places, remarks on it, and its text (None of a notebook)."""
+
+    file: str
+    calls: list[Call]
+    notes: list[str]
+    text: str
+
+
+def files_in(paths: Iterable[str]) -> list[str]:
+    """The files to be looked at, in the order given; those of a folder by name.
+
+    Raises BadInput for a path that is not there.
+    """
+    found = {}
+    for path in paths:
+        if path != STDIN and "\0" not in path and Path(path).is_dir():
+            found |= dict.fromkeys(_files_of(path))
+        else:
+            found[path] = None
+    return list(found)
+
+
+def _files_of(folder: str) -> list[str]:
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if name not in PASSED_OVER and not name.startswith(".")
+        )
+        for name in sorted(names):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                found.append(os.path.join(root, name))
+    return found
+
+
+def read_file(file: str) -> Contents:
+    """What a file sets, read by its ending; standard input by what it looks like.
+
+    Raises BadInput for what cannot be read.
+    """
+    if file == STDIN:
+        text = sys.stdin.read()
+        return _read("<stdin>", text, _kind_of(text))
+    suffix = Path(file).suffix.lower()
+    if suffix not in SUFFIXES:
+        ending = suffix or "no ending"
+        raise BadInput(
+            f"{file}: expected a script (.py), a notebook (.ipynb), settings (.yaml, .json) or "
+            f"launch lines (.sh), got {ending}; give one of these"
+        )
+    if suffix == ".ipynb":
+        calls, notes = read_calls(file)
+        return Contents(file, calls, notes, "")
+    return _read(file, text_of(file), suffix)
+
+
+def _read(file: str, text: str, suffix: str) -> Contents:
+    if suffix in PYTHON:
+        calls, notes = read_calls(file, text)
+    elif suffix in CONFIGS:
+        calls, notes = read_config(file, text, "json" if suffix == ".json" else "yaml")
+    else:
+        calls, notes = shell_calls(file, text)
+    return Contents(file, calls, notes, text)
+
+
+def _kind_of(text: str) -> str:
+    """The ending that a text would have."""
+    start = text.lstrip()[:1]
+    if start == "{":
+        return ".ipynb" if '"cells"' in text else ".json"
+    if text.startswith("#!") and "sh" in text.partition("\n")[0]:
+        return ".sh"
+    if re.search(r"(?m)^(import|from|def|class) |^\w+ = |^\w+\(", text):
+        return ".py"
+    if re.search(r"(?m)^[\w-]+:(\s|$)", text):
+        return ".yaml"
+    return (
+        ".sh" if re.search(r"(?m)^\s*(torchrun|accelerate|deepspeed|python\d?)\s", text) else ".py"
+    )
+
+
+def text_of(file: str) -> str:
+    """The file's text. Raises BadInput."""
+    path = Path(file)
+    try:
+        if "\0" in file or not path.exists():  # a null byte alone would be a ValueError
+            raise BadInput(
+                f"{file!r}: expected a file or folder, found no such file; check the path"
+            )
+        if not path.is_file():
+            raise BadInput(f"{file}: expected a file, got a folder or a device")
+        return path.read_bytes().decode("utf-8-sig")  # Windows writes a mark before the text
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read: {error.strerror}; check its permissions") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{file}: expected UTF-8 text, got byte {error.start} that is not; save it as UTF-8"
+        ) from None

@@ -1,0 +1,537 @@
+"""What the code around a call says of model, tokenizer and data, for the rules that ask."""
+
+import ast
+import math
+import re
+from typing import NamedTuple
+
+from hpkit.check.expressions import Expressions
+from hpkit.check.names import Names, position
+from hpkit.check.values import UNKNOWN
+
+#: Calls that put an adapter on a model, by the last part of their name.
+APPLIES_ADAPTER = {
+    "get_peft_model",
+    "add_adapter",
+    "load_adapter",
+    "inject_adapter_in_model",
+    "get_peft_config",
+    "PeftModel",
+    "PeftModelForCausalLM",
+    "prepare_peft_model",
+}
+#: Configurations of adapters.
+ADAPTER_CONFIG = re.compile(
+    r"peft\.(\w+\.)*(Lora|AdaLora|IA3|LoHa|LoKr|OFT|BOFT|Vera|Prefix\w*|Prompt\w*|PTuning)\w*Config"
+)
+MODEL_CLASS = re.compile(
+    r"transformers\.(\w+\.)*(AutoModel\w*|\w+For\w+|\w+LMHeadModel)\.from_pretrained"
+)
+WEIGHTS = {
+    "torch.float16": "float16",
+    "torch.half": "float16",
+    "torch.bfloat16": "bfloat16",
+    "torch.float32": "float32",
+    "torch.float": "float32",
+}
+#: Methods of a model that give its weights another format.
+CASTS = {"half", "float", "bfloat16", "double"}
+#: Steps on a data set that keep its rows, and their number.
+KEEPS_ROWS = {
+    "map",
+    "shuffle",
+    "rename_column",
+    "rename_columns",
+    "remove_columns",
+    "select_columns",
+    "add_column",
+    "cast",
+    "cast_column",
+    "class_encode_column",
+    "with_format",
+    "set_format",
+    "with_transform",
+    "flatten_indices",
+    "sort",
+}
+#: The name of a function that makes fewer, longer rows of a data set, or more.
+REGROUPS = re.compile(r"group|chunk|split|pack|concat|window|augment", re.IGNORECASE)
+#: Models with exactly as many rows as tokens, 32,000: LLaMA 1 and 2, and what was made of them.
+NO_ROW_TO_SPARE = re.compile(
+    r"llama-?2|llama-\d+b\b|tiny-?llama|vicuna|alpaca|mistral-7b-v0\.[12]", re.IGNORECASE
+)
+#: Tokens that some tokenizer or other has from the start: naming one of them adds none.
+USUAL_TOKENS = {"<s>", "</s>", "<unk>", "<pad>", "<|endoftext|>", "<|im_end|>", "<|im_start|>"}
+#: Metrics that the Trainer measures itself.
+OWN_METRICS = re.compile(
+    r"(eval_)?(loss|runtime|samples_per_second|steps_per_second)|eval_\w+_loss"
+)
+
+
+class Seen(NamedTuple):
+    """A fact: what Surroundings holds of it, and the line that says so."""
+
+    value: object
+    line: int
+
+
+class Rows(NamedTuple):
+    """A data set: how many rows it has, None where nobody knows, whether it is a stream, and the
+    line that says how many.
+    """
+
+    count: int | None = None
+    is_stream: bool = False
+    line: int = 0
+
+
+class Surroundings:
+    """The facts of one file, by the names of `hpkit.preflight.Surroundings`."""
+
+    def __init__(self, names: Names, expressions: Expressions):
+        self._names = names
+        self._value = expressions.value
+        self._in_order = sorted(names.calls, key=position)
+        self._trainers = [call for call in self._in_order if self._is_trainer(call)]
+
+    def facts(self) -> dict[str, Seen]:
+        """What is known, with its line; what is not known is left out."""
+        looks = {
+            "adapter": self._adapter,
+            "idle_adapter": self._idle_adapter,
+            "weights": self._weights,
+            "quantized": self._quantized,
+            "bits_argument": self._bits_argument,
+            "streaming": self._streaming,
+            "examples": self._examples,
+            "pad_is_eos": self._pad_is_eos,
+            "added_tokens": self._added_tokens,
+            "logits_kept": self._logits_kept,
+            "metrics": self._metrics,
+            "model": self._model_name,
+            "adapter_scale": self._adapter_scale,
+            "halves_swapped": self._halves_swapped,
+        }
+        found = {}
+        for name, look in looks.items():
+            seen = look()
+            if seen is not None:
+                found[name] = seen
+        return found
+
+    # Calls and their arguments.
+
+    def _is_trainer(self, call: ast.Call) -> bool:
+        path = self._names.path(call.func)
+        name = path.rpartition(".")[2]
+        return name.endswith("Trainer") and self._names.library(path) in ("transformers", "trl")
+
+    def _last_name(self, call: ast.Call) -> str:
+        return getattr(call.func, "attr", getattr(call.func, "id", ""))
+
+    def _keyword(self, call: ast.Call, *names: str) -> ast.expr | None:
+        for part in call.keywords:
+            if part.arg in names:
+                return part.value
+        return None
+
+    def _origin(self, node: ast.expr | None) -> ast.expr | None:
+        """The expression that a name stands for, as far as one assignment tells."""
+        for _ in range(10):
+            if not isinstance(node, ast.Name):
+                return node
+            binding = self._names.binding(node)
+            if binding is None or not isinstance(binding.value, ast.expr):
+                return None
+            node = binding.value
+        return None
+
+    def _of_one_trainer(self, *names: str) -> ast.expr | None:
+        """What the file's only trainer is given under one of these names."""
+        if len(self._trainers) != 1:
+            return None
+        return self._keyword(self._trainers[0], *names)
+
+    # Adapters.
+
+    def _adapter(self) -> Seen | None:
+        for call in self._in_order:
+            applied = self._last_name(call)
+            if applied in APPLIES_ADAPTER or self._names.path(call.func).startswith(
+                "peft.PeftModel"
+            ):
+                return Seen(applied or "PeftModel", call.lineno)
+            given = self._keyword(call, "peft_config")
+            if given is not None and not _is_none(given):
+                return Seen("peft_config", given.lineno)
+        for config in self._adapter_configs():
+            # Whoever gets it may put it on the model.
+            if not self._stays_unused(config):
+                return Seen(self._last_name(config), config.lineno)
+        return None
+
+    def _adapter_configs(self) -> list[ast.Call]:
+        return [c for c in self._in_order if ADAPTER_CONFIG.fullmatch(self._names.path(c.func))]
+
+    def _stays_unused(self, config: ast.Call) -> bool:
+        """Is an adapter's configuration given a name that nobody reads, but to print it?"""
+        statement = self._names.parents[config]
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                uses = self._names.uses[name]
+            case _:
+                return isinstance(statement, ast.Expr)
+        for use in uses:
+            call = self._names.call_with(use)
+            if call is None or self._names.path(call.func) not in ("print", "repr", "str"):
+                return False
+        return not self._names.wild
+
+    def _idle_adapter(self) -> Seen | None:
+        configs = self._adapter_configs()
+        if configs and self._trainers and self._adapter() is None:
+            return Seen(self._last_name(configs[0]), configs[0].lineno)
+        return None
+
+    # The model.
+
+    def _model_loads(self) -> list[ast.Call]:
+        return [c for c in self._in_order if MODEL_CLASS.fullmatch(self._names.path(c.func))]
+
+    def _trained_load(self) -> ast.Call | None:
+        """The call that loads the model that is trained, where the text tells which it is."""
+        loads = self._model_loads()
+        given = self._of_one_trainer("model")
+        if given is None and len(self._trainers) == 1 and self._trainers[0].args:
+            given = self._trainers[0].args[0]
+        origin = self._origin(given)
+        if origin in loads:
+            return origin
+        # All of them into one variable: the last one counts.
+        targets = set()
+        for call in loads:
+            above = self._names.parents[call]
+            is_plain = isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Name)
+            targets.add(above.targets[0].id if is_plain else None)
+        if len(targets) == 1 and None not in targets:
+            return loads[-1]
+        return None
+
+    def _weights(self) -> Seen | None:
+        load = self._trained_load()
+        if load is None:
+            return None
+        # A cast after loading changes it; which one comes last is not followed.
+        if any(self._last_name(call) in CASTS for call in self._in_order):
+            return None
+        given = self._keyword(load, "dtype", "torch_dtype")
+        if given is None:
+            return None
+        written = self._value(given)
+        if isinstance(written, str):
+            named = written if written in WEIGHTS.values() else None
+        else:
+            node = self._origin(given)
+            named = WEIGHTS.get(self._names.path(node)) if node is not None else None
+        return Seen(named, given.lineno) if named else None
+
+    def _quantized(self) -> Seen | None:
+        load = self._trained_load()
+        if load is None or not self._trainers:
+            return None
+        config = self._origin(self._keyword(load, "quantization_config"))
+        sources = [load]
+        if isinstance(config, ast.Call):
+            sources.append(config)
+        for source in sources:
+            for bits in ("load_in_4bit", "load_in_8bit"):
+                given = self._keyword(source, bits)
+                if given is not None and self._value(given) is True:
+                    return Seen(f"{bits[8]} bits", given.lineno)
+        return None
+
+    def _bits_argument(self) -> Seen | None:
+        for load in self._model_loads():
+            for bits in ("load_in_4bit", "load_in_8bit"):
+                given = self._keyword(load, bits)
+                if given is not None and self._value(given) is True:
+                    return Seen(bits, given.lineno)
+        return None
+
+    def _model_name(self) -> Seen | None:
+        """The name that the trained model is loaded by, its adapters and sizes in it."""
+        load = self._trained_load()
+        given = load.args[0] if load is not None and load.args else None
+        if given is None:
+            given = self._of_one_trainer("model")
+        value = self._value(given) if given is not None else UNKNOWN
+        return Seen(value, given.lineno) if isinstance(value, str) else None
+
+    def _adapter_scale(self) -> Seen | None:
+        for config in self._adapter_configs():
+            if self._last_name(config) != "LoraConfig":
+                continue  # others have factors of their own
+            values = []
+            for name in ("lora_alpha", "r"):
+                given = self._keyword(config, name)
+                values.append(self._value(given) if given is not None else 8)  # PEFT's default
+            rslora = self._keyword(config, "use_rslora")
+            is_plain = rslora is None or self._value(rslora) is False
+            if is_plain and all(isinstance(value, int) and value > 0 for value in values):
+                return Seen(values[0] / values[1], config.lineno)
+        return None
+
+    def _halves_swapped(self) -> Seen | None:
+        """`fp16=is_bfloat16_supported(), bf16=not is_bfloat16_supported()`."""
+        for call in self._in_order:
+            fp16 = self._keyword(call, "fp16")
+            bf16 = self._keyword(call, "bf16")
+            match fp16, bf16:
+                case ast.Call(), ast.UnaryOp(op=ast.Not(), operand=ast.Call()):
+                    asked = [ast.unparse(fp16), ast.unparse(bf16.operand)]
+                    if all(re.search(r"bf(loat)?16_supported\(", text) for text in asked):
+                        return Seen(True, fp16.lineno)
+        return None
+
+    # The data.
+
+    def _training_rows(self) -> Rows | None:
+        given = self._of_one_trainer("train_dataset")
+        return None if given is None else self._rows(given, depth=0)
+
+    def _streaming(self) -> Seen | None:
+        rows = self._training_rows()
+        return Seen(True, rows.line) if rows and rows.is_stream else None
+
+    def _examples(self) -> Seen | None:
+        rows = self._training_rows()
+        return Seen(rows.count, rows.line) if rows and rows.count else None
+
+    def _rows(self, node: ast.expr | None, depth: int) -> Rows | None:
+        """What is known of a data set, followed from step to step to where it is loaded."""
+        if depth > 40:
+            return None
+        match node:
+            case ast.Name():
+                origin = self._origin(node)
+                return None if origin is node else self._rows(origin, depth + 1)
+            case ast.Subscript(value=owner, slice=ast.Constant(value=str(part))):
+                return self._rows_of_part(owner, part, depth)
+            case ast.Call(func=ast.Attribute(value=owner, attr=step)) if step != "load_dataset":
+                return self._rows_after(self._rows(owner, depth + 1), step, node)
+            case ast.Call() if self._names.path(node.func) == "datasets.load_dataset":
+                return self._loaded_rows(node)
+        return None
+
+    def _loaded_rows(self, call: ast.Call) -> Rows:
+        streaming = self._keyword(call, "streaming")
+        is_stream = streaming is not None and self._value(streaming) is True
+        split = self._keyword(call, "split")
+        written = self._value(split) if split is not None else UNKNOWN
+        if isinstance(written, str):
+            sliced = re.fullmatch(r"\w+\[(\d*):(\d+)\]", written)
+            if sliced:
+                return Rows(int(sliced[2]) - int(sliced[1] or 0), is_stream, split.lineno)
+        return Rows(is_stream=is_stream, line=call.lineno)
+
+    def _rows_of_part(self, owner: ast.expr, part: str, depth: int) -> Rows | None:
+        """`data["train"]`, of a data set's splits or of `train_test_split(test_size=…)`."""
+        origin = self._origin(owner)
+        if isinstance(origin, ast.Call) and self._last_name(origin) == "train_test_split":
+            whole = self._rows(origin.func.value, depth + 1)
+            size = self._keyword(origin, "test_size")
+            share = self._value(size) if size is not None else UNKNOWN
+            if whole is None or whole.count is None or part != "train":
+                return whole._replace(count=None) if whole else None
+            if isinstance(share, float):
+                return whole._replace(count=whole.count - math.ceil(whole.count * share))
+            if isinstance(share, int):
+                return whole._replace(count=whole.count - share)
+            return whole._replace(count=None)
+        whole = self._rows(origin, depth + 1) if origin is not owner else None
+        # Each split of a sliced data set has rows of its own.
+        return whole._replace(count=None) if whole and part != "train" else whole
+
+    def _rows_after(self, rows: Rows | None, step: str, call: ast.Call) -> Rows | None:
+        """A data set after one step."""
+        if step in ("select", "take") and call.args:
+            count = self._chosen(call.args[0])
+            if count is None:
+                return None
+            stream = bool(rows and rows.is_stream)
+            if rows and rows.count:
+                count = min(count, rows.count)
+            return Rows(count, stream, call.lineno)
+        if rows is None:
+            return None
+        if step not in KEEPS_ROWS:
+            # What stays a stream stays one; how many rows are left nobody knows.
+            return (
+                Rows(is_stream=rows.is_stream, line=rows.line)
+                if step in ("filter", "skip")
+                else None
+            )
+        if step == "map" and call.args and REGROUPS.search(ast.unparse(call.args[0])):
+            return rows._replace(count=None)
+        return rows
+
+    def _chosen(self, node: ast.expr) -> int | None:
+        """How many `range(150)`, or a plain number, choose."""
+        value = self._value(node)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(node, ast.Call) and self._names.path(node.func) == "range":
+            ends = [self._value(part) for part in node.args]
+            if all(isinstance(end, int) for end in ends):
+                return len(range(*ends))
+        return None
+
+    # The tokenizer.
+
+    def _pad_is_eos(self) -> Seen | None:
+        masks = False
+        for call in self._in_order:
+            path = self._names.path(call.func)
+            is_collator = path.rpartition(".")[2] == "DataCollatorForLanguageModeling"
+            if is_collator and self._names.library(path) == "transformers":
+                mlm = self._keyword(call, "mlm")
+                masks = masks or (mlm is not None and self._value(mlm) is False)
+        if not masks and not self._masks_padding():
+            return None
+        if not self._ends_texts():
+            return None
+        for store in sorted(self._names.stores, key=position):
+            statement = self._names.parents[store]
+            value = getattr(statement, "value", None)
+            pairs = (("pad_token", "eos_token"), ("pad_token_id", "eos_token_id"))
+            if isinstance(value, ast.Attribute) and (store.attr, value.attr) in pairs:
+                # A model's or a generation's configuration masks nothing.
+                if "config" not in ast.unparse(store.value):
+                    return Seen(ast.unparse(statement), store.lineno)
+        return None
+
+    def _ends_texts(self) -> bool:
+        """Does the file put an end mark into its texts? Few tokenizers do it by themselves."""
+        if {".apply_chat_template", "add_eos_token"} & self._names.words:
+            return True
+        for node in self._names.parents:
+            if isinstance(node, ast.keyword) and node.arg == "add_eos_token":
+                return True
+            if not isinstance(node, ast.Attribute) or node.attr not in (
+                "eos_token",
+                "eos_token_id",
+            ):
+                continue
+            above = self._names.parents[node]
+            # Given to generate, or taken for the padding, it is put into no text.
+            is_passed_on = isinstance(above, (ast.keyword, ast.Assign, ast.Compare))
+            if isinstance(node.ctx, ast.Load) and not is_passed_on:
+                return True
+        return False
+
+    def _masks_padding(self) -> bool:
+        """`labels[labels == tokenizer.pad_token_id] = -100`, in a collator of the file's own."""
+        for node in self._names.parents:
+            match node:
+                case ast.Assign(targets=[ast.Subscript(slice=ast.Compare() as where)]):
+                    value = self._value(node.value)
+                    if "pad_token_id" in ast.unparse(where) and value == -100:
+                        return True
+        return False
+
+    def _added_tokens(self) -> Seen | None:
+        resizes = {".resize_token_embeddings", "resize_token_embeddings", "add_new_tokens"}
+        if resizes & self._names.words or not self._trainers:
+            return None
+        if any("resize" in word for word in self._names.words):
+            return None  # a function of the file's own, or of another
+        for call in self._in_order:
+            if self._last_name(call) in ("add_tokens", "add_special_tokens") and call.args:
+                texts = _texts(call.args[0]) + self._named_texts(call.args[0])
+                new = [token for token in texts if token not in USUAL_TOKENS]
+                if new and (not _is_padding_alone(call.args[0]) or self._names_full_model()):
+                    return Seen(f"{self._last_name(call)}({new[0]!r}…)", call.lineno)
+        return None
+
+    def _names_full_model(self) -> bool:
+        """Does the file name a model whose embedding has no row to spare?"""
+        for node in self._names.parents:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if NO_ROW_TO_SPARE.search(node.value):
+                    return True
+        return False
+
+    def _named_texts(self, node: ast.expr) -> list[str]:
+        """The texts that names in a list or in a dict's values hold."""
+        parts = node.values if isinstance(node, ast.Dict) else [node]
+        found = []
+        for part in parts:
+            origin = self._origin(part) if isinstance(part, ast.Name) else None
+            if origin is not None:
+                found += _texts(origin)
+        return found
+
+    # Metrics.
+
+    def _logits_kept(self) -> Seen | None:
+        load = self._trained_load()
+        if load is None or "CausalLM" not in self._names.path(load.func):
+            return None
+        given = self._of_one_trainer("compute_metrics")
+        trainer = self._trainers[0] if self._trainers else None
+        if given is None or _is_none(given) or self._last_name(trainer) != "Trainer":
+            return None
+        if self._keyword(trainer, "preprocess_logits_for_metrics") is not None:
+            return None
+        return Seen(f"compute_metrics={ast.unparse(given)[:40]}", given.lineno)
+
+    def _metrics(self) -> Seen | None:
+        """The names that compute_metrics returns; none of them where there is no such function."""
+        if len(self._trainers) != 1:
+            return None
+        (trainer,) = self._trainers
+        name = self._last_name(trainer)
+        if name not in ("Trainer", "Seq2SeqTrainer") or any(
+            p.arg is None for p in trainer.keywords
+        ):
+            return None
+        if len(trainer.args) > 5:
+            return None
+        given = self._keyword(trainer, "compute_metrics")
+        if given is None or _is_none(given):
+            return Seen((), trainer.lineno)
+        function = self._names.only_value(given)
+        if not isinstance(function, ast.FunctionDef):
+            return None
+        returned = [part.value for part in ast.walk(function) if isinstance(part, ast.Return)]
+        keys = set()
+        for value in returned:
+            if not isinstance(value, ast.Dict):
+                return None
+            for key in value.keys:
+                if not isinstance(key, ast.Constant):
+                    return None
+                keys.add(key.value)
+        return Seen(tuple(sorted(keys)), given.lineno) if keys else None
+
+
+def _is_padding_alone(node: ast.expr) -> bool:
+    """`{"pad_token": …}`: of most models the embedding has rows to spare for one token."""
+    if not isinstance(node, ast.Dict):
+        return False
+    return [getattr(key, "value", None) for key in node.keys] == ["pad_token"]
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _texts(node: ast.expr) -> list[str]:
+    """The texts in a list, a dict's values or a call such as AddedToken("…")."""
+    parts = node.values if isinstance(node, ast.Dict) else [node]
+    found = []
+    for part in parts:
+        for inner in ast.walk(part):
+            if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                found.append(inner.value)
+    return found

@@ -1,0 +1,168 @@
+"""What the libraries take, and in which version: their signatures, and the versions in force.
+
+`data/signatures.json` has them by version, made by `tests/check/signatures.py` from the libraries'
+own wheels. Of the transformers that is installed its source tells.
+"""
+
+import ast
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from hpkit.files import data_folder
+
+#: Packages whose classes are judged by their own fields.
+KNOWN_PACKAGES = ("transformers", "trl", "peft")
+#: What unsloth 2026.10.9 (its metadata, read 2026-11-27) lets pip install beside itself. It patches
+#: TRL's configs and trainers, so that they rename or drop what TRL no longer takes (its
+#: models/rl_config_compat.py): there no name is a mistake.
+BESIDE_UNSLOTH = {"transformers": ">=4.52.4,<=5.17.0", "trl": ">=0.18.2,<=1.15.0"}
+
+
+class Version(NamedTuple):
+    """A version that a file is judged by; `pinned`: the file says so itself."""
+
+    text: str
+    pinned: bool
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        """As numbers, to be compared."""
+        return _number(self.text)
+
+
+def _number(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())
+
+
+@cache
+def _signatures() -> dict:
+    return json.loads((data_folder() / "signatures.json").read_text(encoding="utf-8"))
+
+
+def version_in_force(package: str, pins: Mapping[str, str]) -> Version:
+    """The newest version that a file's pins allow; without a pin the one that is known here.
+
+    `pins`: package -> specifier, as `==4.56.2`. One that nobody can read counts as none.
+    """
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    versions = _signatures()[package]["versions"]
+    newest = versions[-1]
+    if package == "transformers":
+        newest = importlib.metadata.version("transformers")
+    if package not in pins:
+        return Version(newest, pinned=False)
+    try:
+        allowed = SpecifierSet(pins[package])
+    except InvalidSpecifier:
+        return Version(newest, pinned=False)
+    if allowed.contains(newest):
+        return Version(newest, pinned=False)
+    for version in reversed(versions):
+        if allowed.contains(version):
+            return Version(version, pinned=True)
+    # A patch release between those of the table: the nearest one before it.
+    exact = [spec.version for spec in allowed if spec.operator in ("==", "===", "~=", "<=", "<")]
+    for version in reversed(versions):
+        if exact and _number(version)[:2] <= _number(exact[0])[:2]:
+            return Version(version, pinned=True)
+    if exact:  # older than all that is known
+        return Version(versions[0], pinned=True)
+    return Version(newest, pinned=False)
+
+
+def takes(package: str, class_name: str, argument: str, version: Version) -> bool | None:
+    """Whether a class takes an argument in a version; None where that version has no such class."""
+    span = _span(package, class_name, argument)
+    if not is_known(package, class_name, version):
+        return None
+    if package == "transformers" and not version.pinned and not class_name.endswith("Trainer"):
+        return argument in training_argument_names()
+    if span is None:
+        return False
+    return _is_within(span, version)
+
+
+def last_with(package: str, class_name: str, argument: str) -> str | None:
+    """The last version whose class took an argument, None where none did or all do."""
+    span = _span(package, class_name, argument)
+    return span[1] if span else None
+
+
+def first_with(package: str, class_name: str, argument: str) -> str | None:
+    """The first version known here whose class takes an argument, None where none does."""
+    span = _span(package, class_name, argument)
+    return span[0] if span else None
+
+
+def names_of(package: str, class_name: str) -> frozenset[str]:
+    """What the newest known version of a class takes."""
+    spans = _signatures()[package]["classes"].get(class_name, {})
+    return frozenset(argument for argument, span in spans.items() if span[1] is None)
+
+
+def known_classes(package: str) -> list[str]:
+    """The classes of a package that the table has."""
+    return list(_signatures()[package]["classes"])
+
+
+def is_known(package: str, class_name: str, version: Version) -> bool:
+    """Whether the table has a class, in this version."""
+    spans = _signatures()[package]["classes"].get(class_name, {})
+    return any(_is_within(span, version) for span in spans.values())
+
+
+def last_import(package: str, name: str) -> str | None:
+    """The last version from which a name could be imported; None where it still can."""
+    return _signatures()[package]["gone"].get(name)
+
+
+def _is_within(span: list, version: Version) -> bool:
+    since, until = span
+    is_old_enough = until is None or version.number[:2] <= _number(until)[:2]
+    return _number(since)[:2] <= version.number[:2] and is_old_enough
+
+
+def _span(package: str, class_name: str, argument: str) -> list | None:
+    return _signatures()[package]["classes"].get(class_name, {}).get(argument)
+
+
+# The transformers that is installed.
+
+#: Classes whose defaults are exactly transformers'.
+TRANSFORMERS_ARGUMENTS = ("TrainingArguments", "Seq2SeqTrainingArguments")
+
+
+def training_argument_names() -> frozenset[str]:
+    """The arguments that the installed TrainingArguments and Seq2SeqTrainingArguments take."""
+    return _of_installed()[0]
+
+
+def optimizer_names() -> frozenset[str]:
+    """What the installed transformers takes for `optim`."""
+    return _of_installed()[1]
+
+
+@cache
+def _of_installed() -> tuple[frozenset[str], frozenset[str]]:
+    """(arguments, optimizers), from the source: importing transformers would take seconds."""
+    package = Path(importlib.util.find_spec("transformers").origin).parent
+    classes = {}
+    for file in ("training_args.py", "training_args_seq2seq.py"):
+        source = (package / file).read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef):
+                classes[node.name] = node
+    arguments = set()
+    for class_name in TRANSFORMERS_ARGUMENTS:
+        for node in classes[class_name].body:
+            # A field of a dataclass is an assignment with a type: `bf16: bool = field(…)`.
+            if isinstance(node, ast.AnnAssign):
+                arguments.add(node.target.id)
+    members = [node for node in classes["OptimizerNames"].body if isinstance(node, ast.Assign)]
+    return frozenset(arguments), frozenset(member.value.value for member in members)

@@ -1,0 +1,468 @@
+"""Rules about the code around the call: model, tokenizer and data."""
+
+import re
+from collections.abc import Iterator
+
+from hpkit.formatting import plural
+from hpkit.preflight.forms import LEAVE_OUT
+from hpkit.preflight.libraries import version_in_force
+from hpkit.preflight.plan import Plan
+from hpkit.preflight.register import Finding, rule
+
+#: Metrics that the Trainer measures itself, with eval_ or without.
+OWN_METRICS = re.compile(
+    r"(eval_)?(loss|runtime|samples_per_second|steps_per_second)|eval_\w+_loss"
+)
+
+
+@rule(
+    "streaming-without-max-steps",
+    "streaming",
+    "max_steps",
+    notebook="04",
+    example="""\
+from datasets import load_dataset
+from transformers import Trainer, TrainingArguments
+
+rows = load_dataset("org/d", split="train", streaming=True)
+args = TrainingArguments("out", num_train_epochs=3)
+trainer = Trainer(model=model, args=args, train_dataset=rows)
+""",
+)
+def streaming_without_max_steps(plan: Plan) -> Iterator[Finding]:
+    """A stream has no length, and nobody says how many updates there are.
+
+    Epochs are counted by the data's length. transformers stops with a ValueError, because the
+    schedule needs the number of updates before the first one.
+    """
+    if plan.written.around.streaming and plan.recipe.max_steps <= 0:
+        yield Finding(
+            severity="error",
+            argument="streaming",
+            message=(
+                "the training data are a stream, which has no length, and max_steps is "
+                f"{plan.recipe.max_steps}: transformers stops with a ValueError"
+            ),
+            changes={"max_steps": 1000},
+            advice="or as many updates as the run shall have",
+            evidence={"max_steps": plan.recipe.max_steps},
+        )
+
+
+@rule(
+    "quantized-without-adapter",
+    "quantized",
+    notebook="09",
+    example="""\
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainingArguments
+
+quantized = BitsAndBytesConfig(load_in_4bit=True)
+model = AutoModelForCausalLM.from_pretrained("org/m", quantization_config=quantized)
+trainer = Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows)
+""",
+)
+def quantized_without_adapter(plan: Plan) -> Iterator[Finding]:
+    """A model in 4 or 8 bits cannot be trained itself.
+
+    Its weights are whole numbers without gradients. What can be trained is an adapter on top of
+    them, and without one transformers refuses the model.
+    """
+    if plan.trains_adapter:
+        return
+    yield Finding(
+        severity="error",
+        argument="quantized",
+        message=(
+            f"the model is loaded in {plan.written.around.quantized}, and there are 0 adapters: "
+            "transformers refuses to train the quantized weights"
+        ),
+        advice="put an adapter on it (peft.LoraConfig), or load it without quantization",
+        evidence={"adapters": 0},
+    )
+
+
+@rule(
+    "adapter-not-applied",
+    "idle_adapter",
+    notebook="12",
+    example="""\
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+lora = LoraConfig(r=16)
+model = AutoModelForCausalLM.from_pretrained("org/m")
+trainer = Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows)
+""",
+)
+def adapter_not_applied(plan: Plan) -> Iterator[Finding]:
+    """An adapter is configured, and no model gets it.
+
+    A LoraConfig alone changes nothing: the run is a full fine-tune, with its memory, at a rate that
+    was meant for an adapter.
+    """
+    yield Finding(
+        severity="error",
+        argument="idle_adapter",
+        message=(
+            f"{plan.written.around.idle_adapter} is made, and 0 models get it: the run trains all "
+            "weights"
+        ),
+        advice="call peft.get_peft_model(model, config), or pass peft_config to a trainer of TRL",
+        evidence={"models": 0},
+    )
+
+
+#: The largest usual alpha / r; 1 and 2 are most.
+LARGEST_SCALE = 16
+
+
+@rule(
+    "adapter-scale",
+    "adapter_scale",
+    notebook="12",
+    example="""\
+base_model: org/m
+datasets: [{path: org/d, type: alpaca}]
+micro_batch_size: 2
+num_epochs: 1
+adapter: lora
+lora_r: 8
+lora_alpha: 512
+""",
+)
+def adapter_scale(plan: Plan) -> Iterator[Finding]:
+    """An adapter's output is multiplied by far more than usual.
+
+    What LoRA adds to a layer is alpha / r times the product of its two matrices. Most runs have 1
+    or 2; a larger factor is a larger learning rate under another name.
+    """
+    scale = plan.written.around.adapter_scale
+    if scale > LARGEST_SCALE:
+        yield Finding(
+            severity="warning",
+            argument="adapter_scale",
+            message=f"lora_alpha / r is {scale:g}: what the adapter adds is multiplied by it",
+            advice="take an alpha of r, or of twice r",
+            evidence={"scale": scale},
+        )
+
+
+@rule(
+    "keys-exclude",
+    "together",
+    notebook="12",
+    example="""\
+base_model: org/m
+datasets: [{path: org/d, type: alpaca}]
+micro_batch_size: 2
+num_epochs: 1
+warmup_steps: 10
+warmup_ratio: 0.1
+""",
+)
+def keys_exclude(plan: Plan) -> Iterator[Finding]:
+    """Two keys that the tool refuses beside each other.
+
+    Both say the same thing in two ways, or one has no meaning with the other; the tool checks it
+    before it loads anything, and stops. data/dialects.toml has the pairs.
+    """
+    for first, second in plan.written.around.together:
+        yield Finding(
+            severity="error",
+            argument=second,
+            message=(
+                f"{plan.written.tool} refuses {first} beside {second}: 2 keys, where 1 may stand"
+            ),
+            advice=f"leave out {first} or {second}",
+            evidence={"keys": [first, second]},
+        )
+
+
+@rule(
+    "reference-not-synchronised",
+    "adapter",
+    notebook="12",
+    example="""\
+from peft import LoraConfig
+from trl import DPOConfig, DPOTrainer
+
+args = DPOConfig("out", sync_ref_model=True)
+trainer = DPOTrainer(model="org/m", args=args, train_dataset=rows, peft_config=LoraConfig())
+""",
+)
+def reference_not_synchronised(plan: Plan) -> Iterator[Finding]:
+    """A reference model is to follow, and with an adapter there is none.
+
+    DPO compares with the model as it was. With an adapter that is the same model with the adapter
+    switched off, and TRL refuses to synchronise what is no second model.
+    """
+    if plan.written.origin == "trl" and plan.value("sync_ref_model") is True:
+        yield Finding(
+            severity="error",
+            argument="sync_ref_model",
+            message="sync_ref_model with an adapter, where there are 0 reference models: TRL stops",
+            changes={"sync_ref_model": LEAVE_OUT},
+            evidence={"models": 0},
+        )
+
+
+@rule(
+    "answers-all-alike",
+    "temperature",
+    notebook="03",
+    example="""\
+from trl import GRPOConfig
+
+args = GRPOConfig("out", temperature=0.0)
+""",
+)
+def answers_all_alike(plan: Plan) -> Iterator[Finding]:
+    """Answers of a group are drawn at temperature 0.
+
+    Sampling at 0 is refused by transformers. And if it were not, all answers to a prompt would be
+    the same one: no answer would be better than the mean, and nothing learnt.
+    """
+    if plan.written.name in GENERATIONS and plan.value("temperature") == 0:
+        yield Finding(
+            severity="error",
+            argument="temperature",
+            message="temperature 0: generate refuses it, and all answers to a prompt would be one",
+            changes={"temperature": LEAVE_OUT},
+            advice="1.0 is the default",
+            evidence={"temperature": 0},
+        )
+
+
+@rule(
+    "bits-argument-gone",
+    "bits_argument",
+    notebook="09",
+    example="""\
+from transformers import AutoModelForCausalLM, TrainingArguments
+
+model = AutoModelForCausalLM.from_pretrained("org/m", load_in_8bit=True)
+args = TrainingArguments("out")
+""",
+)
+def bits_argument_gone(plan: Plan) -> Iterator[Finding]:
+    """from_pretrained no longer takes load_in_4bit and load_in_8bit.
+
+    Since transformers 5 both belong to a BitsAndBytesConfig; given to from_pretrained itself they
+    reach the model's class, which does not know them.
+    """
+    written = plan.written
+    version = version_in_force("transformers", written.pins)
+    if version.number < (5,) or written.unsloth:
+        return
+    bits = written.around.bits_argument
+    yield Finding(
+        severity="error",
+        argument="bits_argument",
+        message=f"from_pretrained of transformers {version.text} takes no {bits}: a TypeError",
+        advice=f"give it quantization_config=BitsAndBytesConfig({bits}=True)",
+        evidence={"version": version.text},
+    )
+
+
+@rule(
+    "best-metric-not-computed",
+    "metrics",
+    "metric_for_best_model",
+    "eval_strategy",
+    notebook="10",
+    example="""\
+from transformers import Trainer, TrainingArguments
+
+args = TrainingArguments("out", eval_strategy="epoch", metric_for_best_model="f1")
+trainer = Trainer(model=model, args=args, train_dataset=a, eval_dataset=b)
+""",
+)
+def best_metric_not_computed(plan: Plan) -> Iterator[Finding]:
+    """The best model is chosen by a metric that no evaluation has.
+
+    The Trainer knows the loss and how long an evaluation took. Every other name has to come from
+    compute_metrics, or the first checkpoint ends the run with a KeyError.
+    """
+    metric = plan.value("metric_for_best_model")
+    computed = plan.written.around.metrics
+    if not isinstance(metric, str) or plan.value("eval_strategy") == "no":
+        return
+    plain = metric.removeprefix("eval_")
+    if plain in computed or metric in computed or OWN_METRICS.fullmatch(metric):
+        return
+    has = "there is no compute_metrics"
+    if computed:
+        has = f"compute_metrics returns {', '.join(computed)}"
+    yield Finding(
+        severity="error",
+        argument="metric_for_best_model",
+        message=(
+            f"metric_for_best_model is {metric}, and {has}: 0 evaluations have it, and the first "
+            "checkpoint is a KeyError"
+        ),
+        changes={"metric_for_best_model": "loss"},
+        advice=f"or return {plain} from compute_metrics",
+        evidence={"computed": list(computed)},
+    )
+
+
+@rule(
+    "pad-is-end-mark",
+    "pad_is_eos",
+    notebook="11",
+    example="""\
+from transformers import AutoTokenizer, DataCollatorForLanguageModeling, TrainingArguments
+
+tok = AutoTokenizer.from_pretrained("org/m")
+tok.pad_token = tok.eos_token
+collator = DataCollatorForLanguageModeling(tok, mlm=False)
+args = TrainingArguments("out")
+""",
+)
+def pad_is_end_mark(plan: Plan) -> Iterator[Finding]:
+    """The end mark is never learnt, because it is the padding, too.
+
+    transformers' DataCollatorForLanguageModeling takes the label of every padding token out of the
+    loss. Where padding is the end mark, the true one at a text's end goes with it: the model never
+    learns to stop.
+    """
+    yield Finding(
+        severity="warning",
+        argument="pad_is_eos",
+        message=(
+            f"{plan.written.around.pad_is_eos} makes the end mark the padding, and "
+            "DataCollatorForLanguageModeling leaves padding out of the loss: the end of a text "
+            "gets label -100"
+        ),
+        advice="pad with another token that the tokenizer has; or let DataCollatorForSeq2Seq pad "
+        "labels of your own",
+        evidence={"label": -100},
+    )
+
+
+@rule(
+    "tokens-without-embedding",
+    "added_tokens",
+    notebook="11",
+    example="""\
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+tok = AutoTokenizer.from_pretrained("org/m")
+tok.add_special_tokens({"pad_token": "[PAD]"})
+model = AutoModelForCausalLM.from_pretrained("org/m")
+trainer = Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows)
+""",
+)
+def tokens_without_embedding(plan: Plan) -> Iterator[Finding]:
+    """Tokens are added to the tokenizer, and the model has no row for them.
+
+    A new token's number is the vocabulary's size. Where the embedding has just as many rows, the
+    first batch that holds the token is an IndexError, and on a GPU an assertion without a word.
+    """
+    yield Finding(
+        severity="warning",
+        argument="added_tokens",
+        message=(
+            f"{plan.written.around.added_tokens} gives the tokenizer tokens, and the model's "
+            "embedding gets 0 new rows: unless it has rows to spare, a token beyond it is an "
+            "IndexError"
+        ),
+        advice="call model.resize_token_embeddings(len(tokenizer)) after it",
+        evidence={"rows": 0},
+    )
+
+
+@rule(
+    "logits-kept",
+    "logits_kept",
+    "eval_strategy",
+    notebook="10",
+    example="""\
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+model = AutoModelForCausalLM.from_pretrained("org/m")
+args = TrainingArguments("out", eval_strategy="epoch")
+trainer = Trainer(model=model, args=args, train_dataset=a, eval_dataset=b, compute_metrics=f)
+""",
+)
+def logits_kept(plan: Plan) -> Iterator[Finding]:
+    """An evaluation keeps every logit of a language model until its end.
+
+    compute_metrics gets the predictions of the whole evaluation at once. Those of a language model
+    are a number for each token of the vocabulary at each place, on the GPU: 512 tokens of a
+    vocabulary of 128,000 are 262 MB a row. preprocess_logits_for_metrics reduces them batch by
+    batch, and eval_accumulation_steps moves them to the CPU.
+    """
+    if plan.value("eval_strategy") == "no" or plan.value("eval_accumulation_steps"):
+        return
+    yield Finding(
+        severity="hint",
+        argument="logits_kept",
+        message=(
+            f"{plan.written.around.logits_kept} gets all logits of an evaluation at once, 4 bytes "
+            "for each token of the vocabulary at each place, and they wait for it on the GPU"
+        ),
+        advice="give the trainer preprocess_logits_for_metrics, which keeps what is counted",
+        evidence={"bytes": 4},
+    )
+
+
+#: GRPO's and RLOO's defaults in TRL 1.16: answers to a prompt, and prompts x answers on a device.
+GENERATIONS = {"GRPOConfig": 8, "RLOOConfig": 2}
+DEVICE_BATCH = 8
+
+
+@rule(
+    "generations-do-not-divide",
+    notebook="03",
+    example="""\
+from trl import GRPOConfig
+
+args = GRPOConfig("out", per_device_train_batch_size=16, num_generations=6)
+""",
+)
+def generations_do_not_divide(plan: Plan) -> Iterator[Finding]:
+    """GRPO's batch holds no whole groups of answers.
+
+    Each prompt is answered num_generations times, and the answers are compared with one another. So
+    the answers of a round, the batch of all devices times the accumulation, have to be a multiple.
+    """
+    written = plan.written
+    # Unsloth raises the batch by itself.
+    if written.name not in GENERATIONS or written.origin != "trl" or written.unsloth:
+        return
+    told = ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
+    anything_may_be_set = any(name.startswith("*") for name in written.unread)
+    if anything_may_be_set or {*told, "generation_batch_size"} & set(written.unread):
+        return
+    values = [plan.given.get(name) for name in told]
+    defaults = (GENERATIONS[written.name], DEVICE_BATCH, 1)
+    generations, batch, accumulation = (
+        default if value is None else value for value, default in zip(values, defaults)
+    )
+    steps = plan.given.get("steps_per_generation") or accumulation
+    answers = plan.given.get("generation_batch_size") or batch * steps * plan.processes
+    if not all(isinstance(count, int) and count > 0 for count in (generations, answers)):
+        return
+    # Fewer answers than one prompt has come from a script for several devices.
+    if answers % generations == 0 or answers < generations:
+        return
+    devices = plural(plan.processes, "device")
+    yield Finding(
+        severity="error",
+        argument="num_generations",
+        message=(
+            f"a round has {answers} answers on {devices}, which {generations} to a "
+            "prompt do not divide: TRL stops with a ValueError"
+        ),
+        changes=_dividing(plan, generations, batch, answers),
+        advice="or more devices",
+        evidence={"answers": answers, "generations": generations},
+    )
+
+
+def _dividing(plan: Plan, generations: int, batch: int, answers: int) -> dict:
+    """A larger batch whose rounds hold whole groups."""
+    if plan.given.get("generation_batch_size"):
+        return {"generation_batch_size": -(-answers // generations) * generations}
+    return {"per_device_train_batch_size": -(-batch // generations) * generations}

@@ -1,0 +1,587 @@
+"""Rules about names: what a library takes, took once, or takes under another name."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from hpkit.preflight.arguments import (
+    DEPRECATED,
+    LENGTH_IN_TRANSFORMERS,
+    MOVED_TO_CONFIG,
+    SUCCESSORS,
+    TRAINER_SUCCESSORS,
+    TRL_SUCCESSORS,
+    Successor,
+)
+from hpkit.preflight.forms import LEAVE_OUT, change_in_words
+from hpkit.preflight.libraries import (
+    BESIDE_UNSLOTH,
+    TRANSFORMERS_ARGUMENTS,
+    Version,
+    first_with,
+    is_known,
+    known_classes,
+    last_import,
+    last_with,
+    names_of,
+    takes,
+    training_argument_names,
+    version_in_force,
+)
+from hpkit.preflight.plan import Plan
+from hpkit.preflight.register import Finding, rule
+from hpkit.preflight.written import Written
+
+#: Origins whose names are judged here. What others do with an unknown name, unread-key says.
+JUDGED = ("transformers", "trl", "llamafactory")
+#: Those whose old names are surely meant where a file does not say by which method it trains; the
+#: others had words, such as batch_size, that every script has.
+TRL_USUAL = ("SFTConfig", "DPOConfig", "GRPOConfig", "KTOConfig", "RewardConfig", "ModelConfig")
+#: The classes of TRL that take the arguments of a method, of the model and of the data.
+TRL_ARGUMENTS = [
+    name for name in known_classes("trl") if name.endswith(("Config", "ScriptArguments"))
+]
+
+OLD_SCRIPT = """\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", warmup_ratio=0.1, evaluation_strategy="epoch")
+"""
+
+
+@rule("removed-argument", notebook="12", example=OLD_SCRIPT)
+def removed_argument(plan: Plan) -> Iterator[Finding]:
+    """An argument that the library no longer takes, or never took.
+
+    transformers 5 and TRL 1 dropped some thirty names of version 4 and 0, and a dataclass refuses
+    what it does not know: the script stops at the call, before anything is trained. Where a file
+    installs an older version itself, the finding is a hint on what an upgrade will ask for.
+    """
+    written = plan.written
+    # A trainer has a rule of its own, and what Unsloth makes of TRL's names another.
+    if plan.live or written.is_trainer or (written.unsloth and written.origin == "trl"):
+        return
+    later = []
+    for argument in plan.named:
+        refused_by = _refused_by(written, argument)
+        if refused_by is None:
+            continue
+        package, version = refused_by
+        if version == version_in_force(package, written.pins):
+            yield _removed(plan, argument, refused_by)
+        else:
+            later.append((argument, refused_by))
+    if later:
+        yield _removed_by_an_upgrade(plan, later)
+
+
+def _refused_by(written: Written, argument: str) -> tuple[str, Version] | None:
+    """(package, version) of what takes no such argument; None where it is taken, or may be."""
+    if written.form.word(argument) in written.fields or written.origin not in JUDGED:
+        return None
+    if written.origin == "trl":
+        return _refused_by_trl(written, argument)
+    version = version_in_force("transformers", written.pins)
+    if takes("transformers", "Seq2SeqTrainingArguments", argument, version):
+        return _refused_after_an_upgrade(written, argument, version)
+    if version.pinned and argument in training_argument_names():
+        return None  # argument-too-new says it
+    # A class or script of one's own has arguments that nobody here can tell from mistakes.
+    if written.has_own_fields and not was_an_argument("transformers", argument):
+        return None
+    if written.name in TRANSFORMERS_ARGUMENTS or written.has_own_fields:
+        return "transformers", version
+    return None
+
+
+def was_an_argument(package: str, argument: str) -> bool:
+    """Whether a class of training arguments took it once, and takes it no more."""
+    classes = TRL_USUAL if package == "trl" else TRANSFORMERS_ARGUMENTS
+    return any(last_with(package, name, argument) for name in classes)
+
+
+def _refused_by_trl(written: Written, argument: str) -> tuple[str, Version] | None:
+    version = version_in_force("trl", written.pins)
+    classes = [written.name]
+    if written.has_own_fields:  # a file does not say by which method it trains
+        classes = TRL_ARGUMENTS
+    elif not is_known("trl", written.name, version):
+        return None  # gone with its module, or one of trl.experimental
+    if any(takes("trl", name, argument, version) for name in classes):
+        newest = version_in_force("trl", _upgraded(written))
+        answers = [takes("trl", name, argument, newest) for name in classes]
+        # None of a class that went as a whole: gone-import's.
+        stays = any(answers) or None in answers or argument in training_argument_names()
+        return None if stays or not version.pinned else ("trl", newest)
+    beneath = version_in_force("transformers", written.pins)
+    if takes("transformers", "TrainingArguments", argument, beneath):
+        return _refused_after_an_upgrade(written, argument, beneath)
+    if was_an_argument("transformers", argument):
+        return "transformers", beneath
+    if written.has_own_fields and not was_an_argument("trl", argument):
+        return None
+    return "trl", version
+
+
+def _upgraded(written: Written) -> Mapping[str, str]:
+    """The pins that an upgrade leaves: Unsloth has limits of its own."""
+    return BESIDE_UNSLOTH if written.unsloth else {}
+
+
+def _refused_after_an_upgrade(
+    written: Written, argument: str, version: Version
+) -> tuple[str, Version] | None:
+    """The newest version, where the pinned one takes what that does not."""
+    newest = version_in_force("transformers", _upgraded(written))
+    if not version.pinned or argument not in SUCCESSORS or newest == version:
+        return None
+    stays = takes("transformers", "TrainingArguments", argument, newest)
+    return None if stays else ("transformers", newest)
+
+
+def _removed(plan: Plan, argument: str, refused_by: tuple[str, Version]) -> Finding:
+    package, version = refused_by
+    written = plan.written
+    changes, advice = _in_place_of(plan, package, argument)
+    last = _last_of(written, package, argument)
+    since = f" ({last} was the last)" if last else ""
+    library = f"{package} {version.text}"
+    if written.origin not in ("transformers", "trl") and not last:
+        library = written.tool
+    word = written.form.word(argument)
+    return Finding(
+        severity="error",
+        argument=argument,
+        message=f"{library} has no argument {word}{since}: {_consequence(written)}",
+        changes=changes,
+        advice=advice,
+        evidence={"last": last},
+    )
+
+
+def _removed_by_an_upgrade(plan: Plan, later: list[tuple[str, tuple[str, Version]]]) -> Finding:
+    """One hint on all arguments that the installed version takes, and the newest does not."""
+    written = plan.written
+    words = [written.form.word(argument) for argument, _ in later]
+    package, newest = later[0][1]
+    advice = []
+    for argument, (its_package, _) in later:
+        changes, words_on_it = _in_place_of(plan, its_package, argument)
+        advice.append(change_in_words(changes, words_on_it, written.form))
+    works = "works" if len(words) == 1 else "work"
+    it = "it" if len(words) == 1 else "they"
+    return Finding(
+        severity="hint",
+        argument=later[0][0],
+        message=(
+            f"{', '.join(words)} {works} with {package} {written.pins[package].lstrip('=')}, which "
+            f"{written.pinned_by}; after an upgrade to {newest.text} {it} would be refused"
+        ),
+        # The new names are for the new version: made today they would break the run.
+        advice=f"nothing today; with the upgrade {'; '.join(advice)}",
+        evidence={"newest": newest.text},
+    )
+
+
+def _in_place_of(plan: Plan, package: str, argument: str) -> tuple[dict, str]:
+    """(changes, advice) for an argument that is gone."""
+    written = plan.written
+    successor = _successor(written, package, argument)
+    if successor is None:
+        near = None
+        if not was_an_argument("transformers", argument) and not was_an_argument("trl", argument):
+            near = _nearly(argument, _names_near(written))
+        if near is not None and argument in plan.given:
+            return {argument: LEAVE_OUT, near: plan.given[argument]}, ""
+        return {argument: LEAVE_OUT}, f"or write {near}" if near else ""
+    if argument not in plan.given and successor.is_a_new_name:
+        new_name = written.form.word(successor.argument)
+        return {}, f"call it {new_name}, with the same value" + (
+            f": {successor.words}" if successor.words else ""
+        )
+    return successor.changes(argument, plan.given.get(argument)), successor.words
+
+
+def _last_of(written: Written, package: str, argument: str) -> str | None:
+    """The last version that took the argument, in the file's own class or in any."""
+    if package == "trl" and written.has_own_fields:
+        return None  # each method lost it in a version of its own
+    classes = [written.name] if package == "trl" else TRANSFORMERS_ARGUMENTS
+    found = [last_with(package, name, argument) for name in classes]
+    return next(filter(None, found), None)
+
+
+def _consequence(written: Written) -> str:
+    if written.form.language == "python":
+        return "the call is a TypeError"
+    return "the run is refused before it starts"
+
+
+def _successor(written: Written, package: str, argument: str) -> Successor | None:
+    if argument == "max_seq_length" and package == "transformers":
+        return LENGTH_IN_TRANSFORMERS
+    if package == "trl" and argument in TRL_SUCCESSORS:
+        successor = TRL_SUCCESSORS[argument]
+        new_name = successor.argument
+        classes = TRL_ARGUMENTS if written.has_own_fields else [written.name]
+        known = set(training_argument_names()).union(*(names_of("trl", name) for name in classes))
+        # TRL has classes that never got the new name.
+        if new_name is None or new_name in known:
+            return successor
+        return None
+    return SUCCESSORS.get(argument)
+
+
+def _names_near(written: Written) -> frozenset[str]:
+    return written.fields | training_argument_names() | names_of("trl", written.name)
+
+
+#: What unsloth 2026.10.9 (models/rl_config_compat.py, read 2026-11-27) moves to its new name.
+UNSLOTH_RENAMES = {
+    "use_liger_loss",
+    "vllm_guided_decoding_regex",
+    "wandb_log_unique_prompts",
+    "warmup_ratio",
+    "push_to_hub_token",
+    "per_gpu_train_batch_size",
+    "per_gpu_eval_batch_size",
+    "max_seq_length",
+}
+
+
+@rule(
+    "dropped-by-unsloth",
+    notebook="12",
+    example="""\
+from unsloth import FastLanguageModel
+from trl import SFTConfig
+
+args = SFTConfig("out", evaluation_strategy="epoch")
+""",
+)
+def dropped_by_unsloth(plan: Plan) -> Iterator[Finding]:
+    """An argument that Unsloth passes over, because TRL no longer has it.
+
+    Plain TRL stops at it. Unsloth's configs print a line, go on without it, and so a run that was
+    to evaluate never does. Arguments that have another name today it moves there, and of those
+    nothing is said.
+    """
+    written = plan.written
+    if plan.live or not written.unsloth or written.origin != "trl" or written.is_trainer:
+        return
+    for argument in plan.named:
+        refused_by = _refused_by_trl(written, argument)
+        if argument in UNSLOTH_RENAMES or refused_by is None:
+            continue
+        package, version = refused_by
+        was_its_own = last_with("trl", written.name, argument) is not None
+        was_one = was_its_own or was_an_argument("transformers", argument)
+        is_in_force = version == version_in_force(package, written.pins)
+        if not was_one or not is_in_force:
+            continue
+        successor = _successor(written, package, argument) or Successor()
+        last = _last_of(written, package, argument)
+        yield Finding(
+            severity="hint",
+            argument=argument,
+            message=(
+                f"{package} {version.text} has no argument {argument} ({last} was the last): "
+                "Unsloth goes on without it"
+            ),
+            changes=successor.changes(argument, plan.given.get(argument)),
+            advice=successor.words,
+            evidence={"last": last},
+        )
+
+
+@rule(
+    "argument-too-new",
+    notebook="12",
+    example="""\
+# /// script
+# dependencies = ["transformers==4.38.2"]
+# ///
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", eval_strategy="epoch")
+""",
+)
+def argument_too_new(plan: Plan) -> Iterator[Finding]:
+    """An argument that the version which the file installs does not take yet.
+
+    A name of today in a notebook that pins the library of two years ago stops at the call, just as
+    the other way round.
+    """
+    written = plan.written
+    package = written.origin
+    if plan.live or package not in ("transformers", "trl") or written.unsloth or written.fields:
+        return
+    version = version_in_force(package, written.pins)
+    if not version.pinned or written.tool:
+        return
+    for argument in plan.named:
+        first = first_with(package, written.name, argument)
+        if first is None or takes(package, written.name, argument, version):
+            continue
+        if last_with(package, written.name, argument) is not None:
+            continue  # gone again, which is removed-argument's
+        if package == "trl" and last_with("transformers", "TrainingArguments", argument) is None:
+            if first_with("transformers", "TrainingArguments", argument):
+                continue  # inherited in those days
+        yield Finding(
+            severity="error",
+            argument=argument,
+            message=(
+                f"{package} {written.pins[package].lstrip('=')}, which {written.pinned_by}, has no "
+                f"argument {argument} yet ({first} has it): {_consequence(written)}"
+            ),
+            advice=f"install {package}>={first}, or leave {argument} out",
+            evidence={"first": first},
+        )
+
+
+@rule(
+    "moved-argument",
+    notebook="12",
+    example="""\
+from trl import SFTTrainer
+
+trainer = SFTTrainer(model="org/m", train_dataset=rows, tokenizer=tok, packing=True)
+""",
+)
+def moved_argument(plan: Plan) -> Iterator[Finding]:
+    """An argument that trainers took once, and that now belongs to their config.
+
+    Since TRL 0.13 lengths, packing and losses are fields of SFTConfig and its like, and since
+    transformers 5 a tokenizer is a trainer's processing_class: the old call is a TypeError. Unsloth
+    patches the trainers so that they take the old names again, and there nothing is said.
+    """
+    written = plan.written
+    if not written.is_trainer or written.unsloth or written.origin not in ("transformers", "trl"):
+        return
+    version = version_in_force(written.origin, written.pins)
+    for argument in plan.named:
+        # None for a trainer that this version does not have.
+        if takes(written.origin, written.name, argument, version) is not False:
+            continue
+        if argument in TRAINER_SUCCESSORS:
+            changes = {}
+            advice = f"call it {TRAINER_SUCCESSORS[argument].argument}"
+        elif argument in MOVED_TO_CONFIG:
+            changes = {argument: LEAVE_OUT}
+            advice = _in_config(plan, argument)
+        else:
+            changes = {argument: LEAVE_OUT}
+            near = _nearly(argument, names_of(written.origin, written.name))
+            advice = f"or write {near}" if near else ""
+        last = last_with(written.origin, written.name, argument)
+        since = f" ({last} was the last)" if last else ""
+        yield Finding(
+            severity="error",
+            argument=argument,
+            message=(
+                f"{written.name} of {written.origin} {version.text} takes no {argument}{since}: "
+                "the call is a TypeError"
+            ),
+            changes=changes,
+            advice=advice,
+            evidence={"last": last},
+        )
+
+
+def _in_config(plan: Plan, argument: str) -> str:
+    """Where TRL's config takes what its trainer took."""
+    config = plan.written.name.replace("Trainer", "Config")
+    name = argument
+    renamed = TRL_SUCCESSORS.get(argument)
+    if renamed and renamed.argument:
+        name = renamed.argument
+    if name not in names_of("trl", config):
+        return renamed.words if renamed else ""
+    if argument in plan.given:
+        return f"and give {config} {plan.written.form.setting(name, plan.given[argument])}"
+    return f"and give {config} {name}, with the value of before"
+
+
+@rule(
+    "deprecated-argument",
+    notebook="08",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", gradient_checkpointing=True)
+""",
+)
+def deprecated_argument(plan: Plan) -> Iterator[Finding]:
+    """An argument that has a new name, and still works.
+
+    transformers warns of it in the log, and drops the old name with its next major version.
+    """
+    written = plan.written
+    # Live TrainingArguments have a value for every field, so nobody knows what was written.
+    if plan.live or written.unsloth or written.origin not in JUDGED:
+        return
+    version = version_in_force("transformers", written.pins)
+    changes = {}
+    found = []
+    for argument, successor in DEPRECATED.items():
+        known = takes("transformers", "TrainingArguments", successor.argument, version)
+        if argument not in plan.named or not known:
+            continue
+        found.append(argument)
+        value = plan.given.get(argument)
+        changes[argument] = LEAVE_OUT
+        # TRL's own default is true.
+        if value is not None and (value or written.origin == "trl"):
+            changes[successor.argument] = value
+    if found:
+        new_name = DEPRECATED[found[0]].argument
+        first = first_with("transformers", "TrainingArguments", new_name)
+        told = all(argument in plan.given for argument in found)
+        yield Finding(
+            severity="hint",
+            argument=found[0],
+            message=(
+                f"{written.form.word(found[0])} is called {new_name} since transformers {first}, "
+                "and its old name is gone in 6"
+            ),
+            changes=changes if told else {},
+            advice="" if told else f"call it {new_name}",
+            evidence={"successor": new_name},
+        )
+
+
+@rule(
+    "unread-key",
+    notebook="12",
+    example="""\
+base_model: org/m
+datasets: [{path: org/d, type: alpaca}]
+micro_batch_size: 2
+num_epochs: 1
+gradient_acumulation_steps: 8
+""",
+)
+def unread_key(plan: Plan) -> Iterator[Finding]:
+    """A key that the tool does not know, and passes over without a word.
+
+    axolotl ignores what its schema lacks. A misspelt word, or transformers' name for something that
+    axolotl calls otherwise, leaves the default in place.
+    """
+    written = plan.written
+    if written.origin in JUDGED or not written.tool:
+        return
+    words = [written.form.word(argument) for argument in plan.named]
+    unknown = [word for word in words if word not in written.fields]
+    for argument in (*written.foreign_words, *unknown):
+        meant = written.form.names.get(argument) or _nearly(argument, written.fields)
+        if meant is None:
+            continue  # a plugin may read it
+        yield Finding(
+            severity="error",
+            argument=argument,
+            message=f"{written.tool} has no key {argument} and reads none: it does nothing",
+            advice=f"write {meant}",
+            evidence={"meant": meant},
+        )
+
+
+def _nearly(name: str, known: frozenset[str]) -> str | None:
+    """The known name of which this is a misspelling, None where it is a name of its own."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+    return near[0] if near else None
+
+
+@rule(
+    "gone-import",
+    "gone_imports",
+    notebook="12",
+    example="""\
+from trl import ORPOConfig, ORPOTrainer
+
+args = ORPOConfig("out", max_steps=500)
+""",
+)
+def gone_import(plan: Plan) -> Iterator[Finding]:
+    """A name that the library no longer has.
+
+    TRL 0.29 and 1 dropped whole methods and helpers, or moved them to trl.experimental, and
+    transformers its own AdamW: the import fails, and with it the script.
+    """
+    for package, name in plan.written.around.gone_imports:
+        last = last_import(package, name)
+        version = version_in_force(package, plan.written.pins)
+        yield Finding(
+            severity="error",
+            argument=name,
+            message=(
+                f"{name} cannot be imported from {package} {version.text} ({last} was the last): "
+                "the script stops there"
+            ),
+            advice=IN_PLACE_OF_IMPORTS.get(name, f"install {package}=={last}, or do without it"),
+            evidence={"last": last},
+        )
+
+
+#: What to write in place of an import that is gone; of TRL's methods some live on as experiments.
+IN_PLACE_OF_IMPORTS = {
+    "AdamW": "import AdamW from torch.optim",
+    "AutoModelWithLMHead": "import AutoModelForCausalLM, AutoModelForMaskedLM or "
+    "AutoModelForSeq2SeqLM",
+    "AutoModelForVision2Seq": "import AutoModelForImageTextToText",
+    "setup_chat_format": "load a tokenizer with a chat template, or use trl.clone_chat_template",
+    "DataCollatorForCompletionOnlyLM": "give rows with prompt and completion, or "
+    "SFTConfig(assistant_only_loss=True)",
+    "get_kbit_device_map": 'leave it out, or write device_map="auto"',
+    "set_seed": "import set_seed from transformers",
+}
+for _method in ("ORPO", "CPO", "BCO", "GKD", "NashMD", "OnlineDPO", "PPO", "PRM", "XPO"):
+    for _kind in ("Config", "Trainer"):
+        IN_PLACE_OF_IMPORTS[_method + _kind] = (
+            f"see whether trl.experimental has {_method + _kind}, or install trl<0.29"
+        )
+
+
+@rule(
+    "unread-field",
+    "unread_fields",
+    notebook="02",
+    example="""\
+from dataclasses import dataclass
+
+import transformers
+
+
+@dataclass
+class Settings(transformers.TrainingArguments):
+    warmup_ratio: float = 0.03
+
+
+(settings,) = transformers.HfArgumentParser(Settings).parse_args_into_dataclasses()
+""",
+)
+def unread_field(plan: Plan) -> Iterator[Finding]:
+    """A field of one's own subclass that transformers read once, and that nobody reads today.
+
+    Giving TrainingArguments' own field another default was the usual way to set it. Where the
+    library has dropped the field, the line makes a new one, no error comes, and nothing happens: a
+    warmup_ratio of 0.03 is no warmup.
+    """
+    version = version_in_force("transformers", plan.written.pins)
+    for name in plan.written.around.unread_fields:
+        value = plan.given.get(name)
+        successor = SUCCESSORS[name]
+        yield Finding(
+            severity="warning",
+            argument=name,
+            message=(
+                f"the field {name} of {plan.written.name} is its own: transformers {version.text} "
+                f"has none and reads none ({_last(name)} was the last), so it does nothing"
+            ),
+            changes=successor.changes(name, value),
+            advice=successor.words,
+            evidence={"last": _last(name)},
+        )
+
+
+def _last(name: str) -> str | None:
+    return last_with("transformers", "TrainingArguments", name)

@@ -1,0 +1,83 @@
+"""What a file says of a run beside the values of its training arguments."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hpkit.preflight.forms import Form
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the code around a call says of model, tokenizer and data; None where it says nothing.
+
+    `adapter`: what makes an adapter, as LoraConfig. `idle_adapter`: the configuration of one that
+    no model gets. `weights`: the format that the model is loaded in, as float16. `quantized`: how
+    many bits it is loaded in, as `4 bits`. `bits_argument`: load_in_4bit or its like, given to
+    from_pretrained itself. `streaming`: the training data come
+    as a stream. `examples`: how many training examples the text says there are. `pad_is_eos`:
+    the collator masks the padding token, and it is the end mark. `added_tokens`: what adds tokens
+    to the tokenizer, where nothing resizes the model's embedding. `logits_kept`: metrics are
+    computed from a language model's logits, all of them kept until the end of an evaluation.
+    `metrics`: what compute_metrics returns, nothing where there is none.
+    `model`: the name that the model is loaded by. `adapter_scale`: what the adapter's output is
+    multiplied by, alpha / r. `halves_swapped`: fp16 is on where there is bf16, and the other way
+    round. `together`: pairs of keys that the tool refuses beside each other.
+    `gone_imports`: (package, name) of what the library no longer has. `unread_fields`: fields of a
+    subclass that the library read once, and that nothing reads today. `processes`: on how many
+    devices a launch line starts the run.
+    """
+
+    adapter: str | None = None
+    idle_adapter: str | None = None
+    weights: str | None = None
+    quantized: str | None = None
+    bits_argument: str | None = None
+    streaming: bool | None = None
+    examples: int | None = None
+    pad_is_eos: str | None = None
+    added_tokens: str | None = None
+    logits_kept: str | None = None
+    metrics: tuple[str, ...] | None = None
+    model: str | None = None
+    adapter_scale: float | None = None
+    halves_swapped: bool | None = None
+    together: tuple[tuple[str, str], ...] | None = None
+    gone_imports: tuple[tuple[str, str], ...] | None = None
+    unread_fields: tuple[str, ...] | None = None
+    processes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """How the settings stand in a file, as `hpkit.check` finds it.
+
+    `name`: the callable that they are given to. `origin`: the package whose fields judge them; ""
+    where nobody can tell, and then only what is given counts. `unread`: arguments that the text
+    does not tell, an unpacked mapping as `**name`, positional ones as `*args`. `unseeded`: what
+    builds random weights before a seed is set. `unsloth`: the file imports Unsloth, which patches
+    TRL. `pins`: package -> the versions that are installed, by whom `pinned_by` says. `tool`: what
+    reads the file, where it is no Python. `fields`: arguments that the file's own classes, or the
+    tool's, take beside the origin's; `refuses_unknown`: there are no others. `has_own_fields`:
+    there may be. `foreign_words`: keys that the tool calls otherwise, and does not read. `form`:
+    how changes are written into the file.
+    """
+
+    name: str = "TrainingArguments"
+    origin: str = "transformers"
+    unread: tuple[str, ...] = ()
+    unseeded: str | None = None
+    unsloth: bool = False
+    pins: Mapping[str, str] = field(default_factory=dict)
+    pinned_by: str = "this file installs"
+    tool: str = ""
+    fields: frozenset[str] = frozenset()
+    refuses_unknown: bool = False
+    has_own_fields: bool = False
+    foreign_words: tuple[str, ...] = ()
+    form: Form = field(default_factory=Form)
+    around: Surroundings = field(default_factory=Surroundings)
+
+    @property
+    def is_trainer(self) -> bool:
+        """Whether it is a trainer's own call; the arguments it trains by stand in another."""
+        return self.name.endswith("Trainer")

@@ -1,0 +1,529 @@
+"""Files as strangers write them: what was judged wrongly once, each fault by its kind."""
+
+import json
+import textwrap
+
+import pytest
+
+from hpkit.check import check_file
+from hpkit.check.files import read_file
+from hpkit.errors import BadInput
+
+from .examples import notebook, write
+
+ALONE = dict(model=None, device=None, processes=1, lengths=None)
+
+
+@pytest.fixture
+def check(tmp_path):
+    """`check(source)`: (rule, severity) of each finding on a script, YAML or shell text."""
+
+    def one(source: str, name: str = "tune.py", examples: int | None = None) -> list[tuple]:
+        file = write(tmp_path, textwrap.dedent(source), name)
+        report = check_file(str(file), examples, **ALONE)
+        return [(finding["rule"], finding["severity"]) for finding in report.findings]
+
+    return one
+
+
+@pytest.fixture
+def found(tmp_path):
+    """`found(source)`: the findings by their rule."""
+
+    def one(source: str, name: str = "tune.py", examples: int | None = None) -> dict:
+        file = write(tmp_path, textwrap.dedent(source), name)
+        report = check_file(str(file), examples, **ALONE)
+        return {finding["rule"]: finding for finding in report.findings}
+
+    return one
+
+
+# Origin decides.
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from setfit import TrainingArguments\n"
+        "TrainingArguments(batch_size=16, num_epochs=2, warmup_proportion=0.1)",
+        "from mlx_lm.tuner import TrainingArguments as T\nT(batch_size=4, iters=600)",
+        "import sentence_transformers as st\n"
+        "st.SentenceTransformerTrainingArguments('o', batch_sampler='no_duplicates', tokens=3)",
+        "from optimum.onnxruntime import ORTTrainingArguments\n"
+        "ORTTrainingArguments('o', optim='adamw_ort_fused')",
+        "from .training_args import TrainingArguments\n"
+        "TrainingArguments(num_iterations=20, warmup_ratio=0.1)",
+        "from ..options import TrainingArguments\nTrainingArguments(evaluation_strategy='no')",
+        "TrainingArguments(group_by_length=True)",  # nobody says where it comes from
+        "from unknown import *\nTrainingArguments(group_by_length=True)",
+    ],
+)
+def test_a_class_of_another_package_is_not_judged_by_transformers(source, check):
+    assert check(source) == []
+
+
+def test_what_stands_in_a_call_of_unknown_origin_is_still_looked_at(check):
+    source = (
+        "from .arguments import TrainingArguments\nTrainingArguments('o', bf16=True, fp16=True)"
+    )
+    assert check(source) == [("both-halves", "error")]
+    # Its defaults are its own, and so nothing is counted with them.
+    source = "from .arguments import TrainingArguments\nTrainingArguments('o', max_steps=100)"
+    assert check(source) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from transformers import TrainingArguments as T\nT('o', warmup_ratio=0.1)",
+        "import transformers as t\nt.TrainingArguments('o', warmup_ratio=0.1)",
+        "from transformers.training_args import TrainingArguments\n"
+        "TrainingArguments('o', warmup_ratio=0.1)",
+        "from transformers import *\nTrainingArguments('o', warmup_ratio=0.1)",
+        "try:\n    from trl import SFTConfig\nexcept ImportError:\n    SFTConfig = None\n"
+        "SFTConfig('o', warmup_ratio=0.1)",
+    ],
+)
+def test_a_name_is_followed_to_its_package(source, check):
+    assert check(source) == [("removed-argument", "error")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from unsloth import FastLanguageModel",
+        "import unsloth",
+        "from unsloth.chat_templates import get_chat_template",
+    ],
+)
+def test_trainers_that_unsloth_patches_take_what_they_took(line, check):
+    source = f"""\
+    {line}
+    from trl import SFTConfig, SFTTrainer, DPOTrainer
+    SFTTrainer(model=m, tokenizer=t, dataset_text_field="text", packing=True, max_seq_length=8,
+        args=SFTConfig("o", max_steps=200, max_seq_length=8, warmup_ratio=0.1))
+    DPOTrainer(model=m, tokenizer=t, beta=0.1)
+    """
+    assert check(source) == []
+
+
+def test_what_unsloth_drops_is_said(check):
+    source = "import unsloth\nfrom trl import SFTConfig\nSFTConfig('o', evaluation_strategy='no')"
+    assert check(source) == [("dropped-by-unsloth", "hint")]
+    pinned = "# pip install trl==0.22.2 transformers==4.40.2\n" + source
+    assert check(pinned) == []
+
+
+# Pins decide.
+
+GRPO = "from trl import GRPOConfig\nGRPOConfig('o', warmup_ratio=0.1, max_prompt_length=64)"
+
+
+@pytest.mark.parametrize(
+    "line, severity",
+    [
+        ('!pip install -q "transformers==4.56.2" "trl==0.22.2"', "hint"),
+        ("%pip install -U transformers==4.56.2 trl==0.22.2", "hint"),
+        ("!uv pip install --no-deps trl==0.22.2\n!uv pip install 'transformers<5'", "hint"),
+        ("!pip install transformers trl", "error"),
+        ("!pip install git+https://github.com/huggingface/transformers.git trl", "error"),
+        ("!pip install transformers==4.40 trl==0.20\n!pip install -U transformers trl", "error"),
+        ("%%writefile requirements.txt\ntransformers==4.56.2\ntrl==0.22.2", "hint"),
+        ("%%bash\npip install 'transformers==4.56.2' trl~=0.22.0", "hint"),
+    ],
+)
+def test_pins_of_a_notebook(line, severity, tmp_path):
+    report = check_file(str(notebook(tmp_path, line, GRPO)), None, **ALONE)
+    said = {(finding["rule"], finding["severity"]) for finding in report.findings}
+    assert said == {("removed-argument", severity)}
+    if severity == "hint":  # one for both
+        assert "warmup_ratio, max_prompt_length work with" in report.findings[0]["message"]
+        assert "after an upgrade to " in report.findings[0]["message"]
+    else:
+        assert len(report.findings) == 2
+
+
+@pytest.mark.parametrize(
+    "head, rules",
+    [
+        (
+            '# /// script\n# dependencies = ["transformers==4.56.2", "trl==0.22.2"]\n# ///\n',
+            {"hint"},
+        ),
+        ('# /// script\n# dependencies = ["transformers", "trl"]\n# ///\n', {"error"}),
+        ('"""Run: pip install transformers==4.56.2 trl==0.22.2"""\n', {"hint"}),
+        ("get_ipython().system('pip install trl==0.22.2 transformers==4.56.2')\n", {"hint"}),
+    ],
+)
+def test_pins_of_a_script(head, rules, check):
+    assert {severity for _, severity in check(head + GRPO)} == rules
+
+
+def test_a_name_that_the_pinned_version_does_not_have_yet(found):
+    source = "# pip install transformers==4.38.2\nfrom transformers import TrainingArguments\n"
+    finding = found(source + "TrainingArguments('o', eval_strategy='no')")["argument-too-new"]
+    assert "transformers 4.38.2, which this file installs, has no argument" in finding["message"]
+
+
+# Old names count as their successors.
+
+
+@pytest.mark.parametrize(
+    "arguments, rules",
+    [
+        (
+            "evaluation_strategy='epoch', save_strategy='epoch', load_best_model_at_end=True",
+            {"removed-argument"},
+        ),
+        ("evaluation_strategy='steps', eval_steps=10, logging_steps=5", {"removed-argument"}),
+        ("warmup_ratio=0.1, max_steps=500", {"removed-argument"}),
+        ("warmup_ratio=0.6, max_steps=501", {"removed-argument", "warmup-over-third"}),
+        (
+            "evaluation_strategy='epoch', save_strategy='steps', load_best_model_at_end=True",
+            {"removed-argument", "best-model-mismatch"},
+        ),
+    ],
+)
+def test_an_old_name_is_one_finding(arguments, rules, found):
+    source = f"from transformers import TrainingArguments\nTrainingArguments('o', {arguments})"
+    assert set(found(source)) == rules
+
+
+# Values that are fine, and fixes that can be pasted.
+
+
+def test_values_that_are_fine(check):
+    head = "from transformers import TrainingArguments\n"
+    for arguments in (
+        "save_steps=0, logging_steps=10",
+        "save_strategy='best', eval_strategy='epoch', metric_for_best_model='loss'",
+        "max_steps=0",
+        "lr_scheduler_kwargs={'num_cycles': 2}",
+    ):
+        assert check(f"{head}TrainingArguments('o', {arguments})") == [], arguments
+
+
+def test_a_fix_for_false_is_to_leave_it_out(found, tmp_path):
+    source = """\
+    from transformers import TrainingArguments
+    TrainingArguments("o", group_by_length=False, adafactor=False, include_tokens_per_second=False)
+    """
+    file = write(tmp_path, textwrap.dedent(source))
+    fixes = [finding["fix"] for finding in check_file(str(file), None, **ALONE).findings]
+    assert fixes == [
+        "leave out group_by_length",
+        "leave out adafactor",
+        "leave out include_tokens_per_second",
+    ]
+
+
+def test_a_fix_is_python(tmp_path):
+    source = "from trl import SFTTrainer\n"
+    source += 'SFTTrainer("m", packing=False, max_seq_length=None, dataset_text_field="story")'
+    report = check_file(str(write(tmp_path, source)), None, **ALONE)
+    written = [finding["fix"].rpartition("SFTConfig ")[2] for finding in report.findings]
+    assert written == ["packing=False", "max_length=None", 'dataset_text_field="story"']
+    for text in written:
+        compile(f"f({text})", "fix", "exec")
+
+
+def test_a_text_is_shown_with_its_quotation_marks(found):
+    source = (
+        "from transformers import TrainingArguments\nTrainingArguments('o', learning_rate='2e-5')"
+    )
+    finding = found(source)["invalid-value"]
+    assert finding["message"] == 'learning_rate is "2e-5", a text'
+    assert finding["changes"]["set"] == {"learning_rate": 2e-5}
+
+
+# Silent where an expert would speak.
+
+HEAD = """\
+import torch
+from datasets import load_dataset
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, Trainer
+from transformers import DataCollatorForLanguageModeling, TrainingArguments
+"""
+LOAD = "AutoModelForCausalLM.from_pretrained"
+TRAIN = "Trainer(model=model, args=TrainingArguments('o', max_steps=500), train_dataset=rows)"
+
+
+@pytest.mark.parametrize(
+    "body, rule",
+    [
+        (
+            f"model = {LOAD}('o/m', dtype=torch.float16)\n"
+            "Trainer(model=model, args=TrainingArguments('o', fp16=True))",
+            "fp16-weights-unscaled",
+        ),
+        (
+            f"model = {LOAD}('o/m')\nmodel = {LOAD}('o/m', torch_dtype='float16')\n"
+            "TrainingArguments('o', fp16=True, max_steps=500)",
+            "fp16-weights-unscaled",
+        ),
+        (
+            f"model = {LOAD}('o/m', dtype=torch.bfloat16)\n{TRAIN}",
+            "bf16-weights-without-masters",
+        ),
+        (
+            "four = BitsAndBytesConfig(load_in_4bit=True)\n"
+            f"model = {LOAD}('o/m', quantization_config=four)\n{TRAIN}",
+            "quantized-without-adapter",
+        ),
+        (f"model = {LOAD}('o/m', load_in_8bit=True)\n{TRAIN}", "bits-argument-gone"),
+        (f"lora = LoraConfig(r=8)\nmodel = {LOAD}('o/m')\n{TRAIN}", "adapter-not-applied"),
+        (
+            "tok = AutoTokenizer.from_pretrained('o/m')\ntok.pad_token = tok.eos_token\n"
+            "rows = [text + tok.eos_token for text in texts]\n"
+            f"c = DataCollatorForLanguageModeling(tok, mlm=False)\n{TRAIN}",
+            "pad-is-end-mark",
+        ),
+        (
+            "tok = AutoTokenizer.from_pretrained('o/m')\nNEW = ['<a>', '<b>']\n"
+            f"tok.add_tokens(NEW)\nmodel = {LOAD}('o/m')\n{TRAIN}",
+            "tokens-without-embedding",
+        ),
+        (
+            "rows = load_dataset('o/d', split='train', streaming=True).map(f)\n"
+            "Trainer(model=model, args=TrainingArguments('o'), train_dataset=rows)",
+            "streaming-without-max-steps",
+        ),
+        (
+            f"model = {LOAD}('o/m')\nargs = TrainingArguments('o', eval_strategy='epoch')\n"
+            "Trainer(model, args=args, eval_dataset=b, compute_metrics=count)",
+            "logits-kept",
+        ),
+        (
+            "def count(p):\n    return {'accuracy': 1}\n"
+            "args = TrainingArguments('o', eval_strategy='epoch', metric_for_best_model='f1')\n"
+            "Trainer(model=model, args=args, eval_dataset=b, compute_metrics=count)",
+            "best-metric-not-computed",
+        ),
+        (
+            f"model = {LOAD}('o/Model-8B')\nargs = TrainingArguments('o', learning_rate=3e-4)\n"
+            "Trainer(model=model, args=args)",
+            "rate-far-off",
+        ),
+        (
+            f"model = get_peft_model({LOAD}('o/m'), LoraConfig(r=4, lora_alpha=256))\n{TRAIN}",
+            "adapter-scale",
+        ),
+        (
+            "args = TrainingArguments('o')\nargs.evaluation_strategy = 'epoch'\n"
+            "Trainer(model=model, args=args)",
+            "unread-field",
+        ),
+        (
+            "a = torch.cuda.is_bf16_supported\n"
+            "TrainingArguments('o', fp16=torch.cuda.is_bf16_supported(),\n"
+            "    bf16=not torch.cuda.is_bf16_supported())",
+            "halves-swapped",
+        ),
+    ],
+)
+def test_the_code_around_a_call_is_heard(body, rule, found):
+    assert rule in found(HEAD + body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # An adapter has weights of its own.
+        f"model = get_peft_model({LOAD}('o/m', dtype=torch.float16), LoraConfig())\n"
+        "Trainer(model=model, args=TrainingArguments('o', fp16=True))",
+        # Loaded twice, the second time in another format and under another name.
+        f"base = {LOAD}('o/m', dtype=torch.float16)\nmodel = {LOAD}('o/m')\n"
+        "TrainingArguments('o', fp16=True)",
+        f"model = {LOAD}('o/m', dtype=torch.float16).float()\nTrainingArguments('o', fp16=True)",
+        # DeepSpeed keeps copies.
+        f"model = {LOAD}('o/m', dtype=torch.bfloat16)\n"
+        "Trainer(model=model, args=TrainingArguments('o', deepspeed='zero3.json'))",
+        # The embedding grows with the tokens.
+        "tok = AutoTokenizer.from_pretrained('o/m')\ntok.add_tokens(['<a>'])\n"
+        f"model = {LOAD}('o/m')\nmodel.resize_token_embeddings(len(tok))\n{TRAIN}",
+        # Most models have a row to spare for a padding token, and texts without an end mark lose
+        # none.
+        f"tok.add_special_tokens({{'pad_token': '[PAD]'}})\nmodel = {LOAD}('o/m')\n{TRAIN}",
+        "tok = AutoTokenizer.from_pretrained('o/m')\ntok.pad_token = tok.eos_token\n"
+        f"c = DataCollatorForLanguageModeling(tok, mlm=False)\n{TRAIN}",
+        # A token that the tokenizer has is not new.
+        f"tok.add_special_tokens({{'pad_token': '<unk>'}})\nmodel = {LOAD}('o/m')\n{TRAIN}",
+        # The configuration of an adapter goes somewhere.
+        f"lora = LoraConfig(r=8)\nmodel = apply({LOAD}('o/m'), lora)\n{TRAIN}",
+        # A model that is not trained may be in 4 bits.
+        f"judge = {LOAD}('o/j', quantization_config=BitsAndBytesConfig(load_in_4bit=True))\n"
+        f"model = {LOAD}('o/m')\n{TRAIN}",
+        # A stream with a number of updates, and a list made of one.
+        f"rows = load_dataset('o/d', split='train', streaming=True)\n{TRAIN}",
+        "rows = list(load_dataset('o/d', split='train', streaming=True).take(5))\n"
+        "Trainer(model=model, args=TrainingArguments('o'), train_dataset=rows)",
+        # What compute_metrics returns is not told.
+        "args = TrainingArguments('o', eval_strategy='epoch', metric_for_best_model='f1')\n"
+        "Trainer(model=model, args=args, compute_metrics=metric.compute)",
+        "fp16 = not torch.cuda.is_bf16_supported()\nTrainingArguments('o', fp16=fp16)",
+    ],
+)
+def test_the_code_around_a_call_is_not_misheard(body, check):
+    assert check(HEAD + body) == []
+
+
+@pytest.mark.parametrize(
+    "rows, examples",
+    [
+        ("load_dataset('o/d', split='train').select(range(150))", 150),
+        ("load_dataset('o/d', split='train[:200]')", 200),
+        ("load_dataset('o/d', split='train[100:200]').shuffle(seed=1).map(tokenize)", 100),
+        ("load_dataset('o/d')['train'].shuffle().select(range(10, 60)).remove_columns('a')", 50),
+        ("load_dataset('o/d', split='train[:200]').train_test_split(test_size=0.1)['train']", 180),
+        ("load_dataset('o/d', split='train[:200]').select(range(500))", 200),
+        ("load_dataset('o/d', split='train').select(range(150)).filter(good)", None),
+        ("load_dataset('o/d', split='train').select(range(150)).map(group_texts, batched=1)", None),
+        ("load_dataset('o/d', split='train').select(chosen)", None),
+        ("load_dataset('o/d', split='train[:10%]')", None),
+        ("my_rows(150)", None),
+    ],
+)
+def test_a_size_that_stands_in_the_text_is_used(rows, examples, tmp_path):
+    source = f"{HEAD}args = TrainingArguments('o')\nrows = {rows}\n"
+    source += "Trainer(model=model, args=args, train_dataset=rows)"
+    file = write(tmp_path, source)
+    (call,) = read_file(str(file)).calls
+    assert call.written.around.examples == examples
+    report = check_file(str(file), None, **ALONE)
+    assert any(f"{examples} examples, as " in line for line in report.lines) == bool(examples)
+
+
+def test_a_size_in_the_text_is_counted_with(found):
+    source = f"{HEAD}rows = load_dataset('o/d', split='train').select(range(150))\n"
+    source += "args = TrainingArguments('o', warmup_steps=100, num_train_epochs=1)\n"
+    source += "Trainer(model=model, args=args, train_dataset=rows)"
+    assert "the run has 19" in found(source)["warmup-outlasts-run"]["message"]
+    # Of two trainers nobody knows which one the rows are for.
+    assert "warmup-outlasts-run" not in found(source + "\nTrainer(model=model, args=args)")
+
+
+def test_the_batch_that_is_dropped_is_not_counted(found):
+    source = """\
+    from transformers import TrainingArguments
+    args = TrainingArguments("o", per_device_train_batch_size=64, dataloader_drop_last=True,
+        num_train_epochs=60, warmup_steps=80, logging_steps=1)
+    """
+    assert "the run has 60" in found(source, examples=100)["warmup-outlasts-run"]["message"]
+    kept = source.replace("dataloader_drop_last=True", "dataloader_drop_last=False")
+    assert "of 120 updates" in found(kept, examples=100)["warmup-over-third"]["message"]
+
+
+def test_packing_makes_the_number_of_examples_unknown(found, tmp_path):
+    source = "from trl import SFTConfig\nSFTConfig('o', packing=True, warmup_steps=900)"
+    assert "warmup-outlasts-run" not in found(source, examples=100)
+    report = check_file(str(write(tmp_path, source)), 100, **ALONE)
+    assert any("packing joins examples" in line for line in report.lines)
+    assert "warmup-outlasts-run" in found(source.replace("True", "False"), examples=100)
+
+
+def test_epochs_that_are_not_told_do_not_silence_what_max_steps_tells(found):
+    source = "from transformers import TrainingArguments\n"
+    source += "TrainingArguments('o', num_train_epochs=n, max_steps=80, warmup_steps=100)"
+    assert {"warmup-outlasts-run", "epochs-idle"} <= set(found(source))
+
+
+def test_names_that_a_library_no_longer_has(tmp_path):
+    source = "from trl import ORPOConfig, SFTConfig, setup_chat_format\n"
+    source += "from transformers import AdamW, Trainer\nSFTConfig('o', max_steps=500)\n"
+    report = check_file(str(write(tmp_path, source)), None, **ALONE)
+    gone = [(one["argument"], one["line"]) for one in report.findings]
+    assert gone == [("ORPOConfig", 1), ("setup_chat_format", 1), ("AdamW", 2)]
+    provided = "try:\n    from trl import ORPOConfig\nexcept ImportError:\n    ORPOConfig = None\n"
+    assert check_file(str(write(tmp_path, provided)), None, **ALONE).findings == []
+
+
+def test_a_subclass_keeps_a_field_that_nobody_reads(found):
+    source = """\
+    from dataclasses import dataclass, field
+    import transformers
+
+    @dataclass
+    class Own(transformers.TrainingArguments):
+        learning_rate: float = field(default=2e-4)
+        warmup_ratio: float = field(default=0.03)
+        max_source_length: int = 512
+
+    {use}
+    """
+    parsed = source.format(use="(a,) = transformers.HfArgumentParser(Own).parse_args()")
+    finding = found(parsed)["unread-field"]
+    assert finding["severity"] == "warning" and finding["argument"] == "warmup_ratio"
+    made = source.format(use="Own('o', max_steps=500, max_source_length=64)")
+    assert set(found(made)) == {"unread-field"}
+    # The file may read its field itself.
+    read = made + "\n    print(args.warmup_ratio)"
+    assert found(read) == {}
+    old = "# pip install transformers==4.40.2\n" + textwrap.dedent(parsed)
+    assert found(old) == {}
+
+
+def test_values_through_functions(found, tmp_path):
+    source = """\
+    import argparse
+    from transformers import TrainingArguments
+
+    def options():
+        cli = argparse.ArgumentParser()
+        cli.add_argument("--steps", type=int, default=80)
+        return cli.parse_args(), 3e-4
+
+    def tune(steps, rate, *, warmup=100):
+        return TrainingArguments("o", max_steps=steps, learning_rate=rate, warmup_steps=warmup)
+
+    got, rate = options()
+    setattr(model, name, layer)
+    tune(got.steps, rate=rate)
+    """
+    file = write(tmp_path, textwrap.dedent(source))
+    (call,) = read_file(str(file)).calls
+    assert call.arguments == {
+        "output_dir": "o",
+        "max_steps": 80,
+        "learning_rate": 3e-4,
+        "warmup_steps": 100,
+    }
+    # A second call with another value leaves a doubt.
+    twice = textwrap.dedent(source) + "tune(7, rate)\n"
+    (call,) = read_file(str(write(tmp_path, twice))).calls
+    assert set(call.unread) == {"max_steps"}
+
+
+def test_defaults_of_a_function_that_the_command_line_starts(tmp_path):
+    source = "import fire\nfrom transformers import TrainingArguments\n"
+    source += "def train(rate: float = 3e-4, steps: int = 5):\n"
+    source += "    TrainingArguments('o', learning_rate=rate, max_steps=steps)\nfire.Fire(train)"
+    contents = read_file(str(write(tmp_path, source)))
+    assert contents.calls[0].arguments["learning_rate"] == 3e-4
+    assert any("the command line can change it" in note for note in contents.notes)
+
+
+def test_text_of_a_newer_python(tmp_path):
+    source = 'names = {"a": 1}\nprint(f"{names["a"]}")\n'
+    try:
+        compile(source, "x", "exec")
+    except SyntaxError:
+        with pytest.raises(BadInput, match="needs Python 3.12 to be read"):
+            read_file(str(write(tmp_path, source)))
+        file = notebook(tmp_path, source, "from trl import SFTConfig\nSFTConfig(max_steps=500)")
+        contents = read_file(str(file))
+        assert "it may need Python 3.12" in contents.notes[0] and contents.calls
+
+
+def test_a_finding_stands_where_its_cause_is(tmp_path):
+    cells = [
+        "import torch\nfrom transformers import *",
+        "from transformers import AutoModelForCausalLM as A, Trainer, TrainingArguments\n"
+        "model = A.from_pretrained(\n    'o/m',\n    dtype=torch.float16,\n)",
+        "Trainer(model=model, args=TrainingArguments('o', fp16=True))",
+    ]
+    cells[0] = "import torch"
+    report = check_file(str(notebook(tmp_path, *cells)), None, **ALONE)
+    (finding,) = report.findings
+    assert (finding["cell"], finding["line"]) == (2, 4)
+    json.dumps(report.findings)

@@ -178,7 +178,7 @@ def _call(
     """The training that a command starts; None where it starts none."""
     command, launcher_words, flags = _parted(words)
     given, unread = _flags(flags)
-    if _OTHER_PARSERS & set(given) or command.endswith("_no_trainer.py"):
+    if not command or _OTHER_PARSERS & set(given) or command.endswith("_no_trainer.py"):
         return None
     dialect = dialects()["transformers"]
     class_name = ""

@@ -315,6 +315,7 @@ from transformers import AutoTokenizer, DataCollatorForLanguageModeling, Trainin
 
 tok = AutoTokenizer.from_pretrained("org/m")
 tok.pad_token = tok.eos_token
+rows = [tok(text + tok.eos_token) for text in texts]
 collator = DataCollatorForLanguageModeling(tok, mlm=False)
 args = TrainingArguments("out")
 """,
@@ -324,7 +325,7 @@ def pad_is_end_mark(plan: Plan) -> Iterator[Finding]:
 
     transformers' DataCollatorForLanguageModeling takes the label of every padding token out of the
     loss. Where padding is the end mark, the true one at a text's end goes with it: the model never
-    learns to stop.
+    learns to stop. Of a file that puts no end mark into its texts nothing is said.
     """
     yield Finding(
         severity="warning",
@@ -348,7 +349,7 @@ def pad_is_end_mark(plan: Plan) -> Iterator[Finding]:
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 tok = AutoTokenizer.from_pretrained("org/m")
-tok.add_special_tokens({"pad_token": "[PAD]"})
+tok.add_tokens(["<tool>", "</tool>"])
 model = AutoModelForCausalLM.from_pretrained("org/m")
 trainer = Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows)
 """,

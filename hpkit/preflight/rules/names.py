@@ -78,6 +78,8 @@ def _refused_by(written: Written, argument: str) -> tuple[str, Version] | None:
     """(package, version) of what takes no such argument; None where it is taken, or may be."""
     if written.form.word(argument) in written.fields or written.origin not in JUDGED:
         return None
+    if written.refuses_unknown:
+        return written.origin, version_in_force(written.origin, written.pins)
     if written.origin == "trl":
         return _refused_by_trl(written, argument)
     version = version_in_force("transformers", written.pins)

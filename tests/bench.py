@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from benchmark import checking
 from benchmark.job import CORPUS
 from benchmark.loop import make_optimizer
 from benchmark.sides import quiet
@@ -363,6 +364,8 @@ def main() -> None:
     say_side_by_side()
     say_recording(documents)
     say_reading()
+    print("hpkit check")
+    checking.main()
     say_widgets()
 
 

@@ -73,6 +73,14 @@ def position(node: ast.AST) -> tuple[int, int]:
     return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
 
 
+def keyword(call: ast.Call, *names: str) -> ast.expr | None:
+    """What a call is given under one of these names."""
+    for part in call.keywords:
+        if part.arg in names:
+            return part.value
+    return None
+
+
 class Names:
     """The names of a syntax tree, noted once. What reads expressions asks here and changes nothing.
 
@@ -282,6 +290,17 @@ class Names:
             return None
         binding = self.binding(node)
         return binding.value if binding else None
+
+    def origin(self, node: ast.expr | None) -> ast.expr | None:
+        """The expression that a name stands for, as far as one assignment after another tells."""
+        for _ in range(10):
+            if not isinstance(node, ast.Name):
+                return node
+            binding = self.binding(node)
+            if binding is None or not isinstance(binding.value, ast.expr):
+                return None
+            node = binding.value
+        return None
 
     def path(self, node: ast.AST) -> str:
         """A callable's dotted name with import aliases undone.

@@ -1,12 +1,12 @@
 """What the code around a call says of model, tokenizer and data, for the rules that ask."""
 
 import ast
-import math
 import re
 from typing import NamedTuple
 
 from hpkit.check.expressions import Expressions
-from hpkit.check.names import Names, position
+from hpkit.check.names import Names, keyword, position
+from hpkit.check.rows import DataSets, Rows
 from hpkit.check.values import UNKNOWN
 
 #: Calls that put an adapter on a model, by the last part of their name.
@@ -36,26 +36,6 @@ WEIGHTS = {
 }
 #: Methods of a model that give its weights another format.
 CASTS = {"half", "float", "bfloat16", "double"}
-#: Steps on a data set that keep its rows, and their number.
-KEEPS_ROWS = {
-    "map",
-    "shuffle",
-    "rename_column",
-    "rename_columns",
-    "remove_columns",
-    "select_columns",
-    "add_column",
-    "cast",
-    "cast_column",
-    "class_encode_column",
-    "with_format",
-    "set_format",
-    "with_transform",
-    "flatten_indices",
-    "sort",
-}
-#: The name of a function that makes fewer, longer rows of a data set, or more.
-REGROUPS = re.compile(r"group|chunk|split|pack|concat|window|augment", re.IGNORECASE)
 #: Models with exactly as many rows as tokens, 32,000: LLaMA 1 and 2, and what was made of them.
 NO_ROW_TO_SPARE = re.compile(
     r"llama-?2|llama-\d+b\b|tiny-?llama|vicuna|alpaca|mistral-7b-v0\.[12]", re.IGNORECASE
@@ -75,22 +55,13 @@ class Seen(NamedTuple):
     line: int
 
 
-class Rows(NamedTuple):
-    """A data set: how many rows it has, None where nobody knows, whether it is a stream, and the
-    line that says how many.
-    """
-
-    count: int | None = None
-    is_stream: bool = False
-    line: int = 0
-
-
 class Surroundings:
     """The facts of one file, by the names of `hpkit.preflight.Surroundings`."""
 
     def __init__(self, names: Names, expressions: Expressions):
         self._names = names
         self._value = expressions.value
+        self._rows_of = DataSets(names, expressions.value).of
         self._in_order = sorted(names.calls, key=position)
         self._trainers = [call for call in self._in_order if self._is_trainer(call)]
 
@@ -129,28 +100,11 @@ class Surroundings:
     def _last_name(self, call: ast.Call) -> str:
         return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
-    def _keyword(self, call: ast.Call, *names: str) -> ast.expr | None:
-        for part in call.keywords:
-            if part.arg in names:
-                return part.value
-        return None
-
-    def _origin(self, node: ast.expr | None) -> ast.expr | None:
-        """The expression that a name stands for, as far as one assignment tells."""
-        for _ in range(10):
-            if not isinstance(node, ast.Name):
-                return node
-            binding = self._names.binding(node)
-            if binding is None or not isinstance(binding.value, ast.expr):
-                return None
-            node = binding.value
-        return None
-
     def _of_one_trainer(self, *names: str) -> ast.expr | None:
         """What the file's only trainer is given under one of these names."""
         if len(self._trainers) != 1:
             return None
-        return self._keyword(self._trainers[0], *names)
+        return keyword(self._trainers[0], *names)
 
     # Adapters.
 
@@ -161,7 +115,7 @@ class Surroundings:
                 "peft.PeftModel"
             ):
                 return Seen(applied or "PeftModel", call.lineno)
-            given = self._keyword(call, "peft_config")
+            given = keyword(call, "peft_config")
             if given is not None and not _is_none(given):
                 return Seen("peft_config", given.lineno)
         for config in self._adapter_configs():
@@ -204,7 +158,7 @@ class Surroundings:
         given = self._of_one_trainer("model")
         if given is None and len(self._trainers) == 1 and self._trainers[0].args:
             given = self._trainers[0].args[0]
-        origin = self._origin(given)
+        origin = self._names.origin(given)
         if origin in loads:
             return origin
         # All of them into one variable: the last one counts.
@@ -224,14 +178,14 @@ class Surroundings:
         # A cast after loading changes it; which one comes last is not followed.
         if any(self._last_name(call) in CASTS for call in self._in_order):
             return None
-        given = self._keyword(load, "dtype", "torch_dtype")
+        given = keyword(load, "dtype", "torch_dtype")
         if given is None:
             return None
         written = self._value(given)
         if isinstance(written, str):
             named = written if written in WEIGHTS.values() else None
         else:
-            node = self._origin(given)
+            node = self._names.origin(given)
             named = WEIGHTS.get(self._names.path(node)) if node is not None else None
         return Seen(named, given.lineno) if named else None
 
@@ -239,13 +193,13 @@ class Surroundings:
         load = self._trained_load()
         if load is None or not self._trainers:
             return None
-        config = self._origin(self._keyword(load, "quantization_config"))
+        config = self._names.origin(keyword(load, "quantization_config"))
         sources = [load]
         if isinstance(config, ast.Call):
             sources.append(config)
         for source in sources:
             for bits in ("load_in_4bit", "load_in_8bit"):
-                given = self._keyword(source, bits)
+                given = keyword(source, bits)
                 if given is not None and self._value(given) is True:
                     return Seen(f"{bits[8]} bits", given.lineno)
         return None
@@ -253,7 +207,7 @@ class Surroundings:
     def _bits_argument(self) -> Seen | None:
         for load in self._model_loads():
             for bits in ("load_in_4bit", "load_in_8bit"):
-                given = self._keyword(load, bits)
+                given = keyword(load, bits)
                 if given is not None and self._value(given) is True:
                     return Seen(bits, given.lineno)
         return None
@@ -273,9 +227,9 @@ class Surroundings:
                 continue  # others have factors of their own
             values = []
             for name in ("lora_alpha", "r"):
-                given = self._keyword(config, name)
+                given = keyword(config, name)
                 values.append(self._value(given) if given is not None else 8)  # PEFT's default
-            rslora = self._keyword(config, "use_rslora")
+            rslora = keyword(config, "use_rslora")
             is_plain = rslora is None or self._value(rslora) is False
             if is_plain and all(isinstance(value, int) and value > 0 for value in values):
                 return Seen(values[0] / values[1], config.lineno)
@@ -284,8 +238,8 @@ class Surroundings:
     def _halves_swapped(self) -> Seen | None:
         """`fp16=is_bfloat16_supported(), bf16=not is_bfloat16_supported()`."""
         for call in self._in_order:
-            fp16 = self._keyword(call, "fp16")
-            bf16 = self._keyword(call, "bf16")
+            fp16 = keyword(call, "fp16")
+            bf16 = keyword(call, "bf16")
             match fp16, bf16:
                 case ast.Call(), ast.UnaryOp(op=ast.Not(), operand=ast.Call()):
                     asked = [ast.unparse(fp16), ast.unparse(bf16.operand)]
@@ -297,7 +251,7 @@ class Surroundings:
 
     def _training_rows(self) -> Rows | None:
         given = self._of_one_trainer("train_dataset")
-        return None if given is None else self._rows(given, depth=0)
+        return None if given is None else self._rows_of(given)
 
     def _streaming(self) -> Seen | None:
         rows = self._training_rows()
@@ -307,85 +261,6 @@ class Surroundings:
         rows = self._training_rows()
         return Seen(rows.count, rows.line) if rows and rows.count else None
 
-    def _rows(self, node: ast.expr | None, depth: int) -> Rows | None:
-        """What is known of a data set, followed from step to step to where it is loaded."""
-        if depth > 40:
-            return None
-        match node:
-            case ast.Name():
-                origin = self._origin(node)
-                return None if origin is node else self._rows(origin, depth + 1)
-            case ast.Subscript(value=owner, slice=ast.Constant(value=str(part))):
-                return self._rows_of_part(owner, part, depth)
-            case ast.Call(func=ast.Attribute(value=owner, attr=step)) if step != "load_dataset":
-                return self._rows_after(self._rows(owner, depth + 1), step, node)
-            case ast.Call() if self._names.path(node.func) == "datasets.load_dataset":
-                return self._loaded_rows(node)
-        return None
-
-    def _loaded_rows(self, call: ast.Call) -> Rows:
-        streaming = self._keyword(call, "streaming")
-        is_stream = streaming is not None and self._value(streaming) is True
-        split = self._keyword(call, "split")
-        written = self._value(split) if split is not None else UNKNOWN
-        if isinstance(written, str):
-            sliced = re.fullmatch(r"\w+\[(\d*):(\d+)\]", written)
-            if sliced:
-                return Rows(int(sliced[2]) - int(sliced[1] or 0), is_stream, split.lineno)
-        return Rows(is_stream=is_stream, line=call.lineno)
-
-    def _rows_of_part(self, owner: ast.expr, part: str, depth: int) -> Rows | None:
-        """`data["train"]`, of a data set's splits or of `train_test_split(test_size=…)`."""
-        origin = self._origin(owner)
-        if isinstance(origin, ast.Call) and self._last_name(origin) == "train_test_split":
-            whole = self._rows(origin.func.value, depth + 1)
-            size = self._keyword(origin, "test_size")
-            share = self._value(size) if size is not None else UNKNOWN
-            if whole is None or whole.count is None or part != "train":
-                return whole._replace(count=None) if whole else None
-            if isinstance(share, float):
-                return whole._replace(count=whole.count - math.ceil(whole.count * share))
-            if isinstance(share, int):
-                return whole._replace(count=whole.count - share)
-            return whole._replace(count=None)
-        whole = self._rows(origin, depth + 1) if origin is not owner else None
-        # Each split of a sliced data set has rows of its own.
-        return whole._replace(count=None) if whole and part != "train" else whole
-
-    def _rows_after(self, rows: Rows | None, step: str, call: ast.Call) -> Rows | None:
-        """A data set after one step."""
-        if step in ("select", "take") and call.args:
-            count = self._chosen(call.args[0])
-            if count is None:
-                return None
-            stream = bool(rows and rows.is_stream)
-            if rows and rows.count:
-                count = min(count, rows.count)
-            return Rows(count, stream, call.lineno)
-        if rows is None:
-            return None
-        if step not in KEEPS_ROWS:
-            # What stays a stream stays one; how many rows are left nobody knows.
-            return (
-                Rows(is_stream=rows.is_stream, line=rows.line)
-                if step in ("filter", "skip")
-                else None
-            )
-        if step == "map" and call.args and REGROUPS.search(ast.unparse(call.args[0])):
-            return rows._replace(count=None)
-        return rows
-
-    def _chosen(self, node: ast.expr) -> int | None:
-        """How many `range(150)`, or a plain number, choose."""
-        value = self._value(node)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(node, ast.Call) and self._names.path(node.func) == "range":
-            ends = [self._value(part) for part in node.args]
-            if all(isinstance(end, int) for end in ends):
-                return len(range(*ends))
-        return None
-
     # The tokenizer.
 
     def _pad_is_eos(self) -> Seen | None:
@@ -394,7 +269,7 @@ class Surroundings:
             path = self._names.path(call.func)
             is_collator = path.rpartition(".")[2] == "DataCollatorForLanguageModeling"
             if is_collator and self._names.library(path) == "transformers":
-                mlm = self._keyword(call, "mlm")
+                mlm = keyword(call, "mlm")
                 masks = masks or (mlm is not None and self._value(mlm) is False)
         if not masks and not self._masks_padding():
             return None
@@ -466,7 +341,7 @@ class Surroundings:
         parts = node.values if isinstance(node, ast.Dict) else [node]
         found = []
         for part in parts:
-            origin = self._origin(part) if isinstance(part, ast.Name) else None
+            origin = self._names.origin(part) if isinstance(part, ast.Name) else None
             if origin is not None:
                 found += _texts(origin)
         return found
@@ -481,7 +356,7 @@ class Surroundings:
         trainer = self._trainers[0] if self._trainers else None
         if given is None or _is_none(given) or self._last_name(trainer) != "Trainer":
             return None
-        if self._keyword(trainer, "preprocess_logits_for_metrics") is not None:
+        if keyword(trainer, "preprocess_logits_for_metrics") is not None:
             return None
         return Seen(f"compute_metrics={ast.unparse(given)[:40]}", given.lineno)
 
@@ -497,7 +372,7 @@ class Surroundings:
             return None
         if len(trainer.args) > 5:
             return None
-        given = self._keyword(trainer, "compute_metrics")
+        given = keyword(trainer, "compute_metrics")
         if given is None or _is_none(given):
             return Seen((), trainer.lineno)
         function = self._names.only_value(given)

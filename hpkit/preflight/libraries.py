@@ -35,6 +35,7 @@ class Version(NamedTuple):
         return _number(self.text)
 
 
+@cache
 def _number(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdecimal())
 
@@ -49,16 +50,21 @@ def version_in_force(package: str, pins: Mapping[str, str]) -> Version:
 
     `pins`: package -> specifier, as `==4.56.2`. One that nobody can read counts as none.
     """
+    return _version_allowed(package, pins.get(package))
+
+
+@cache
+def _version_allowed(package: str, pin: str | None) -> Version:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     versions = _signatures()[package]["versions"]
     newest = versions[-1]
     if package == "transformers":
         newest = importlib.metadata.version("transformers")
-    if package not in pins:
+    if pin is None:
         return Version(newest, pinned=False)
     try:
-        allowed = SpecifierSet(pins[package])
+        allowed = SpecifierSet(pin)
     except InvalidSpecifier:
         return Version(newest, pinned=False)
     if allowed.contains(newest):
@@ -100,6 +106,7 @@ def first_with(package: str, class_name: str, argument: str) -> str | None:
     return span[0] if span else None
 
 
+@cache
 def names_of(package: str, class_name: str) -> frozenset[str]:
     """What the newest known version of a class takes."""
     spans = _signatures()[package]["classes"].get(class_name, {})
@@ -111,6 +118,7 @@ def known_classes(package: str) -> list[str]:
     return list(_signatures()[package]["classes"])
 
 
+@cache
 def is_known(package: str, class_name: str, version: Version) -> bool:
     """Whether the table has a class, in this version."""
     spans = _signatures()[package]["classes"].get(class_name, {})

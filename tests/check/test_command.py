@@ -192,7 +192,7 @@ def test_sarif_is_sarif(capsys, tmp_path):
 def test_json_of_several_files(capsys, tmp_path):
     write(tmp_path, BAD, "a.py")
     write(tmp_path, GOOD, "b.py")
-    status, said = run(capsys, "a.py", "b.py", "--output-format", "json")
+    said = run(capsys, "a.py", "b.py", "--output-format", "json")[1]
     report = json.loads(said)
     assert [call["file"] for call in report["calls"]] == ["a.py", "b.py"]
     (finding,) = report["findings"]

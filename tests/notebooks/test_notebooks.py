@@ -250,6 +250,9 @@ def test_every_claim_has_its_check_and_every_check_its_claim():
         assert f'"{claim.id}"' in text_of(file).replace("\\", "")  # the JSON escapes its marks
 
 
+PAGES = ("CHEATSHEET", "CLAIMS", "GLOSSARY", "GOING_FURTHER", "RULES")
+
+
 def test_the_documents_are_as_the_notebooks_and_cards_make_them(tmp_path, monkeypatch):
     readme = text_of(ROOT / "README.md")
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
@@ -257,7 +260,7 @@ def test_the_documents_are_as_the_notebooks_and_cards_make_them(tmp_path, monkey
     monkeypatch.setattr(build, "FOLDER", tmp_path / "notebooks")
     build.write_documents()
     pages = {file.name for file in (ROOT / "notebooks").glob("*.md")}
-    assert pages == {"CHEATSHEET.md", "CLAIMS.md", "GLOSSARY.md", "GOING_FURTHER.md"}
+    assert pages == {f"{page}.md" for page in PAGES}
     for name in ("README.md", *(f"notebooks/{page}" for page in pages)):
         assert text_of(tmp_path / name) == text_of(ROOT / name), "run `make stamp`"
         assert name == "README.md" or f"({name})" in readme

@@ -1,11 +1,10 @@
-"""Rules about the code around the call: model, tokenizer and data."""
+"""Rules about the code around the call: tokenizer, data and metrics."""
 
 import re
 from collections.abc import Iterator
 
 from hpkit.formatting import plural
 from hpkit.preflight.forms import LEAVE_OUT
-from hpkit.preflight.libraries import version_in_force
 from hpkit.preflight.plan import Plan
 from hpkit.preflight.register import Finding, rule
 
@@ -50,104 +49,6 @@ def streaming_without_max_steps(plan: Plan) -> Iterator[Finding]:
 
 
 @rule(
-    "quantized-without-adapter",
-    "quantized",
-    notebook="09",
-    example="""\
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainingArguments
-
-quantized = BitsAndBytesConfig(load_in_4bit=True)
-model = AutoModelForCausalLM.from_pretrained("org/m", quantization_config=quantized)
-trainer = Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows)
-""",
-)
-def quantized_without_adapter(plan: Plan) -> Iterator[Finding]:
-    """A model in 4 or 8 bits cannot be trained itself.
-
-    Its weights are whole numbers without gradients. What can be trained is an adapter on top of
-    them, and without one transformers refuses the model.
-    """
-    if plan.trains_adapter:
-        return
-    yield Finding(
-        severity="error",
-        argument="quantized",
-        message=(
-            f"the model is loaded in {plan.written.around.quantized}, and there are 0 adapters: "
-            "transformers refuses to train the quantized weights"
-        ),
-        advice="put an adapter on it (peft.LoraConfig), or load it without quantization",
-        evidence={"adapters": 0},
-    )
-
-
-@rule(
-    "adapter-not-applied",
-    "idle_adapter",
-    notebook="12",
-    example="""\
-from peft import LoraConfig
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
-
-lora = LoraConfig(r=16)
-model = AutoModelForCausalLM.from_pretrained("org/m")
-trainer = Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows)
-""",
-)
-def adapter_not_applied(plan: Plan) -> Iterator[Finding]:
-    """An adapter is configured, and no model gets it.
-
-    A LoraConfig alone changes nothing: the run is a full fine-tune, with its memory, at a rate that
-    was meant for an adapter.
-    """
-    yield Finding(
-        severity="error",
-        argument="idle_adapter",
-        message=(
-            f"{plan.written.around.idle_adapter} is made, and 0 models get it: the run trains all "
-            "weights"
-        ),
-        advice="call peft.get_peft_model(model, config), or pass peft_config to a trainer of TRL",
-        evidence={"models": 0},
-    )
-
-
-#: The largest usual alpha / r; 1 and 2 are most.
-LARGEST_SCALE = 16
-
-
-@rule(
-    "adapter-scale",
-    "adapter_scale",
-    notebook="12",
-    example="""\
-base_model: org/m
-datasets: [{path: org/d, type: alpaca}]
-micro_batch_size: 2
-num_epochs: 1
-adapter: lora
-lora_r: 8
-lora_alpha: 512
-""",
-)
-def adapter_scale(plan: Plan) -> Iterator[Finding]:
-    """An adapter's output is multiplied by far more than usual.
-
-    What LoRA adds to a layer is alpha / r times the product of its two matrices. Most runs have 1
-    or 2; a larger factor is a larger learning rate under another name.
-    """
-    scale = plan.written.around.adapter_scale
-    if scale > LARGEST_SCALE:
-        yield Finding(
-            severity="warning",
-            argument="adapter_scale",
-            message=f"lora_alpha / r is {scale:g}: what the adapter adds is multiplied by it",
-            advice="take an alpha of r, or of twice r",
-            evidence={"scale": scale},
-        )
-
-
-@rule(
     "keys-exclude",
     "together",
     notebook="12",
@@ -179,34 +80,6 @@ def keys_exclude(plan: Plan) -> Iterator[Finding]:
 
 
 @rule(
-    "reference-not-synchronised",
-    "adapter",
-    notebook="12",
-    example="""\
-from peft import LoraConfig
-from trl import DPOConfig, DPOTrainer
-
-args = DPOConfig("out", sync_ref_model=True)
-trainer = DPOTrainer(model="org/m", args=args, train_dataset=rows, peft_config=LoraConfig())
-""",
-)
-def reference_not_synchronised(plan: Plan) -> Iterator[Finding]:
-    """A reference model is to follow, and with an adapter there is none.
-
-    DPO compares with the model as it was. With an adapter that is the same model with the adapter
-    switched off, and TRL refuses to synchronise what is no second model.
-    """
-    if plan.written.origin == "trl" and plan.value("sync_ref_model") is True:
-        yield Finding(
-            severity="error",
-            argument="sync_ref_model",
-            message="sync_ref_model with an adapter, where there are 0 reference models: TRL stops",
-            changes={"sync_ref_model": LEAVE_OUT},
-            evidence={"models": 0},
-        )
-
-
-@rule(
     "answers-all-alike",
     "temperature",
     notebook="03",
@@ -231,37 +104,6 @@ def answers_all_alike(plan: Plan) -> Iterator[Finding]:
             advice="1.0 is the default",
             evidence={"temperature": 0},
         )
-
-
-@rule(
-    "bits-argument-gone",
-    "bits_argument",
-    notebook="09",
-    example="""\
-from transformers import AutoModelForCausalLM, TrainingArguments
-
-model = AutoModelForCausalLM.from_pretrained("org/m", load_in_8bit=True)
-args = TrainingArguments("out")
-""",
-)
-def bits_argument_gone(plan: Plan) -> Iterator[Finding]:
-    """from_pretrained no longer takes load_in_4bit and load_in_8bit.
-
-    Since transformers 5 both belong to a BitsAndBytesConfig; given to from_pretrained itself they
-    reach the model's class, which does not know them.
-    """
-    written = plan.written
-    version = version_in_force("transformers", written.pins)
-    if version.number < (5,) or written.unsloth:
-        return
-    bits = written.around.bits_argument
-    yield Finding(
-        severity="error",
-        argument="bits_argument",
-        message=f"from_pretrained of transformers {version.text} takes no {bits}: a TypeError",
-        advice=f"give it quantization_config=BitsAndBytesConfig({bits}=True)",
-        evidence={"version": version.text},
-    )
 
 
 @rule(

@@ -1,7 +1,7 @@
 """Rules about names: what a library takes, took once, or takes under another name."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from hpkit.preflight.arguments import (
     DEPRECATED,
@@ -14,13 +14,9 @@ from hpkit.preflight.arguments import (
 )
 from hpkit.preflight.forms import LEAVE_OUT, change_in_words
 from hpkit.preflight.libraries import (
-    BESIDE_UNSLOTH,
     TRANSFORMERS_ARGUMENTS,
     Version,
     first_with,
-    is_known,
-    known_classes,
-    last_import,
     last_with,
     names_of,
     takes,
@@ -28,18 +24,15 @@ from hpkit.preflight.libraries import (
     version_in_force,
 )
 from hpkit.preflight.plan import Plan
+from hpkit.preflight.refusals import (
+    JUDGED,
+    TRL_ARGUMENTS,
+    refused_by,
+    refused_by_trl,
+    was_an_argument,
+)
 from hpkit.preflight.register import Finding, rule
 from hpkit.preflight.written import Written
-
-#: Origins whose names are judged here. What others do with an unknown name, unread-key says.
-JUDGED = ("transformers", "trl", "llamafactory")
-#: Those whose old names are surely meant where a file does not say by which method it trains; the
-#: others had words, such as batch_size, that every script has.
-TRL_USUAL = ("SFTConfig", "DPOConfig", "GRPOConfig", "KTOConfig", "RewardConfig", "ModelConfig")
-#: The classes of TRL that take the arguments of a method, of the model and of the data.
-TRL_ARGUMENTS = [
-    name for name in known_classes("trl") if name.endswith(("Config", "ScriptArguments"))
-]
 
 OLD_SCRIPT = """\
 from transformers import TrainingArguments
@@ -62,86 +55,20 @@ def removed_argument(plan: Plan) -> Iterator[Finding]:
         return
     later = []
     for argument in plan.named:
-        refused_by = _refused_by(written, argument)
-        if refused_by is None:
+        refusal = refused_by(written, argument)
+        if refusal is None:
             continue
-        package, version = refused_by
+        package, version = refusal
         if version == version_in_force(package, written.pins):
-            yield _removed(plan, argument, refused_by)
+            yield _removed(plan, argument, refusal)
         else:
-            later.append((argument, refused_by))
+            later.append((argument, refusal))
     if later:
         yield _removed_by_an_upgrade(plan, later)
 
 
-def _refused_by(written: Written, argument: str) -> tuple[str, Version] | None:
-    """(package, version) of what takes no such argument; None where it is taken, or may be."""
-    if written.form.word(argument) in written.fields or written.origin not in JUDGED:
-        return None
-    if written.refuses_unknown:
-        return written.origin, version_in_force(written.origin, written.pins)
-    if written.origin == "trl":
-        return _refused_by_trl(written, argument)
-    version = version_in_force("transformers", written.pins)
-    if takes("transformers", "Seq2SeqTrainingArguments", argument, version):
-        return _refused_after_an_upgrade(written, argument, version)
-    if version.pinned and argument in training_argument_names():
-        return None  # argument-too-new says it
-    # A class or script of one's own has arguments that nobody here can tell from mistakes.
-    if written.has_own_fields and not was_an_argument("transformers", argument):
-        return None
-    if written.name in TRANSFORMERS_ARGUMENTS or written.has_own_fields:
-        return "transformers", version
-    return None
-
-
-def was_an_argument(package: str, argument: str) -> bool:
-    """Whether a class of training arguments took it once, and takes it no more."""
-    classes = TRL_USUAL if package == "trl" else TRANSFORMERS_ARGUMENTS
-    return any(last_with(package, name, argument) for name in classes)
-
-
-def _refused_by_trl(written: Written, argument: str) -> tuple[str, Version] | None:
-    version = version_in_force("trl", written.pins)
-    classes = [written.name]
-    if written.has_own_fields:  # a file does not say by which method it trains
-        classes = TRL_ARGUMENTS
-    elif not is_known("trl", written.name, version):
-        return None  # gone with its module, or one of trl.experimental
-    if any(takes("trl", name, argument, version) for name in classes):
-        newest = version_in_force("trl", _upgraded(written))
-        answers = [takes("trl", name, argument, newest) for name in classes]
-        # None of a class that went as a whole: gone-import's.
-        stays = any(answers) or None in answers or argument in training_argument_names()
-        return None if stays or not version.pinned else ("trl", newest)
-    beneath = version_in_force("transformers", written.pins)
-    if takes("transformers", "TrainingArguments", argument, beneath):
-        return _refused_after_an_upgrade(written, argument, beneath)
-    if was_an_argument("transformers", argument):
-        return "transformers", beneath
-    if written.has_own_fields and not was_an_argument("trl", argument):
-        return None
-    return "trl", version
-
-
-def _upgraded(written: Written) -> Mapping[str, str]:
-    """The pins that an upgrade leaves: Unsloth has limits of its own."""
-    return BESIDE_UNSLOTH if written.unsloth else {}
-
-
-def _refused_after_an_upgrade(
-    written: Written, argument: str, version: Version
-) -> tuple[str, Version] | None:
-    """The newest version, where the pinned one takes what that does not."""
-    newest = version_in_force("transformers", _upgraded(written))
-    if not version.pinned or argument not in SUCCESSORS or newest == version:
-        return None
-    stays = takes("transformers", "TrainingArguments", argument, newest)
-    return None if stays else ("transformers", newest)
-
-
-def _removed(plan: Plan, argument: str, refused_by: tuple[str, Version]) -> Finding:
-    package, version = refused_by
+def _removed(plan: Plan, argument: str, refusal: tuple[str, Version]) -> Finding:
+    package, version = refusal
     written = plan.written
     changes, advice = _in_place_of(plan, package, argument)
     last = _last_of(written, package, argument)
@@ -191,7 +118,7 @@ def _in_place_of(plan: Plan, package: str, argument: str) -> tuple[dict, str]:
     if successor is None:
         near = None
         if not was_an_argument("transformers", argument) and not was_an_argument("trl", argument):
-            near = _nearly(argument, _names_near(written))
+            near = nearly(argument, _names_near(written))
         if near is not None and argument in plan.given:
             return {argument: LEAVE_OUT, near: plan.given[argument]}, ""
         return {argument: LEAVE_OUT}, f"or write {near}" if near else ""
@@ -271,10 +198,10 @@ def dropped_by_unsloth(plan: Plan) -> Iterator[Finding]:
     if plan.live or not written.unsloth or written.origin != "trl" or written.is_trainer:
         return
     for argument in plan.named:
-        refused_by = _refused_by_trl(written, argument)
-        if argument in UNSLOTH_RENAMES or refused_by is None:
+        refusal = refused_by_trl(written, argument)
+        if argument in UNSLOTH_RENAMES or refusal is None:
             continue
-        package, version = refused_by
+        package, version = refusal
         was_its_own = last_with("trl", written.name, argument) is not None
         was_one = was_its_own or was_an_argument("transformers", argument)
         is_in_force = version == version_in_force(package, written.pins)
@@ -373,7 +300,7 @@ def moved_argument(plan: Plan) -> Iterator[Finding]:
             advice = _in_config(plan, argument)
         else:
             changes = {argument: LEAVE_OUT}
-            near = _nearly(argument, names_of(written.origin, written.name))
+            near = nearly(argument, names_of(written.origin, written.name))
             advice = f"or write {near}" if near else ""
         last = last_with(written.origin, written.name, argument)
         since = f" ({last} was the last)" if last else ""
@@ -452,138 +379,7 @@ def deprecated_argument(plan: Plan) -> Iterator[Finding]:
         )
 
 
-@rule(
-    "unread-key",
-    notebook="12",
-    example="""\
-base_model: org/m
-datasets: [{path: org/d, type: alpaca}]
-micro_batch_size: 2
-num_epochs: 1
-gradient_acumulation_steps: 8
-""",
-)
-def unread_key(plan: Plan) -> Iterator[Finding]:
-    """A key that the tool does not know, and passes over without a word.
-
-    axolotl ignores what its schema lacks. A misspelt word, or transformers' name for something that
-    axolotl calls otherwise, leaves the default in place.
-    """
-    written = plan.written
-    if written.origin in JUDGED or not written.tool:
-        return
-    words = [written.form.word(argument) for argument in plan.named]
-    unknown = [word for word in words if word not in written.fields]
-    for argument in (*written.foreign_words, *unknown):
-        meant = written.form.names.get(argument) or _nearly(argument, written.fields)
-        if meant is None:
-            continue  # a plugin may read it
-        yield Finding(
-            severity="error",
-            argument=argument,
-            message=f"{written.tool} has no key {argument} and reads none: it does nothing",
-            advice=f"write {meant}",
-            evidence={"meant": meant},
-        )
-
-
-def _nearly(name: str, known: frozenset[str]) -> str | None:
+def nearly(name: str, known: frozenset[str]) -> str | None:
     """The known name of which this is a misspelling, None where it is a name of its own."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
     return near[0] if near else None
-
-
-@rule(
-    "gone-import",
-    "gone_imports",
-    notebook="12",
-    example="""\
-from trl import ORPOConfig, ORPOTrainer
-
-args = ORPOConfig("out", max_steps=500)
-""",
-)
-def gone_import(plan: Plan) -> Iterator[Finding]:
-    """A name that the library no longer has.
-
-    TRL 0.29 and 1 dropped whole methods and helpers, or moved them to trl.experimental, and
-    transformers its own AdamW: the import fails, and with it the script.
-    """
-    for package, name in plan.written.around.gone_imports:
-        last = last_import(package, name)
-        version = version_in_force(package, plan.written.pins)
-        yield Finding(
-            severity="error",
-            argument=name,
-            message=(
-                f"{name} cannot be imported from {package} {version.text} ({last} was the last): "
-                "the script stops there"
-            ),
-            advice=IN_PLACE_OF_IMPORTS.get(name, f"install {package}=={last}, or do without it"),
-            evidence={"last": last},
-        )
-
-
-#: What to write in place of an import that is gone; of TRL's methods some live on as experiments.
-IN_PLACE_OF_IMPORTS = {
-    "AdamW": "import AdamW from torch.optim",
-    "AutoModelWithLMHead": "import AutoModelForCausalLM, AutoModelForMaskedLM or "
-    "AutoModelForSeq2SeqLM",
-    "AutoModelForVision2Seq": "import AutoModelForImageTextToText",
-    "setup_chat_format": "load a tokenizer with a chat template, or use trl.clone_chat_template",
-    "DataCollatorForCompletionOnlyLM": "give rows with prompt and completion, or "
-    "SFTConfig(assistant_only_loss=True)",
-    "get_kbit_device_map": 'leave it out, or write device_map="auto"',
-    "set_seed": "import set_seed from transformers",
-}
-for _method in ("ORPO", "CPO", "BCO", "GKD", "NashMD", "OnlineDPO", "PPO", "PRM", "XPO"):
-    for _kind in ("Config", "Trainer"):
-        IN_PLACE_OF_IMPORTS[_method + _kind] = (
-            f"see whether trl.experimental has {_method + _kind}, or install trl<0.29"
-        )
-
-
-@rule(
-    "unread-field",
-    "unread_fields",
-    notebook="02",
-    example="""\
-from dataclasses import dataclass
-
-import transformers
-
-
-@dataclass
-class Settings(transformers.TrainingArguments):
-    warmup_ratio: float = 0.03
-
-
-(settings,) = transformers.HfArgumentParser(Settings).parse_args_into_dataclasses()
-""",
-)
-def unread_field(plan: Plan) -> Iterator[Finding]:
-    """A field of one's own subclass that transformers read once, and that nobody reads today.
-
-    Giving TrainingArguments' own field another default was the usual way to set it. Where the
-    library has dropped the field, the line makes a new one, no error comes, and nothing happens: a
-    warmup_ratio of 0.03 is no warmup.
-    """
-    version = version_in_force("transformers", plan.written.pins)
-    for name in plan.written.around.unread_fields:
-        value = plan.given.get(name)
-        successor = SUCCESSORS[name]
-        yield Finding(
-            severity="warning",
-            argument=name,
-            message=(
-                f"the field {name} of {plan.written.name} is its own: transformers {version.text} "
-                f"has none and reads none ({_last(name)} was the last), so it does nothing"
-            ),
-            changes=successor.changes(name, value),
-            advice=successor.words,
-            evidence={"last": _last(name)},
-        )
-
-
-def _last(name: str) -> str | None:
-    return last_with("transformers", "TrainingArguments", name)

@@ -15,7 +15,7 @@ from hpkit.preflight.arguments import (
 )
 from hpkit.preflight.forms import LEAVE_OUT, Form
 from hpkit.preflight.libraries import training_argument_names
-from hpkit.preflight.rules.names import IN_PLACE_OF_IMPORTS
+from hpkit.preflight.rules.gone import IN_PLACE_OF_IMPORTS
 
 from ..support import Case, found, llama
 

@@ -8,7 +8,7 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from hpkit.preflight import Surroundings, Written
-from hpkit.preflight.rules.values import HIGHEST
+from hpkit.preflight.rules.rates import HIGHEST
 from hpkit.recipe import Recipe
 
 from ..support import LONG, WIDTH, Case, Rows, found, llama, mended, train

@@ -1,0 +1,216 @@
+"""Rules about learning rates: how large, for what is trained and how much of it an update sees."""
+
+import math
+import re
+from collections.abc import Iterator
+
+from hpkit.formatting import shown_rate
+from hpkit.preflight.libraries import TRANSFORMERS_ARGUMENTS
+from hpkit.preflight.plan import Plan
+from hpkit.preflight.register import Finding, rule
+from hpkit.recipe import Recipe
+
+#: Losses that compare two answers; they move a model much further at the same rate.
+PREFERENCE = ("DPOConfig", "ORPOConfig", "CPOConfig", "KTOConfig")
+
+
+#: Losses that imitate a text. Those of GRPO and its like want smaller rates, of adapters as well.
+IMITATION = ("TrainingArguments", "Seq2SeqTrainingArguments", "SFTConfig")
+
+
+#: The highest usual rate of AdamW, by what is trained: the model cards and recipes of TRL, axolotl,
+#: the alignment handbook and LLaMA-Factory are all below.
+HIGHEST = {
+    "all weights": 1e-3,
+    "all weights of a billion and more": 5e-4,
+    "all weights of three billion and more": 1e-4,
+    "all weights by preferences": 5e-5,
+    "an adapter by preferences": 5e-4,
+}
+
+
+#: The lowest usual rate of an adapter, a tenth of what LoRA needs (Schulman et al., LoRA Without
+#: Regret, 2025: about ten times the full fine-tune's).
+LOWEST_OF_ADAPTERS = 1e-5
+
+
+@rule(
+    "rate-far-off",
+    "learning_rate",
+    "model_name",
+    notebook="01",
+    example="""\
+base_model: org/Model-8B
+datasets: [{path: org/d, type: alpaca}]
+micro_batch_size: 2
+num_epochs: 1
+learning_rate: 3e-4
+""",
+)
+def rate_far_off(plan: Plan) -> Iterator[Finding]:
+    """A learning rate ten times outside of what is usual for such a run.
+
+    A full fine-tune of a model of billions takes 1e-5, an adapter ten times as much, and a loss
+    that compares answers a tenth. Taken over from one to another the run diverges, or learns
+    nothing.
+    """
+    # An adapter that no model gets is a fault of its own, which the rate does not add to.
+    if plan.live or not _is_adam(plan) or plan.written.around.idle_adapter:
+        return
+    rate = plan.recipe.learning_rate
+    what = _what_is_trained(plan)
+    imitates = plan.written.name in IMITATION
+    if plan.trains_adapter and imitates and rate < LOWEST_OF_ADAPTERS:
+        yield Finding(
+            severity="warning",
+            argument="learning_rate",
+            message=(
+                f"learning_rate {shown_rate(rate)} for an adapter, which needs about ten times the "
+                "rate of a full fine-tune: it hardly moves"
+            ),
+            changes={"learning_rate": 1e-4},
+            advice="and try its neighbours",
+            evidence={"learning_rate": rate, "usual": LOWEST_OF_ADAPTERS},
+        )
+    if what is not None and rate > HIGHEST[what]:
+        yield Finding(
+            severity="warning",
+            argument="learning_rate",
+            message=(
+                f"learning_rate {shown_rate(rate)} for {what}, where {shown_rate(HIGHEST[what])} "
+                "is the most that is usual"
+            ),
+            changes={"learning_rate": HIGHEST[what] / 10},
+            advice="and try its neighbours",
+            evidence={"learning_rate": rate, "usual": HIGHEST[what]},
+        )
+
+
+def _is_adam(plan: Plan) -> bool:
+    """Rates of other optimizers, Lion's or GaLore's, are of another size."""
+    optim = str(plan.given.get("optim", "adamw_torch"))
+    return "adam" in optim and "galore" not in optim and "apollo" not in optim
+
+
+def _what_is_trained(plan: Plan) -> str | None:
+    """A key of HIGHEST; None where nobody can tell, or rates vary too much."""
+    written = plan.written
+    model = written.around.model or ""
+    by_preferences = written.name in PREFERENCE
+    if plan.trains_adapter:
+        return "an adapter by preferences" if by_preferences else None
+    # Unsloth trains adapters; a script of one's own may, without a word in its settings.
+    is_own_script = (
+        bool(written.tool) and written.has_own_fields and written.origin == "transformers"
+    )
+    if written.unsloth or is_own_script or "t5" in model.lower():
+        return None
+    if by_preferences:
+        return "all weights by preferences"
+    if written.name not in IMITATION:
+        return None
+    if _billions(model) >= 3:
+        return "all weights of three billion and more"
+    if _billions(model) >= 1:
+        return "all weights of a billion and more"
+    return "all weights" if written.origin in ("transformers", "trl") else None
+
+
+def _billions(model: str) -> float:
+    """The size in a model's name, as 8 of Llama-3.1-8B; 0 where there is none."""
+    found = re.findall(r"(?<![\d._])(\d+(?:[._]\d+)?)[bB](?![a-zA-Z])", model)
+    return max((float(size.replace("_", ".")) for size in found), default=0)
+
+
+@rule(
+    "embedding-rate-high",
+    "learning_rate",
+    "embedding_learning_rate",
+    notebook="01",
+    example="""\
+from unsloth import UnslothTrainingArguments
+
+args = UnslothTrainingArguments("out", learning_rate=5e-5, embedding_learning_rate=5e-4)
+""",
+)
+def embedding_rate_high(plan: Plan) -> Iterator[Finding]:
+    """The embeddings' own learning rate is above that of the rest.
+
+    It is there to be smaller, two to ten times (Unsloth's guide to continued pre-training): a row
+    of the embedding moves only where its token comes, and a long step ruins it.
+    """
+    rate = plan.value("embedding_learning_rate")
+    if isinstance(rate, float) and rate > plan.recipe.learning_rate:
+        yield Finding(
+            severity="warning",
+            argument="embedding_learning_rate",
+            message=(
+                f"embedding_learning_rate {shown_rate(rate)} is "
+                f"{rate / plan.recipe.learning_rate:.2g} times learning_rate "
+                f"{shown_rate(plan.recipe.learning_rate)}"
+            ),
+            changes={"embedding_learning_rate": plan.recipe.learning_rate / 5},
+            advice="it is there to be smaller",
+            evidence={"embedding_learning_rate": rate},
+        )
+
+
+#: How far a script's batch may be from transformers' default of 8 before its default rate is
+#: asked about. Few have thought of both.
+FACTOR_OF_DEFAULTS = 16
+
+
+@rule(
+    "batch-without-rate",
+    "learning_rate",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    notebook="03",
+    example="""\
+from transformers import TrainingArguments
+
+args = TrainingArguments("out", gradient_accumulation_steps=32)
+""",
+)
+def batch_without_rate(plan: Plan) -> Iterator[Finding]:
+    """The effective batch changed, and the learning rate did not.
+
+    The mean of more examples is a surer direction, along which a longer step pays; with Adam by
+    about the square root of the batches' ratio.
+    """
+    base = _compared_with(plan)
+    if base is None:
+        return
+    recipe = plan.recipe
+    now = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * plan.processes
+    before = base.per_device_train_batch_size * base.gradient_accumulation_steps
+    factor = 4 if plan.live else FACTOR_OF_DEFAULTS
+    if recipe.learning_rate != base.learning_rate or 1 / factor < now / before < factor:
+        return
+    rate = recipe.learning_rate * math.sqrt(now / before)
+    yield Finding(
+        severity="warning",
+        argument="learning_rate",
+        message=(
+            f"an update sees {now:,} examples instead of {before:,}, "
+            f"and the learning rate is still {shown_rate(base.learning_rate)}"
+        ),
+        changes={"learning_rate": float(f"{rate:.2g}")},
+        advice="the square root rule for Adam (arXiv 2205.10287); and try its neighbours",
+        evidence={
+            "effective_batch": now,
+            "before": before,
+            "learning_rate": recipe.learning_rate,
+        },
+    )
+
+
+def _compared_with(plan: Plan) -> Recipe | None:
+    """The recipe whose learning rate this run has kept without a thought, where there is one."""
+    if plan.live:
+        return plan.base
+    # Whoever writes the rate down has thought of it. Elsewhere than in transformers its default is
+    # another.
+    if "learning_rate" in plan.given or plan.written.name not in TRANSFORMERS_ARGUMENTS:
+        return None
+    return plan.base or Recipe()

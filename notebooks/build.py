@@ -260,6 +260,33 @@ def list_of_notebooks(files: list[Path]) -> str:
     return "\n".join([*entries, "", *addresses])
 
 
+def hook_and_action() -> str:
+    """How another repository checks its configurations: before a commit, and on GitHub."""
+    repository, ref = address()
+    owner_and_name = repository.removeprefix("https://github.com/")
+    return f"""\
+Before each commit, with [pre-commit](https://pre-commit.com) and hpkit installed where it runs:
+
+```yaml
+repos:
+  - repo: {repository}
+    rev: {ref}
+    hooks:
+      - id: hpkit-check
+```
+
+On GitHub, beside the changed lines of a pull request:
+
+```yaml
+steps:
+  - uses: actions/checkout@v4
+  - uses: actions/setup-python@v5
+  - uses: {owner_and_name}@{ref}
+    with:
+      paths: train.py recipes/
+```"""
+
+
 def between_marks(file: Path, mark: str, content: str) -> None:
     """Put this between the file's `<!-- mark -->` and `<!-- end of mark -->`."""
     text = file.read_text(encoding="utf-8")
@@ -274,6 +301,7 @@ def write_documents() -> None:
     files = sorted(FOLDER.glob("*.ipynb"))
     between_marks(FOLDER.parent / "README.md", "notebooks", list_of_notebooks(files))
     between_marks(FOLDER / "GOING_FURTHER.md", "versions", versions_table())
+    between_marks(FOLDER / "GOING_FURTHER.md", "hook", hook_and_action())
     write_whole(FOLDER / "CLAIMS.md", f"{_CLAIMS}{ledger_table(read_ledger(files))}\n")
     write_whole(FOLDER / "CHEATSHEET.md", f"{cheat_sheet()}{_RECIPE}{recipe_table()}\n")
     write_whole(FOLDER / "GLOSSARY.md", glossary())

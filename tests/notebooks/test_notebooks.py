@@ -256,6 +256,7 @@ PAGES = ("CHEATSHEET", "CLAIMS", "GLOSSARY", "GOING_FURTHER", "RULES")
 def test_the_documents_are_as_the_notebooks_and_cards_make_them(tmp_path, monkeypatch):
     readme = text_of(ROOT / "README.md")
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     monkeypatch.setattr(build, "FOLDER", tmp_path / "notebooks")
     build.write_documents()

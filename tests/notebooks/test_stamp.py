@@ -147,7 +147,8 @@ def test_a_clone_takes_its_address_from_its_origin(published, tmp_path, form):
     assert (stamped.returncode, stamped.stdout, stamped.stderr) == (0, "", "")
     changed = git(clone, "diff", "--name-only").split()
     notebooks = [f"notebooks/{file.name}" for file in sorted(FOLDER.glob("*.ipynb"))]
-    assert changed == ["README.md", *notebooks, "pyproject.toml"]
+    documents = ["notebooks/GOING_FURTHER.md", "pyproject.toml"]
+    assert changed == ["README.md", *notebooks, *documents]
     assert f'Ref = "{THERE}/tree/{REF}"' in (clone / "pyproject.toml").read_text(encoding="utf-8")
     # Nobody's name, which the published pages have; spelt apart, or this file would have it too.
     nobody = "-".join(("your", "name"))

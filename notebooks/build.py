@@ -28,10 +28,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
+from hpkit.check.explain import rules_page
 from hpkit.errors import BadInput
 from hpkit.files import read_toml, write_whole
 from hpkit.hyperparameters import recipe_table
-from hpkit.check.explain import rules_page
 from hpkit.lessons import cheat_sheet, glossary, ledger_table, questions, read_ledger
 
 FOLDER = Path(__file__).parent

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-from hpkit.preflight.arguments import (
-    SUCCESSORS,
-)
+from hpkit.preflight.arguments import SUCCESSORS
 from hpkit.preflight.libraries import (
     BESIDE_UNSLOTH,
     TRANSFORMERS_ARGUMENTS,
@@ -12,6 +10,7 @@ from hpkit.preflight.libraries import (
     is_known,
     known_classes,
     last_with,
+    names_of,
     takes,
     training_argument_names,
     version_in_force,
@@ -20,13 +19,9 @@ from hpkit.preflight.written import Written
 
 #: Origins whose names are judged here. What others do with an unknown name, unread-key says.
 JUDGED = ("transformers", "trl", "llamafactory")
-
-
 #: Those whose old names are surely meant where a file does not say by which method it trains; the
 #: others had words, such as batch_size, that every script has.
 TRL_USUAL = ("SFTConfig", "DPOConfig", "GRPOConfig", "KTOConfig", "RewardConfig", "ModelConfig")
-
-
 #: The classes of TRL that take the arguments of a method, of the model and of the data.
 TRL_ARGUMENTS = [
     name for name in known_classes("trl") if name.endswith(("Config", "ScriptArguments"))
@@ -61,6 +56,7 @@ def was_an_argument(package: str, argument: str) -> bool:
 
 
 def refused_by_trl(written: Written, argument: str) -> tuple[str, Version] | None:
+    """The same of a config of TRL, which takes its own arguments and those of transformers."""
     version = version_in_force("trl", written.pins)
     classes = [written.name]
     if written.has_own_fields:  # a file does not say by which method it trains
@@ -76,6 +72,9 @@ def refused_by_trl(written: Written, argument: str) -> tuple[str, Version] | Non
     beneath = version_in_force("transformers", written.pins)
     if takes("transformers", "TrainingArguments", argument, beneath):
         return _refused_after_an_upgrade(written, argument, beneath)
+    is_too_new = version.pinned and argument in names_of("trl", written.name)
+    if is_too_new or (beneath.pinned and argument in training_argument_names()):
+        return None  # argument-too-new says it
     if was_an_argument("transformers", argument):
         return "transformers", beneath
     if written.has_own_fields and not was_an_argument("trl", argument):

@@ -241,31 +241,40 @@ def argument_too_new(plan: Plan) -> Iterator[Finding]:
     the other way round.
     """
     written = plan.written
-    package = written.origin
-    if plan.live or package not in ("transformers", "trl") or written.unsloth or written.fields:
+    if plan.live or written.unsloth or written.fields or written.tool:
         return
-    version = version_in_force(package, written.pins)
-    if not version.pinned or written.tool:
+    # A config of TRL takes transformers' arguments beside its own.
+    classes = [("transformers", "TrainingArguments")]
+    if written.origin == "trl":
+        classes.append(("trl", written.name))
+    elif written.origin != "transformers" or written.name not in TRANSFORMERS_ARGUMENTS:
         return
     for argument in plan.named:
-        first = first_with(package, written.name, argument)
-        if first is None or takes(package, written.name, argument, version):
+        answers = [
+            takes(package, name, argument, version_in_force(package, written.pins))
+            for package, name in classes
+        ]
+        if any(answers):
             continue
-        if last_with(package, written.name, argument) is not None:
-            continue  # gone again, which is removed-argument's
-        if package == "trl" and last_with("transformers", "TrainingArguments", argument) is None:
-            if first_with("transformers", "TrainingArguments", argument):
-                continue  # inherited in those days
-        yield Finding(
-            severity="error",
-            argument=argument,
-            message=(
-                f"{package} {written.pins[package].lstrip('=')}, which {written.pinned_by}, has no "
-                f"argument {argument} yet ({first} has it): {_consequence(written)}"
-            ),
-            advice=f"install {package}>={first}, or leave {argument} out",
-            evidence={"first": first},
-        )
+        for package, name in classes:
+            first = first_with(package, name, argument)
+            is_alive = first is not None and last_with(package, name, argument) is None
+            if is_alive and version_in_force(package, written.pins).pinned:
+                yield _too_new(written, package, argument, first)
+                break
+
+
+def _too_new(written: Written, package: str, argument: str, first: str) -> Finding:
+    return Finding(
+        severity="error",
+        argument=argument,
+        message=(
+            f"{package} {written.pins[package].lstrip('=')}, which {written.pinned_by}, has no "
+            f"argument {argument} yet ({first} has it): {_consequence(written)}"
+        ),
+        advice=f"install {package}>={first}, or leave {argument} out",
+        evidence={"first": first},
+    )
 
 
 @rule(

@@ -201,6 +201,20 @@ def test_pins_decide():
     assert found(dict(warmup_ratio=0.1), written=beneath)["removed-argument"].severity == "hint"
 
 
+def test_a_name_of_today_in_the_library_of_yesterday():
+    """Of transformers beneath a config of TRL as well, and of TRL itself."""
+    pins = {"transformers": "==4.38.2", "trl": "==0.9.6"}
+    sft = Written(name="SFTConfig", origin="trl", pins=pins)
+    for argument, library in (("eval_strategy", "transformers"), ("max_length", "trl")):
+        fired = found({argument: 1}, written=sft)
+        assert set(fired) - {"invalid-value"} == {"argument-too-new"}, argument
+        assert (
+            f"{library} {pins[library][2:]}, which this file installs"
+            in fired["argument-too-new"].message
+        )
+    assert "argument-too-new" not in found({"evaluation_strategy": "no"}, written=sft)
+
+
 def test_only_the_libraries_own_classes_are_judged_by_their_fields():
     run = dict(batch_size=16, num_epochs=2, warmup_ratio=0.1)
     assert set(found(run)) == {"removed-argument"}

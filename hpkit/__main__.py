@@ -19,7 +19,7 @@ from hpkit.finetune import processes
 from hpkit.finetune.throughput import ATTENTION
 from hpkit.hyperparameters import CARDS, all_explained, explained, recipe_table
 from hpkit.lessons.sheets import cheat_sheet
-from hpkit.recipe import STARTER, load_recipe, parse_value
+from hpkit.recipe import STARTER, changed_hyperparameters, load_recipe
 
 #: Exit status of a run that has finished with a loss or a weight that is no finite number.
 DIVERGED = 3
@@ -82,7 +82,7 @@ def _request_and_folder(options: argparse.Namespace) -> tuple:
         raise BadInput("--resume: say which run with --out FOLDER")
     out = Path(options.out or time.strftime("runs/%Y-%m-%d-%H%M%S"))
     # Read first: a misspelt value is to be refused whatever the folder holds.
-    changes = _changes(options)
+    changes = changed_hyperparameters(options)
     told = Request(STARTER, model="starter", corpus="airdsAirs")
     if options.resume:
         told = read_started(out).request
@@ -105,16 +105,6 @@ def _request_and_folder(options: argparse.Namespace) -> tuple:
         throughput=dataclasses.replace(told.throughput, **faster),
     )
     return request, out
-
-
-def _changes(options: argparse.Namespace) -> dict:
-    """The hyperparameters given as flags."""
-    changes = {}
-    for name in CARDS:
-        text = getattr(options, name)
-        if text is not None:
-            changes[name] = parse_value(name, text)
-    return changes
 
 
 def _finetune(options: argparse.Namespace) -> int:
@@ -372,17 +362,22 @@ def _list_grids(grids: list, table: Path, parts: Path) -> None:
 def _explain(options: argparse.Namespace) -> None:
     from hpkit.check.command import width
 
-    if options.rules or (options.name and "-" in options.name):
+    if options.rules or (options.name and "-" in options.name and not _is_card(options.name)):
         _explain_rules(options, width())
     elif options.markdown:
         print(recipe_table())
     elif options.cheat_sheet:
         print(cheat_sheet().rstrip())
     elif options.name:
-        print(explained(options.name, width()))
+        print(explained(options.name.replace("-", "_"), width()))
     else:
         print(all_explained(width()))
         print("\n`hpkit explain learning_rate` tells the rest about one of them.")
+
+
+def _is_card(name: str) -> bool:
+    """Whether a hyperparameter is meant, perhaps with hyphens."""
+    return name.replace("-", "_") in CARDS
 
 
 def _explain_rules(options: argparse.Namespace, columns: int) -> None:

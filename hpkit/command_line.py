@@ -260,6 +260,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     )
     check.add_argument(
         "--with",
+        dest="started_with",
         metavar="FILE",
         help="the settings or launch line that the one script is started with",
     )

@@ -21,10 +21,14 @@ def did_you_mean(word: str, choices) -> str:
 
     An empty string when nothing in `choices` is near `word`.
     """
-    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
-    if not near:
-        return ""
-    return f" (did you mean {near[0]}?)"
+    near = nearest(word, choices)
+    return f" (did you mean {near}?)" if near else ""
+
+
+def nearest(word: str, choices, cutoff: float = 0.5) -> str | None:
+    """The choice that is most like `word`; None where none is as like as `cutoff`, of 1."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
+    return near[0] if near else None
 
 
 def in_one_line(error: Exception) -> str:

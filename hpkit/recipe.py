@@ -144,6 +144,16 @@ def parse_value(name: str, text: str):
         raise BadInput(f"{name}: expected {CARDS[name].expected}, got {text!r}") from None
 
 
+def changed_hyperparameters(options) -> dict:
+    """The hyperparameters that argparse's `options` give as texts. Raises BadInput."""
+    changes = {}
+    for name in CARDS:
+        text = getattr(options, name)
+        if text is not None:
+            changes[name] = parse_value(name, text)
+    return changes
+
+
 def load_recipe(name: str) -> Recipe:
     """`starter`, `notes`, or a TOML file of hyperparameters. Raises BadInput.
 

@@ -166,7 +166,7 @@ def _shell_text(source: str) -> str:
     return "\n".join(lines) if any(lines) else ""
 
 
-def _cells(text: str, file: str) -> list[tuple[int, str]]:
+def code_cells(text: str, file: str) -> list[tuple[int, str]]:
     """(number, source) of the code cells of a notebook. Raises BadInput."""
     try:
         notebook = json.loads(text)
@@ -216,25 +216,29 @@ def _cell_text(cell: dict, where: str) -> str:
     return "".join(source).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _text(path: Path, file: str) -> str:
-    """The file's text. Raises BadInput."""
+def _require_suffix(path: Path) -> None:
     if path.suffix.lower() not in (".py", ".ipynb"):
         ending = path.suffix or "no ending"
         raise BadInput(
-            f"{file}: expected a Python script (.py) or a notebook (.ipynb), got {ending}; "
+            f"{path}: expected a Python script (.py) or a notebook (.ipynb), got {ending}; "
             "give one of these"
         )
+
+
+def require_file(file: str) -> None:
+    """Raises BadInput where there is no such file."""
+    path = Path(file)
+    if "\0" in file or not path.exists():  # a null byte alone would be a ValueError
+        raise BadInput(f"{file!r}: expected a file or folder, found no such file; check the path")
+    if not path.is_file():
+        raise BadInput(f"{file}: expected a file, got a folder or a device")
+
+
+def text_of(file: str) -> str:
+    """The file's text. Raises BadInput."""
     try:
-        if "\0" in file or not path.exists():  # a null byte alone would be a ValueError
-            raise BadInput(
-                f"{file!r}: expected a script or notebook, found no such file; check the path"
-            )
-        if not path.is_file():
-            raise BadInput(
-                f"{file}: expected a file, got a folder or a device; "
-                "give the script or notebook itself"
-            )
-        return path.read_bytes().decode("utf-8-sig")  # Windows writes a mark before the text
+        require_file(file)
+        return Path(file).read_bytes().decode("utf-8-sig")  # Windows writes a mark before the text
     except OSError as error:
         raise BadInput(f"{file}: cannot be read: {error.strerror}; check its permissions") from None
     except UnicodeDecodeError as error:
@@ -275,7 +279,9 @@ class Source:
         return f"line {line}"
 
 
-def read_source(path: str | Path, text: str | None = None) -> Source:
+def read_source(
+    path: str | Path, text: str | None = None, is_notebook: bool | None = None
+) -> Source:
     """Read a .py or .ipynb file, or its `text`, without running it.
 
     Raises BadInput for anything else, and for a script that is not Python.
@@ -283,8 +289,10 @@ def read_source(path: str | Path, text: str | None = None) -> Source:
     file = str(path)
     path = Path(path)
     if text is None:
-        text = _text(path, file)
-    is_notebook = path.suffix.lower() == ".ipynb" or text.lstrip().startswith("{")
+        _require_suffix(path)
+        text = text_of(file)
+    if is_notebook is None:
+        is_notebook = path.suffix.lower() == ".ipynb"
     statements = []
     lost = []
     notes = []
@@ -292,7 +300,7 @@ def read_source(path: str | Path, text: str | None = None) -> Source:
     shell_texts = []
     with nesting_is_bad_input(file):
         if is_notebook:
-            for number, source in _cells(text, file):
+            for number, source in code_cells(text, file):
                 texts.append(source)
                 shell = _shell_text(source)
                 if shell:

@@ -16,8 +16,7 @@ from hpkit.check.files import STDIN, files_in, read_file
 from hpkit.check.report import Report, check_file, check_recipe, chosen, measure, report_on
 from hpkit.check.settings import settings_of
 from hpkit.errors import BadInput
-from hpkit.hyperparameters import CARDS
-from hpkit.recipe import load_recipe, parse_value
+from hpkit.recipe import changed_hyperparameters, load_recipe
 
 #: From so many files on they are shared among processes, which take a moment to start.
 MANY_FILES = 100
@@ -44,13 +43,13 @@ def run(options: argparse.Namespace) -> int:
         reports = _reports(options, examples, known)
         alone = _is_named_alone(options.paths)
     reports = [chosen(report, settings.select, settings.ignore) for report in reports]
-    for report in reports:
-        if options.json or options.output_format in ("json", "sarif", "github"):
-            # Standard output belongs to the other program.
+    if options.json or options.output_format != "full":
+        # Standard output belongs to the other program, and to findings alone.
+        for report in reports:
             for note in report.notes:
                 print(note, file=sys.stderr)
     print(_shown(reports, options))
-    if alone and not any(report.calls or report.findings for report in reports):
+    if alone and not any(report.checked for report in reports):
         return BAD_INPUT
     bad = ("error", "warning") if settings.strict else ("error",)
     found = [finding for report in reports for finding in report.findings]
@@ -63,32 +62,22 @@ def _require_one_kind_of_input(options: argparse.Namespace) -> None:
             "check: give a script, notebook, recipe or folder, or --recipe, and not both; "
             "`hpkit check --help` shows examples"
         )
-    changes = _changes(options)
+    changes = changed_hyperparameters(options)
     if options.paths and changes:
         raise BadInput(
             f"--{next(iter(changes))} belongs to --recipe: a file is checked as it is written"
         )
     if options.text_column and not options.corpus:
         raise BadInput("--text_column: expected --corpus, whose columns it names")
-    started = getattr(options, "with")
+    started = options.started_with
     if started and (len(options.paths or ()) != 1 or Path(options.paths[0]).suffix != ".py"):
         raise BadInput("--with: expected one script (.py) beside it, which reads its values there")
-
-
-def _changes(options: argparse.Namespace) -> dict:
-    """The hyperparameters given as flags."""
-    changes = {}
-    for name in CARDS:
-        text = getattr(options, name)
-        if text is not None:
-            changes[name] = parse_value(name, text)
-    return changes
 
 
 def _recipe(options: argparse.Namespace) -> tuple:
     """(the recipe with its flags, the recipe as it was, None where no flag changed it)."""
     base = load_recipe(options.recipe)
-    changes = _changes(options)
+    changes = changed_hyperparameters(options)
     return base.replace(**changes), base if changes else None
 
 
@@ -108,7 +97,7 @@ def _is_named_alone(paths: list[str]) -> bool:
 
 def _reports(options: argparse.Namespace, examples: int | None, known: dict) -> list[Report]:
     """A report on each file; what cannot be read, or sets nothing, is a note among several."""
-    started = getattr(options, "with")
+    started = options.started_with
     if started:
         return [check_file(options.paths[0], examples, started, **known)]
     files = files_in(options.paths)
@@ -119,16 +108,16 @@ def _reports(options: argparse.Namespace, examples: int | None, known: dict) -> 
         reports = list(map(look, files))
     else:
         reports = _shared(look, files)
-    read = [report for report in reports if report.calls or report.findings]
-    checked = f"{len(files):,} files, {len(read):,} of them with settings of a training"
-    return [*_without_empty(reports), Report([], [], [checked], [])]
+    read = [report for report in reports if report.checked]
+    counted = f"{len(files):,} files, {len(read):,} of them with settings of a training"
+    return [*_without_empty(reports), Report([], [], [counted], [], checked=False)]
 
 
 def _report_among_several(file: str, examples: int | None, known: dict) -> Report:
     try:
         return report_on(read_file(file), examples, **known)
     except BadInput as error:
-        return Report([], [], [], [f"passed over: {error}"])
+        return Report([], [], [], [f"passed over: {error}"], checked=False)
 
 
 def _shared(look, files: list[str]) -> list[Report]:
@@ -145,7 +134,7 @@ def _without_empty(reports: Iterable[Report]) -> list[Report]:
     kept = []
     for report in reports:
         unreadable = [note for note in report.notes if note.startswith("passed over: ")]
-        if report.calls or report.findings or unreadable:
+        if report.checked or unreadable:
             kept.append(report)
     return kept
 

@@ -3,7 +3,7 @@
 import json
 
 from hpkit.check.calls import Call
-from hpkit.check.dialects import Place, Quoted, call_of, dialect_of
+from hpkit.check.dialects import Place, Quoted, call_of, dialect_of, dialects
 from hpkit.errors import BadInput
 
 #: Files of others that look like settings of a run: (a key, whose file it is).
@@ -16,10 +16,12 @@ DECLINED = (
 STUDIO = {"training", "lora", "logging"}
 
 
-def read_config(file: str, text: str, language: str) -> tuple[list[Call], list[str]]:
+def read_config(
+    file: str, text: str, language: str, is_recipe: bool = False
+) -> tuple[list[Call], list[str]]:
     """(calls, notes) of a file of settings: one call, or none with a note that says why.
 
-    `language`: yaml or json.
+    `language`: yaml or json. `is_recipe`: a script reads it, whatever keys it has.
 
     Raises BadInput for what is neither.
     """
@@ -28,6 +30,8 @@ def read_config(file: str, text: str, language: str) -> tuple[list[Call], list[s
     if declined:
         return [], [f"{declined}; it is not checked"]
     dialect = dialect_of(settings)
+    if dialect is None and is_recipe and settings:
+        dialect = dialects()["transformers"]
     if dialect is None:
         return [], ["no settings of a training were found"]
     if dialect.quoted_is_text:
@@ -55,18 +59,20 @@ def _settings(file: str, text: str, language: str) -> tuple[dict, set[str], set[
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    if language == "json":
-        try:
-            json.loads(text)
-        except ValueError as error:
-            raise BadInput(f"{file}: expected JSON, got {error}; mend it and check again") from None
+    plain = {}
     try:
+        if language == "json":
+            plain = json.loads(text)
         node = yaml.compose(text.replace("\t", "  "), Loader=loader)
     except yaml.YAMLError as error:
+        if "another document" in str(error):
+            return {}, set(), set()  # several documents in one file: no tool's settings
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "text that it cannot hold"
         raise BadInput(f"{file}{place}: expected YAML, got {problem}; mend it") from None
+    except ValueError as error:
+        raise BadInput(f"{file}: expected JSON, got {error}; mend it and check again") from None
     except RecursionError:
         raise BadInput(f"{file}: expected YAML that a person wrote, nested less deep") from None
     if not isinstance(node, yaml.MappingNode):
@@ -77,9 +83,12 @@ def _settings(file: str, text: str, language: str) -> tuple[dict, set[str], set[
     for key, value in node.value:
         try:
             name = construct(key, deep=True)
-            found[name] = construct(value, deep=True), key.start_mark.line + 1
-        except (yaml.YAMLError, ValueError, TypeError):  # a tag of a tool's own; an odd key
-            continue
+            written = construct(value, deep=True)
+            if isinstance(plain, dict) and name in plain:
+                written = plain[name]  # to YAML 1e-5 is a text, and to JSON a number
+            found[name] = written, key.start_mark.line + 1
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+            continue  # a tag of a tool's own; an odd key; an alias that leads back
         if isinstance(value, yaml.ScalarNode) and value.style in ('"', "'"):
             quoted.add(name)
     found = {key: pair for key, pair in found.items() if isinstance(key, str)}
@@ -89,17 +98,18 @@ def _settings(file: str, text: str, language: str) -> tuple[dict, set[str], set[
 def _keys_below(node) -> set[str]:
     """The keys of all mappings inside a document."""
     found = set()
+    seen = set()
     waiting = [node]
     while waiting:
         node = waiting.pop()
-        if isinstance(node.value, str):
+        # An alias may lead back to where it came from.
+        if isinstance(node.value, str) or id(node) in seen:
             continue
+        seen.add(id(node))
         for part in node.value:
             if isinstance(part, tuple):
                 found.add(str(part[0].value))
                 waiting.append(part[1])
             else:
                 waiting.append(part)
-        if len(found) > 10_000:
-            break
     return found

@@ -36,6 +36,8 @@ ONLY_IN_TRL = (
     "completion_only_loss",
     "precompute_ref_log_probs",
 )
+#: Keys by which alpha is divided by the root of the rank.
+RSLORA = ("use_rslora", "peft_use_rslora")
 #: What the tools call the model.
 MODEL_KEYS = ("base_model", "model_name_or_path")
 #: Methods by preferences, as the tools name them (`rl: dpo`, `stage: dpo`), and TRL's config.
@@ -71,9 +73,9 @@ class Dialect:
     judged_by: str
     versions: dict
     quoted_is_text: bool
-    command: str
     adapter: list
     not_adapter: list
+    adapter_by_default: str
     excludes: list
     names: dict
 
@@ -133,13 +135,11 @@ def call_of(
     texts: Collection[str] = (),
     processes: int | None = None,
     class_name: str = "",
-    fields: frozenset[str] | None = None,
 ) -> Call:
     """The settings of a file or launch line as a Call.
 
     `settings`: the tool's own name -> (value, line). `unread`: names whose value is not told.
     `texts`: the file's, which may install something. `class_name`: TRL's config, where it is known.
-    `fields`: all arguments that are taken, where a script says so.
     """
     arguments = {}
     lines = {}
@@ -161,9 +161,9 @@ def call_of(
     facts = _facts(dialect, settings, processes)
     around = {name: value for name, (value, _) in facts.items()}
     pins, pinned_by = pins_of(place.file, texts)
-    if not pins:
-        pins = dialect.versions
+    if not set(dialect.versions) & set(pins):
         pinned_by = f"{dialect.tool} installs"
+    pins = dialect.versions | pins
     written = Written(
         name=class_name or _class_name(dialect, settings),
         origin=dialect.judged_by,
@@ -171,9 +171,8 @@ def call_of(
         pins=pins,
         pinned_by=pinned_by,
         tool=dialect.tool,
-        fields=dialect.own_names() if fields is None else fields,
-        refuses_unknown=fields is not None,
-        has_own_fields=fields is None,
+        fields=dialect.own_names(),
+        has_own_fields=True,
         foreign_words=tuple(foreign),
         form=Form(language, {theirs: ours for ours, theirs in dialect.names.items()}),
         around=Surroundings(**around),
@@ -236,7 +235,7 @@ def _facts(
     """What the file says beside arguments: Surroundings by name, each with its line."""
     facts = {}
     for key in dialect.adapter:
-        value, line = settings.get(key, (None, 0))
+        value, line = settings.get(key, (dialect.adapter_by_default or None, 0))
         says_no = value is None or value is False or str(value).lower() in dialect.not_adapter
         if key == "peft" and not isinstance(value, (dict, str)):
             continue
@@ -251,10 +250,11 @@ def _facts(
         facts["together"] = tuple(together), settings[together[0][1]][1]
     for key in MODEL_KEYS:
         if isinstance(settings.get(key, (None,))[0], str):
-            facts["model"] = settings[key]
+            facts["model_name"] = settings[key]
     rank, alpha = (settings.get(key, (None,))[0] for key in ("lora_r", "lora_alpha"))
     rank = rank or settings.get("lora_rank", (None,))[0]
-    if isinstance(rank, int) and isinstance(alpha, (int, float)) and rank > 0:
+    by_root = any(settings.get(key, (None,))[0] for key in RSLORA)
+    if isinstance(rank, int) and isinstance(alpha, (int, float)) and rank > 0 and not by_root:
         facts["adapter_scale"] = alpha / rank, settings["lora_alpha"][1]
     bits = [key for key in ("load_in_4bit", "load_in_8bit") if settings.get(key, (0,))[0] is True]
     if bits and "adapter" not in facts and dialect.judged_by in ("trl", "axolotl"):

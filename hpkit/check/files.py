@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpkit.check.calls import Call
+from hpkit.check.cells import code_cells, require_file, text_of
 from hpkit.check.configs import read_config
 from hpkit.check.launches import shell_calls
 from hpkit.check.scripts import read_calls
@@ -34,12 +35,14 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Contents:
-    """What one file sets: its places, remarks on it, and its text (None of a notebook)."""
+    """What one file sets: its places, remarks on it, and its texts: (cell, None of a whole file;
+    text).
+    """
 
     file: str
     calls: list[Call]
     notes: list[str]
-    text: str
+    texts: list[tuple[int | None, str]]
 
 
 def files_in(paths: Iterable[str]) -> list[str]:
@@ -49,9 +52,12 @@ def files_in(paths: Iterable[str]) -> list[str]:
     """
     found = {}
     for path in paths:
-        if path != STDIN and "\0" not in path and Path(path).is_dir():
+        if path == STDIN:
+            found[path] = None
+        elif "\0" not in path and Path(path).is_dir():
             found |= dict.fromkeys(_files_of(path))
         else:
+            require_file(path)
             found[path] = None
     return list(found)
 
@@ -68,10 +74,10 @@ def _files_of(folder: str) -> list[str]:
     return found
 
 
-def read_file(file: str) -> Contents:
+def read_file(file: str, is_recipe: bool = False) -> Contents:
     """What a file sets, read by its ending; standard input by what it looks like.
 
-    Raises BadInput for what cannot be read.
+    `is_recipe`: a script reads its values there. Raises BadInput for what cannot be read.
     """
     if file == STDIN:
         text = sys.stdin.read()
@@ -83,20 +89,22 @@ def read_file(file: str) -> Contents:
             f"{file}: expected a script (.py), a notebook (.ipynb), settings (.yaml, .json) or "
             f"launch lines (.sh), got {ending}; give one of these"
         )
-    if suffix == ".ipynb":
-        calls, notes = read_calls(file)
-        return Contents(file, calls, notes, "")
-    return _read(file, text_of(file), suffix)
+    return _read(file, text_of(file), suffix, is_recipe)
 
 
-def _read(file: str, text: str, suffix: str) -> Contents:
+def _read(file: str, text: str, suffix: str, is_recipe: bool = False) -> Contents:
+    texts = [(None, text)]
     if suffix in PYTHON:
-        calls, notes = read_calls(file, text)
+        is_notebook = suffix == ".ipynb"
+        calls, notes = read_calls(file, text, is_notebook)
+        if is_notebook and "hpkit" in text:
+            texts = code_cells(text, file)
     elif suffix in CONFIGS:
-        calls, notes = read_config(file, text, "json" if suffix == ".json" else "yaml")
+        language = "json" if suffix == ".json" else "yaml"
+        calls, notes = read_config(file, text, language, is_recipe)
     else:
         calls, notes = shell_calls(file, text)
-    return Contents(file, calls, notes, text)
+    return Contents(file, calls, notes, texts)
 
 
 def _kind_of(text: str) -> str:
@@ -113,22 +121,3 @@ def _kind_of(text: str) -> str:
     return (
         ".sh" if re.search(r"(?m)^\s*(torchrun|accelerate|deepspeed|python\d?)\s", text) else ".py"
     )
-
-
-def text_of(file: str) -> str:
-    """The file's text. Raises BadInput."""
-    path = Path(file)
-    try:
-        if "\0" in file or not path.exists():  # a null byte alone would be a ValueError
-            raise BadInput(
-                f"{file!r}: expected a file or folder, found no such file; check the path"
-            )
-        if not path.is_file():
-            raise BadInput(f"{file}: expected a file, got a folder or a device")
-        return path.read_bytes().decode("utf-8-sig")  # Windows writes a mark before the text
-    except OSError as error:
-        raise BadInput(f"{file}: cannot be read: {error.strerror}; check its permissions") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{file}: expected UTF-8 text, got byte {error.start} that is not; save it as UTF-8"
-        ) from None

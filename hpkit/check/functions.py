@@ -103,11 +103,9 @@ def passed_for(call: ast.Call, parameter: str, function: ast.FunctionDef):
 
 
 def returned_by(function: ast.FunctionDef | None) -> ast.expr | None:
-    """The expression that a function returns, where it has one `return` and yields nothing."""
-    if function is None:
+    """The expression that a function returns: its last statement, and its only way to end."""
+    if function is None or not isinstance(function.body[-1], ast.Return):
         return None
     kinds = (ast.Return, ast.Yield, ast.YieldFrom)
     ends = [part for part in ast.walk(function) if isinstance(part, kinds)]
-    if len(ends) != 1 or not isinstance(ends[0], ast.Return):
-        return None
-    return ends[0].value
+    return function.body[-1].value if len(ends) == 1 else None

@@ -1,6 +1,5 @@
 """Findings that a file itself asks to leave out: `# hpkit: ignore[rule]`."""
 
-import json
 import re
 from dataclasses import dataclass
 
@@ -39,7 +38,7 @@ def ignored_in(contents: Contents) -> Ignored:
     places = {}
     unknown = []
     known = [rule.name for rule in ALL_RULES]
-    for cell, text in _texts(contents):
+    for cell, text in contents.texts:
         for number, line in enumerate(text.split("\n"), 1):
             comment = _COMMENT.search(line)
             if comment is None:
@@ -54,21 +53,9 @@ def ignored_in(contents: Contents) -> Ignored:
                     )
             if _ALONE.match(line):
                 number = number + 1 if cell is None else WHOLE_CELL
-            places[cell, number] = rules
+            earlier = places.get((cell, number), frozenset())
+            if rules is None or earlier is None:
+                places[cell, number] = None
+            else:
+                places[cell, number] = earlier | rules
     return Ignored(places, unknown)
-
-
-def _texts(contents: Contents) -> list[tuple[int | None, str]]:
-    """(cell, text): of a notebook its cells, of another file the whole."""
-    if contents.text:
-        return [(None, contents.text)]
-    if not contents.calls or contents.calls[0].cell is None:
-        return []
-    from hpkit.check.files import text_of
-
-    cells = json.loads(text_of(contents.file))["cells"]
-    found = []
-    for number, cell in enumerate(cells, 1):
-        source = cell.get("source", "")
-        found.append((number, "".join(source)))
-    return [pair for pair in found if "hpkit" in pair[1]]

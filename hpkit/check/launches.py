@@ -16,7 +16,7 @@ _LAUNCHER = re.compile(
 #: Words of a shell line that end a command.
 _ENDS = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1", "done", "}", ")"}
 #: Arguments of launchers that say how many processes there are.
-_PROCESSES = ("nproc_per_node", "nproc-per-node", "num_processes", "num_gpus")
+_PROCESSES = ("nproc_per_node", "num_processes", "num_gpus")
 #: Flags of other people's parsers that share names with TrainingArguments: diffusers' scripts,
 #: examples without a Trainer.
 _OTHER_PARSERS = {
@@ -81,7 +81,7 @@ def _calls(file: str, cell: int | None, text: str, all_texts: list[str]) -> list
     found = []
     for line in lines:
         launcher = _LAUNCHER.search(line.text)
-        if launcher is None:
+        if launcher is None or line.text.startswith("#"):
             continue
         words = _words(line.text[launcher.start(1) :], variables, arrays)
         call = _call(file, cell, line, words, all_texts)
@@ -178,6 +178,8 @@ def _call(
     """The training that a command starts; None where it starts none."""
     command, launcher_words, flags = _parted(words)
     given, unread = _flags(flags)
+    if command.startswith("axolotl"):
+        return None  # its flags go by its own names
     if not command or _OTHER_PARSERS & set(given) or command.endswith("_no_trainer.py"):
         return None
     dialect = dialects()["transformers"]
@@ -191,10 +193,8 @@ def _call(
     known = [name for name in (*given, *unread) if is_training_argument(name)]
     if len(known) < 2 or not any(_DISTINCTIVE.fullmatch(name) for name in known):
         return None
-    if dialect.name == "transformers" and "dataset_name" in given and "use_peft" in given:
-        dialect = dialects()["trl"]
     launched, _ = _flags(launcher_words)
-    counts = [launched.get(name.replace("-", "_")) for name in _PROCESSES]
+    counts = [launched.get(name) for name in _PROCESSES]
     processes = next((count for count in counts if isinstance(count, int)), None)
     settings = {name: (value, line.of_flag(name)) for name, value in given.items()}
     return call_of(

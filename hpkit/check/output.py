@@ -4,14 +4,13 @@ import json
 import os
 import textwrap
 from collections.abc import Iterable
+from urllib.parse import quote
 
-from hpkit.check.report import Report, where
+from hpkit.check.report import MISSING, Report, where
 from hpkit.formatting import plural
 from hpkit.preflight.findings import SEVERITIES
 from hpkit.preflight.rules import ALL_RULES
 
-#: What `--output-format` takes.
-FORMATS = ("full", "concise", "json", "github", "sarif")
 #: GitHub's and SARIF's words for a finding's severity.
 _GITHUB = {"error": "error", "warning": "warning", "hint": "notice"}
 _SARIF = {"error": "error", "warning": "warning", "hint": "note"}
@@ -83,7 +82,7 @@ def as_sarif(reports: Iterable[Report]) -> str:
     for finding in joined.findings:
         text = f"{_in_cell(finding)}{finding['message']}. To mend it: {finding['fix']}"
         location = {
-            "artifactLocation": {"uri": _relative(finding["file"]).replace(os.sep, "/")},
+            "artifactLocation": {"uri": quote(_relative(finding["file"]).replace(os.sep, "/"))},
             "region": {"startLine": _line_of_file(finding)},
         }
         results.append(
@@ -105,13 +104,24 @@ def as_sarif(reports: Iterable[Report]) -> str:
 
 
 def _joined(reports: Report | Iterable[Report]) -> Report:
+    """One report of several; what is missing in each is said once."""
     if isinstance(reports, Report):
         return reports
-    parts = ([], [], [], [])
+    calls = []
+    findings = []
+    lines = []
+    notes = []
+    checked = False
     for report in reports:
-        for joined, part in zip(parts, report):
-            joined += part
-    return Report(*parts)
+        calls += report.calls
+        findings += report.findings
+        notes += report.notes
+        checked = checked or report.checked
+        lines += [line for line in report.lines if line not in MISSING or line not in lines]
+    # At the end, where it is not taken for one file's.
+    last = [line for line in lines if line in MISSING]
+    lines = [line for line in lines if line not in MISSING]
+    return Report(calls, findings, lines + last, notes, checked)
 
 
 def _last_line(report: Report) -> str:
@@ -123,7 +133,7 @@ def _last_line(report: Report) -> str:
             counts.append(plural(count, severity))
     if counts:
         return ", ".join(counts)
-    if not report.calls and not report.lines:
+    if not report.checked:
         return "nothing was checked"
     return "nothing found"
 

@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 from hpkit.errors import BadInput
@@ -23,26 +22,23 @@ PINNED = ("transformers", "trl", "peft")
 def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
     """(package -> specifier, who says so) of a file; of its project where the file is silent."""
     own = pins(texts)
-    if own:
-        return own, "this file installs"
     project = _pins_of_project(Path(file).absolute().parent)
-    return dict(project), "its project asks for"
+    asked = {package: pin for package, pin in {**project, **own}.items() if pin}
+    return asked, "this file installs" if any(own.values()) else "its project asks for"
 
 
-@cache
 def _pins_of_project(folder: Path) -> dict[str, str]:
     """What the requirements of the nearest folder that has some ask for, within a repository."""
     for parent in (folder, *folder.parents):
         found = _requirements_in(parent)
         if found:
-            return _joined(found)
+            return _by_package(found)
         is_root = (parent / ".git").exists() or (parent / "pyproject.toml").exists()
         if is_root or not _is_in_repository(parent):
             break
     return {}
 
 
-@cache
 def _is_in_repository(folder: Path) -> bool:
     return any((parent / ".git").exists() for parent in (folder, *folder.parents))
 
@@ -57,8 +53,9 @@ def _requirements_in(folder: Path) -> list[str]:
         if setup.is_file():
             found += _QUOTED.findall(setup.read_text(encoding="utf-8", errors="replace"))
         if (folder / "pyproject.toml").is_file():
-            project = read_toml(folder / "pyproject.toml", "requirements").get("project", {})
-            found += project.get("dependencies", [])
+            project = read_toml(folder / "pyproject.toml", "requirements").get("project")
+            listed = project.get("dependencies") if isinstance(project, dict) else None
+            found += listed if isinstance(listed, list) else []
     except (OSError, BadInput):  # what cannot be read asks for nothing
         return []
     return [line for line in found if isinstance(line, str)]
@@ -67,23 +64,21 @@ def _requirements_in(folder: Path) -> list[str]:
 def pins(texts: Iterable[str]) -> dict[str, str]:
     """package -> specifier, as `==4.56.2`, of PINNED; a later line overrides an earlier one.
 
-    A package that is installed without a version, or from a repository, is the newest: it has no
-    entry.
+    A package that is installed without a version, or from a repository, is the newest: its
+    specifier is empty.
     """
     found = []
     for text in texts:
         found += _requirements(text)
-    return _joined(found)
+    return _by_package(found)
 
 
-def _joined(requirements: Iterable[str]) -> dict[str, str]:
+def _by_package(requirements: Iterable[str]) -> dict[str, str]:
     found = {}
     for requirement in requirements:
         name, specifier = _parsed(requirement)
         if name in PINNED:
-            found.pop(name, None)
-            if specifier:
-                found[name] = specifier
+            found[name] = specifier
     return found
 
 
@@ -97,13 +92,13 @@ def _requirements(text: str) -> list[str]:
     for line in re.split(r"\n|\\n", joined):
         installed = _INSTALL.search(line)
         if installed:
-            found += _words(installed[1])
+            found += _installed(installed[1])
     if _REQUIREMENTS.search(text):
         found += [line.strip() for line in text.split("\n")[1:]]
     return found
 
 
-def _words(line: str) -> list[str]:
+def _installed(line: str) -> list[str]:
     """The words of the rest of a `pip install` line, without its options."""
     try:
         words = shlex.split(line, comments=True)

@@ -19,14 +19,15 @@ class Report(NamedTuple):
     """What was read and what was found, as JSON has it.
 
     `calls`: dicts of file, cell, line, name, arguments, unread. `findings`: dicts of rule,
-    severity, message, evidence, fix, changes, file, cell, line. `lines` tell in words what was
-    looked at; `notes` what was passed over.
+    severity, argument, message, evidence, fix, changes, file, cell, line. `lines` tell in words
+    what was looked at; `notes` what was passed over. `checked`: there was anything to look at.
     """
 
     calls: list[dict]
     findings: list[dict]
     lines: list[str]
     notes: list[str]
+    checked: bool = True
 
 
 def check_recipe(name: str, recipe: Recipe, examples: int | None, **known) -> Report:
@@ -55,7 +56,7 @@ def check_file(file: str, examples: int | None, recipe_file: str | None = None, 
         # Here, because few need it.
         from hpkit.check.started import started_with
 
-        contents = started_with(contents, read_file(recipe_file))
+        contents = started_with(contents, read_file(recipe_file, is_recipe=True))
     return report_on(contents, examples, **known)
 
 
@@ -79,9 +80,9 @@ def report_on(contents: Contents, examples: int | None, **known) -> Report:
             calls.append(place | told)
     if calls:
         lines += _what_is_missing(_are_counted(contents.calls, examples), known)
-    else:
+    elif not contents.calls and not contents.notes:
         notes.append(f"{file}: no call of TrainingArguments or its like was found")
-    return Report(calls, _each_once(findings), lines, notes)
+    return Report(calls, _each_once(findings), lines, notes, checked=bool(contents.calls))
 
 
 def _lines_on(call: Call, place: dict) -> list[str]:
@@ -97,7 +98,7 @@ def _lines_on(call: Call, place: dict) -> list[str]:
         cell, line = call.places["examples"]
         at = where({"file": call.file, "cell": cell, "line": line})
         lines.append(f"  {plural(around.examples, 'example')}, as {at} says")
-    if call.arguments.get("packing") and call.arguments.get("max_steps", -1) <= 0:
+    if call.arguments.get("packing") and not _has_steps(call):
         lines.append("  packing joins examples, nobody knows how many: updates are not counted")
     return lines
 
@@ -105,11 +106,16 @@ def _lines_on(call: Call, place: dict) -> list[str]:
 def _are_counted(calls: list[Call], examples: int | None) -> bool:
     """Whether the updates of each call are known."""
     for call in calls:
-        steps = call.arguments.get("max_steps", -1)
-        has_steps = isinstance(steps, int) and steps > 0
-        if not (examples or has_steps or call.written.around.examples):
+        if call.written.is_trainer or _has_steps(call):
+            continue
+        if not (examples or call.written.around.examples):
             return False
     return True
+
+
+def _has_steps(call: Call) -> bool:
+    steps = call.arguments.get("max_steps")
+    return isinstance(steps, int) and steps > 0
 
 
 def _findings(call: Call, examples: int | None, known: dict, ignored: Ignored) -> list[dict]:
@@ -216,7 +222,14 @@ def _what_is_missing(counted, known: dict) -> list[str]:
     """What the report leaves out because nobody gave the number of examples, or a device."""
     lines = []
     if not counted:
-        lines.append("  no --examples: updates, warmup, logs and checkpoints are not counted")
+        lines.append(MISSING[0])
     if not known["device"]:
-        lines.append("  no --device: nothing is said about precision and memory of a device")
+        lines.append(MISSING[1])
     return lines
+
+
+#: What a report leaves out where nobody says more.
+MISSING = (
+    "  no --examples: updates, warmup, logs and checkpoints are not counted",
+    "  no --device: nothing is said about precision and memory of a device",
+)

@@ -75,7 +75,8 @@ class DataSets:
         if isinstance(written, str):
             sliced = re.fullmatch(r"\w+\[(\d*):(\d+)\]", written)
             if sliced:
-                return Rows(int(sliced[2]) - int(sliced[1] or 0), is_stream, split.lineno)
+                count = max(int(sliced[2]) - int(sliced[1] or 0), 0)
+                return Rows(count, is_stream, split.lineno)
         return Rows(is_stream=is_stream, line=call.lineno)
 
     def _rows_of_part(self, owner: ast.expr, part: str, depth: int) -> Rows | None:
@@ -92,7 +93,7 @@ class DataSets:
             if isinstance(share, int):
                 return whole._replace(count=whole.count - share)
             return whole._replace(count=None)
-        whole = self.of(origin, depth + 1) if origin is not owner else None
+        whole = self.of(origin, depth + 1)
         # Each split of a sliced data set has rows of its own.
         return whole._replace(count=None) if whole and part != "train" else whole
 
@@ -115,7 +116,8 @@ class DataSets:
                 if step in ("filter", "skip")
                 else None
             )
-        if step == "map" and call.args and REGROUPS.search(ast.unparse(call.args[0])):
+        function = call.args[0] if call.args else keyword(call, "function")
+        if step == "map" and function is not None and REGROUPS.search(ast.unparse(function)):
             return rows._replace(count=None)
         return rows
 

@@ -12,8 +12,7 @@ from hpkit.check.launches import launch_calls
 from hpkit.check.names import LIBRARIES, Names, position
 from hpkit.check.pins import pins_of
 from hpkit.check.subclasses import Subclasses
-from hpkit.check.surroundings import Seen
-from hpkit.check.surroundings import Surroundings as Around
+from hpkit.check.surroundings import CodeAround, Seen
 from hpkit.check.values import UNKNOWN, without_lines
 from hpkit.preflight.arguments import SUCCESSORS
 from hpkit.preflight.libraries import BESIDE_UNSLOTH, last_import, takes, version_in_force
@@ -52,25 +51,25 @@ class _CallFinder:
         self._in_order = sorted(self._names.calls, key=position)
         self._notes = set()  # (line, remark)
         self._gone = {}  # what cannot be imported -> its line
+        self._late = {}  # an attribute that is set after the call -> its line
         self._pins, self._pinned_by = pins_of(source.file, source.texts)
-        self._unsloth = any(self._imports("unsloth"))
+        self._unsloth = self._imports("unsloth")
         if self._unsloth:
             self._pins = BESIDE_UNSLOTH | self._pins
 
-    def _imports(self, package: str) -> list[str]:
-        """The modules of a package that the file imports."""
-        found = []
+    def _imports(self, package: str) -> bool:
+        """Does the file import a package, or a module of it?"""
         for word in self._names.words:
             module = word.removeprefix("import ")
             if module == package or module.startswith(package + "."):
-                found.append(module)
-        return found
+                return True
+        return False
 
     def find(self) -> list[Call]:
         """The calls that set training arguments, in reading order."""
         # One answer for the whole file: which model a call trains is not told by the text.
         unseeded = self._unseeded()
-        facts = Around(self._names, self._expressions).facts()
+        facts = CodeAround(self._names, self._expressions).facts()
         gone = self._gone_imports()
         if gone is not None:
             facts["gone_imports"] = gone
@@ -83,8 +82,8 @@ class _CallFinder:
             elif self._names.is_training(path):
                 found += self._training_call(node, path, unseeded, facts)
             elif name.endswith("Trainer"):
-                found += self._trainer_call(node, path, facts)
-        if not found and gone is not None:
+                found += self._trainer_call(node, path)
+        if gone is not None and not any("gone_imports" in call.places for call in found):
             found.append(self._bare_call(facts, gone.line))
         self._note_later_changes()
         return found
@@ -169,7 +168,7 @@ class _CallFinder:
         written = self._written(name, library, unread, facts, unseeded, own_fields)
         return [self._call(node, own | given, written, facts)]
 
-    def _trainer_call(self, node: ast.Call, path: str, facts: dict) -> list[Call]:
+    def _trainer_call(self, node: ast.Call, path: str) -> list[Call]:
         """A trainer's call where it has an argument that the newest version does not take."""
         library = self._names.library(path)
         name = path.rpartition(".")[2]
@@ -241,6 +240,7 @@ class _CallFinder:
             if self._names.only_value(store.value) is node and store.attr not in found:
                 found.append(store.attr)
                 line = store.lineno
+                self._late[store.attr] = line
         return facts | {"unread_fields": Seen(tuple(found), line)} if line else facts
 
     def _arguments(self, node: ast.Call, name: str) -> tuple[dict, list[str]]:
@@ -313,6 +313,7 @@ class _CallFinder:
         places = {name: self._source.place(seen.line) for name, seen in facts.items()}
         if "gone_imports" in facts:
             places |= {name: self._source.place(at) for name, at in self._gone.items()}
+        places |= {name: self._source.place(at) for name, at in self._late.items()}
         unread = (*untold, *written.unread)
         return Call(
             file=self._source.file,
@@ -339,7 +340,9 @@ class _CallFinder:
                     self._notes.add((node.lineno, note))
 
 
-def read_calls(path: str | Path, text: str | None = None) -> tuple[list[Call], list[str]]:
+def read_calls(
+    path: str | Path, text: str | None = None, is_notebook: bool | None = None
+) -> tuple[list[Call], list[str]]:
     """(calls, notes): the places that set training arguments in a .py or .ipynb file, and remarks.
 
     Both come in reading order, a remark in one line each. The file is never run or imported.
@@ -347,9 +350,10 @@ def read_calls(path: str | Path, text: str | None = None) -> tuple[list[Call], l
     defined in the file, trainers with an argument that they no longer take, parsers of such
     classes, and lines that launch a training. A default of argparse counts as the argument's value,
     with a note. A cell with a syntax error is passed over with a note. Raises BadInput for what is
-    not a readable Python script or notebook. `text`: the file's, where it was read already.
+    not a readable Python script or notebook. `text`: the file's, where it was read already;
+    `is_notebook`: what it is, where the path does not say.
     """
-    source = read_source(path, text)
+    source = read_source(path, text, is_notebook)
     with nesting_is_bad_input(source.file):
         finder = _CallFinder(source)
         calls = finder.find()

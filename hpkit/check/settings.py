@@ -44,7 +44,12 @@ def _from_pyproject(folder: Path) -> dict:
     for parent in (folder, *folder.parents):
         file = parent / "pyproject.toml"
         if file.is_file():
-            table = read_toml(file, "settings").get("tool", {}).get("hpkit", {})
+            tools = read_toml(file, "settings").get("tool")
+            table = tools.get("hpkit", {}) if isinstance(tools, dict) else {}
+            if not isinstance(table, dict):
+                raise BadInput(f"{file}: expected [tool.hpkit] to be a table, got {table!r}")
+            if not isinstance(table.get("strict", False), bool):
+                raise BadInput(f"{file}: expected strict = true or false")
             for key in table:
                 if key not in _KEYS:
                     raise BadInput(

@@ -31,10 +31,12 @@ def started_with(script: Contents, settings: Contents) -> Contents:
             "--with gives; this one has none"
         )
     defaults = [call for call in script.calls if call.is_parser]
-    calls = [call for call in script.calls if not call.is_parser]
+    # What the script says elsewhere is said of it alone.
+    calls = []
     for given in settings.calls:
         calls.append(_joined(given, defaults[0] if defaults else None, taken))
-    return Contents(settings.file, calls, settings.notes, settings.text)
+    notes = [*script.notes, *settings.notes]
+    return Contents(settings.file, calls, notes, settings.texts)
 
 
 def _joined(given: Call, default: Call | None, taken: frozenset[str] | None) -> Call:
@@ -53,8 +55,15 @@ def _joined(given: Call, default: Call | None, taken: frozenset[str] | None) -> 
             if value is not None
         }
         around = dataclasses.replace(around, **told)
+    pins = written.pins
+    unsloth = written.unsloth
+    if default:
+        pins = {**default.written.pins, **pins}
+        unsloth = default.written.unsloth
     written = dataclasses.replace(
         written,
+        pins=pins,
+        unsloth=unsloth,
         name=name,
         origin=origin or "transformers",
         fields=taken or frozenset(),

@@ -42,10 +42,6 @@ NO_ROW_TO_SPARE = re.compile(
 )
 #: Tokens that some tokenizer or other has from the start: naming one of them adds none.
 USUAL_TOKENS = {"<s>", "</s>", "<unk>", "<pad>", "<|endoftext|>", "<|im_end|>", "<|im_start|>"}
-#: Metrics that the Trainer measures itself.
-OWN_METRICS = re.compile(
-    r"(eval_)?(loss|runtime|samples_per_second|steps_per_second)|eval_\w+_loss"
-)
 
 
 class Seen(NamedTuple):
@@ -55,7 +51,7 @@ class Seen(NamedTuple):
     line: int
 
 
-class Surroundings:
+class CodeAround:
     """The facts of one file, by the names of `hpkit.preflight.Surroundings`."""
 
     def __init__(self, names: Names, expressions: Expressions):
@@ -79,7 +75,7 @@ class Surroundings:
             "added_tokens": self._added_tokens,
             "logits_kept": self._logits_kept,
             "metrics": self._metrics,
-            "model": self._model_name,
+            "model_name": self._model_name,
             "adapter_scale": self._adapter_scale,
             "halves_swapped": self._halves_swapped,
         }
@@ -116,7 +112,8 @@ class Surroundings:
             ):
                 return Seen(applied or "PeftModel", call.lineno)
             given = keyword(call, "peft_config")
-            if given is not None and not _is_none(given):
+            origin = self._names.origin(given)
+            if given is not None and not (origin is not None and _is_none(origin)):
                 return Seen("peft_config", given.lineno)
         for config in self._adapter_configs():
             # Whoever gets it may put it on the model.
@@ -315,11 +312,11 @@ class Surroundings:
         return False
 
     def _added_tokens(self) -> Seen | None:
-        resizes = {".resize_token_embeddings", "resize_token_embeddings", "add_new_tokens"}
-        if resizes & self._names.words or not self._trainers:
+        if not self._trainers:
             return None
-        if any("resize" in word for word in self._names.words):
-            return None  # a function of the file's own, or of another
+        # The model's own method, Unsloth's, or a function of the file.
+        if any("resize" in word or "add_new_tokens" in word for word in self._names.words):
+            return None
         for call in self._in_order:
             if self._last_name(call) in ("add_tokens", "add_special_tokens") and call.args:
                 texts = _texts(call.args[0]) + self._named_texts(call.args[0])

@@ -55,8 +55,11 @@ def _asked_again(finding: Finding, mended: Plan) -> Finding | None:
     rule = REGISTERED_RULES[finding.rule]
     if not finding.changes:
         return finding
-    # One that fails said so when it was asked first.
-    for again in rule.findings(mended):
+    try:
+        findings = rule.findings(mended)
+    except Exception:  # one that fails on the mended run keeps to what it said of the run itself
+        return finding
+    for again in findings:
         if again.argument == finding.argument:
             return dataclasses.replace(finding, changes=again.changes, advice=again.advice)
     return None

@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 from hpkit.files import data_folder
 
-#: Packages whose classes are judged by their own fields.
-KNOWN_PACKAGES = ("transformers", "trl", "peft")
 #: What unsloth 2026.10.9 (its metadata, read 2026-11-27) lets pip install beside itself. It patches
 #: TRL's configs and trainers, so that they rename or drop what TRL no longer takes (its
 #: models/rl_config_compat.py): there no name is a mistake.

@@ -156,9 +156,9 @@ class Plan:
     """Everything that rules look at; what takes long is worked out when first asked for.
 
     `settings`: a Recipe, live TrainingArguments or a dict. The other fields are as `preflight`
-    takes them, the model and the machine looked up; of `examples` and `processes` those of the
-    text count where nobody gave others. `is_live`: the dict was TrainingArguments, and has every
-    field.
+    takes them, the model and the machine looked up; of `examples` those of the text count where
+    nobody gave others, and of `processes` the larger number. `is_live`: the dict was
+    TrainingArguments, and has every field.
 
     Worked out at once: `given`, the arguments with their values, by the names of today;
     `renamed`, the old names of some of them; `missing`, those whose value is not known; `invalid`,
@@ -183,7 +183,11 @@ class Plan:
             self.written = dataclasses.replace(self.written, form=Form("recipe"))
         self.examples = self.examples or self.written.around.examples
         self.processes = max(self.processes, self.written.around.processes or 1)
-        self.given, self.renamed = under_new_names(_given_arguments(self.settings))
+        given = _given_arguments(self.settings)
+        # A field that nobody reads is no argument under any name.
+        for idle in self.written.around.unread_fields or ():
+            given.pop(idle, None)
+        self.given, self.renamed = under_new_names(given)
         self.missing = _unknown_arguments(self.given, self.live, self.written)
         self.invalid = {}
         valid = {}
@@ -244,9 +248,7 @@ class Plan:
         """Whether `need` is known: of the run, of the code around it, an argument or a default."""
         if need in KNOWN_OF_RUN:
             return getattr(self, need) is not None
-        if need == "model_name":
-            return self.written.around.model is not None
-        if need in AROUND and need != "model":
+        if need in AROUND:
             return getattr(self.written.around, need) is not None
         if need in self.invalid:
             return False

@@ -32,13 +32,13 @@ def refused_by(written: Written, argument: str) -> tuple[str, Version] | None:
     """(package, version) of what takes no such argument; None where it is taken, or may be."""
     if written.form.word(argument) in written.fields or written.origin not in JUDGED:
         return None
-    if written.refuses_unknown:
-        return written.origin, version_in_force(written.origin, written.pins)
-    if written.origin == "trl":
+    if written.origin == "trl" and not written.refuses_unknown:
         return refused_by_trl(written, argument)
     version = version_in_force("transformers", written.pins)
     if takes("transformers", "Seq2SeqTrainingArguments", argument, version):
         return _refused_after_an_upgrade(written, argument, version)
+    if written.refuses_unknown:
+        return written.origin, version_in_force(written.origin, written.pins)
     if version.pinned and argument in training_argument_names():
         return None  # argument-too-new says it
     # A class or script of one's own has arguments that nobody here can tell from mistakes.

@@ -19,7 +19,7 @@ class Surroundings:
     to the tokenizer, where nothing resizes the model's embedding. `logits_kept`: metrics are
     computed from a language model's logits, all of them kept until the end of an evaluation.
     `metrics`: what compute_metrics returns, nothing where there is none.
-    `model`: the name that the model is loaded by. `adapter_scale`: what the adapter's output is
+    `model_name`: what the model is loaded by. `adapter_scale`: what the adapter's output is
     multiplied by, alpha / r. `halves_swapped`: fp16 is on where there is bf16, and the other way
     round. `together`: pairs of keys that the tool refuses beside each other.
     `gone_imports`: (package, name) of what the library no longer has. `unread_fields`: fields of a
@@ -38,7 +38,7 @@ class Surroundings:
     added_tokens: str | None = None
     logits_kept: str | None = None
     metrics: tuple[str, ...] | None = None
-    model: str | None = None
+    model_name: str | None = None
     adapter_scale: float | None = None
     halves_swapped: bool | None = None
     together: tuple[tuple[str, str], ...] | None = None

@@ -35,7 +35,7 @@ def mutated(text: str, draw: random.Random) -> str:
 
 
 def write_files(folder: Path) -> None:
-    """COUNT files of the sixty's kinds, no two the same."""
+    """COUNT files of the sixty's kinds."""
     draw = random.Random(0)
     originals = [file for file in sorted(JUDGING.rglob("*")) if file.suffix in SUFFIXES]
     for number in range(COUNT):

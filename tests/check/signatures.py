@@ -4,8 +4,8 @@ LLaMA-Factory take, since which version and until which.
     python tests/check/signatures.py FOLDER
 
 fetches the last wheel of each minor version into FOLDER (600 MB, two minutes) and reads them as
-syntax trees: nothing of them is installed or run. tests/check/test_signatures.py compares the table
-with the versions that are installed.
+syntax trees: nothing of them is installed or run. tests/preflight/test_libraries.py compares the
+table with the versions that are installed.
 """
 
 import ast

@@ -63,7 +63,10 @@ def test_several_files_and_folders(capsys, tmp_path):
     write(tmp_path, NOTHING, "n.py")
     assert run(capsys, "n.py", "src/a.py")[0] == 0
     (tmp_path / "empty").mkdir()
-    assert run(capsys, "empty")[0] == 0
+    status, said = run(capsys, "empty")
+    assert status == 0 and said.endswith("nothing was checked\n")
+    assert main(["check", "src", "--output-format", "concise"]) == 1
+    assert "passed over: src/broken.py" in capsys.readouterr().err
     os.environ["PRE_COMMIT"] = "1"
     try:
         assert run(capsys, "n.py")[0] == 0
@@ -121,6 +124,7 @@ def test_settings_of_the_project(capsys, tmp_path):
         ("igonre = []", "did you mean ignore?"),
         ('ignore = ["x-y"]', "no rule 'x-y'"),
         ('ignore = "x"', "expected a list"),
+        ('strict = "false"', "expected strict = true or false"),
     ):
         project.write_text(f"[tool.hpkit]\n{wrong}\n")
         assert main(["check", str(file)]) == 2
@@ -154,6 +158,19 @@ def test_ignoring_in_notebooks_and_recipes(capsys, tmp_path):
     recipe = "max_steps: 500\nper_device_train_batch_size: 2\nnum_train_epochs: 3\nbf16: true\n"
     file = write(tmp_path, recipe + "fp16: true  # hpkit: ignore\noutput_dir: o\n", "r.yaml")
     assert "both-halves" not in run(capsys, file)[1]
+
+
+def test_a_trainer_alone_was_checked(capsys, tmp_path):
+    source = "from trl import SFTTrainer\nSFTTrainer('m', tokenizer=t)  # hpkit: ignore\n"
+    status, said = run(capsys, write(tmp_path, source))
+    assert status == 0 and said.endswith("nothing found\n")
+    assert "no call" not in said and "--examples" not in said
+
+
+def test_two_comments_in_one_cell(capsys, tmp_path):
+    head = "# hpkit: ignore[both-halves]\n# hpkit: ignore[removed-argument]\n"
+    file = notebook(tmp_path, head + BAD.replace("bf16=True", "bf16=True, warmup_ratio=0.1"))
+    assert "nothing found" in run(capsys, file)[1]
 
 
 def test_ignoring_what_does_not_exist_is_said(capsys, tmp_path):
@@ -214,6 +231,7 @@ def test_many_files_are_shared_among_processes(capsys, tmp_path):
     [
         (["a.py", "b.py", "--with", "r.yaml"], "--with: expected one script"),
         (["nowhere.py"], "no such file"),
+        (["a.py", "nowhere.py"], "no such file"),
         (["a.txt"], "expected a script (.py)"),
     ],
 )
@@ -245,6 +263,9 @@ def test_explaining_rules(capsys):
     assert main(["explain", "--rules"]) == 0
     said = capsys.readouterr().out
     assert all(rule.name in said for rule in ALL_RULES)
+    # A hyperparameter may be written with hyphens, too.
+    assert main(["explain", "learning-rate"]) == 0
+    assert "what      " in capsys.readouterr().out
     assert main(["explain", "warmup-outlast-run"]) == 2
     assert "did you mean warmup-outlasts-run?" in capsys.readouterr().err
 

@@ -132,6 +132,10 @@ def test_a_recipe_of_llama_factory(read, found):
     assert fired["removed-argument", "warmup_ratio"]["severity"] == "hint"
     quoted = LLAMA_FACTORY.replace("1e-4", '"1e-4"')
     assert ("invalid-value", "learning_rate") in found(quoted)
+    # Without a word it trains an adapter.
+    bare = LLAMA_FACTORY.replace("finetuning_type: lora\n", "").replace("org/m", "org/Model-9B")
+    assert read(bare)[0].written.around.adapter
+    assert ("rate-far-off", "learning_rate") not in found(bare.replace("1e-4", "3e-4"))
     full = LLAMA_FACTORY.replace("lora", "full").replace("org/m", "org/Model-9B")
     assert ("rate-far-off", "learning_rate") in found(full.replace("1e-4", "3e-4"))
 
@@ -148,6 +152,8 @@ def test_settings_in_json(read, found):
     text = json.dumps(settings, indent=1)
     call, _ = read(text, "args.json")
     assert call.arguments["block_size"] == 512 and call.lines["num_train_epochs"] == 5
+    small = text.replace('"block_size": 512', '"router_rate": 1e-5')
+    assert read(small, "args.json")[0].arguments["router_rate"] == 1e-5
     fired = found(text.replace('"overwrite_output_dir": true', '"warmup_ratio": 0.1'), "args.json")
     fix = fired["removed-argument", "warmup_ratio"]["fix"]
     assert fix.startswith('write "warmup_steps": 0.1 in place of warmup_ratio')
@@ -162,6 +168,7 @@ def test_settings_in_json(read, found):
         ("u.yaml", "training:\n  num_epochs: 1\nlora: {}\nlogging: {}\n", "Unsloth Studio"),
         ("c.yaml", "services:\n  web:\n    image: x\n", "no settings of a training were found"),
         ("l.yaml", "- a\n- b\n", "no settings of a training were found"),
+        ("m.yaml", "a: 1\n---\nb: 2\n", "no settings of a training were found"),
         ("e.yaml", "", "no settings of a training were found"),
         ("x.sh", "ls -l\npython serve.py --port 80\n", "no line that launches a training"),
     ],
@@ -178,6 +185,8 @@ def test_what_is_no_configuration_of_ours_is_said(name, text, note, read):
         ("b.yaml", "a: b: c\n"),
         ("b.json", '{"learning_rate": }'),
         ("b.yaml", "\x00"),
+        ("b.yaml", "a: &x [*x]\nlearning_rate: 1\n"),
+        ("b.json", "[" * 100_000),
         ("b.yaml", "a: !!python/object/apply:os.system [ls]\nlearning_rate: 1\n"),
     ],
 )
@@ -258,6 +267,8 @@ def test_launchers(line, name, read):
         "python t.py --learning_rate 1e-4 --output_dir o",  # every parser has these
         "python -c 'print(1)' --bf16 --fp16",
         "echo torchrunner --bf16 --fp16 --max_steps 3",
+        "# old: torchrun t.py --bf16 True --fp16 True --max_steps 3",
+        "axolotl train c.yaml --warmup_ratio 0.1 --max_steps 3",
     ],
 )
 def test_other_peoples_parsers(line, read):
@@ -309,6 +320,12 @@ def test_a_script_with_its_recipe(tmp_path):
         ("removed-argument", "corpse"),
     }
     assert all(one["file"] == str(recipe) for one in findings)
+    # What the project installs decides here, too.
+    (tmp_path / "requirements.txt").write_text("transformers==4.56.2\n")
+    recipe.write_text("max_steps: 500\noutput_dir: o\nwarmup_ratio: 0.1\n")
+    (hint,) = check_file(str(script), None, str(recipe), **ALONE).findings
+    assert (hint["rule"], hint["severity"]) == ("removed-argument", "hint")
+    (tmp_path / "requirements.txt").unlink()
     # A launch line gives the values as well.
     line = write(tmp_path, "torchrun sft.py --corpus x --fp16 True --max_steps 500\n", "run.sh")
     findings = check_file(str(script), None, str(line), **ALONE).findings

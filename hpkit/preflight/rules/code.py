@@ -95,7 +95,9 @@ def answers_all_alike(plan: Plan) -> Iterator[Finding]:
     Sampling at 0 is refused by transformers. And if it were not, all answers to a prompt would be
     the same one: no answer would be better than the mean, and nothing learnt.
     """
-    if plan.written.name in GENERATIONS and plan.value("temperature") == 0:
+    # vLLM draws the same answer each time, without a word.
+    is_refused = not plan.value("use_vllm")
+    if is_refused and plan.written.name in GENERATIONS and plan.value("temperature") == 0:
         yield Finding(
             severity="error",
             argument="temperature",
@@ -173,9 +175,8 @@ def pad_is_end_mark(plan: Plan) -> Iterator[Finding]:
         severity="warning",
         argument="pad_is_eos",
         message=(
-            f"{plan.written.around.pad_is_eos} makes the end mark the padding, and "
-            "DataCollatorForLanguageModeling leaves padding out of the loss: the end of a text "
-            "gets label -100"
+            f"{plan.written.around.pad_is_eos} makes the end mark the padding, and the collator "
+            "leaves padding out of the loss: the end of a text gets label -100"
         ),
         advice="pad with another token that the tokenizer has; or let DataCollatorForSeq2Seq pad "
         "labels of your own",
@@ -276,7 +277,8 @@ def generations_do_not_divide(plan: Plan) -> Iterator[Finding]:
         return
     told = ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
     anything_may_be_set = any(name.startswith("*") for name in written.unread)
-    if anything_may_be_set or {*told, "generation_batch_size"} & set(written.unread):
+    others = ("generation_batch_size", "steps_per_generation")
+    if anything_may_be_set or {*told, *others} & set(written.unread):
         return
     values = [plan.given.get(name) for name in told]
     defaults = (GENERATIONS[written.name], DEVICE_BATCH, 1)

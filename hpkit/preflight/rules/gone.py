@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from hpkit.errors import nearest
 from hpkit.preflight.arguments import (
     SUCCESSORS,
 )
@@ -13,7 +14,7 @@ from hpkit.preflight.libraries import (
 from hpkit.preflight.plan import Plan
 from hpkit.preflight.refusals import JUDGED
 from hpkit.preflight.register import Finding, rule
-from hpkit.preflight.rules.names import nearly
+from hpkit.preflight.rules.names import MISSPELT
 
 
 @rule(
@@ -39,7 +40,7 @@ def unread_key(plan: Plan) -> Iterator[Finding]:
     words = [written.form.word(argument) for argument in plan.named]
     unknown = [word for word in words if word not in written.fields]
     for argument in (*written.foreign_words, *unknown):
-        meant = written.form.names.get(argument) or nearly(argument, written.fields)
+        meant = written.form.names.get(argument) or nearest(argument, written.fields, MISSPELT)
         if meant is None:
             continue  # a plugin may read it
         yield Finding(
@@ -128,17 +129,21 @@ def unread_field(plan: Plan) -> Iterator[Finding]:
     """
     version = version_in_force("transformers", plan.written.pins)
     for name in plan.written.around.unread_fields:
-        value = plan.given.get(name)
         successor = SUCCESSORS[name]
+        # Set after the call it is no argument of it: what it was set to is not told here.
+        is_set_later = name not in plan.settings
+        changes = {} if is_set_later else successor.changes(name, plan.settings[name])
+        instead = f"set {successor.argument}" if successor.argument else "leave it out"
         yield Finding(
             severity="warning",
             argument=name,
             message=(
-                f"the field {name} of {plan.written.name} is its own: transformers {version.text} "
-                f"has none and reads none ({_last(name)} was the last), so it does nothing"
+                f"{name} of {plan.written.name} is a name of one's own: transformers "
+                f"{version.text} has none and reads none ({_last(name)} was the last), so it does "
+                "nothing"
             ),
-            changes=successor.changes(name, value),
-            advice=successor.words,
+            changes=changes,
+            advice=instead if is_set_later else successor.words,
             evidence={"last": _last(name)},
         )
 

@@ -1,8 +1,8 @@
 """Rules about names: what a library takes, took once, or takes under another name."""
 
-import difflib
 from collections.abc import Iterator
 
+from hpkit.errors import nearest
 from hpkit.preflight.arguments import (
     DEPRECATED,
     LENGTH_IN_TRANSFORMERS,
@@ -34,6 +34,9 @@ from hpkit.preflight.refusals import (
 from hpkit.preflight.register import Finding, rule
 from hpkit.preflight.written import Written
 
+#: As like as a misspelling is to its word; what is less so is a name of its own.
+MISSPELT = 0.88
+
 OLD_SCRIPT = """\
 from transformers import TrainingArguments
 
@@ -63,8 +66,10 @@ def removed_argument(plan: Plan) -> Iterator[Finding]:
             yield _removed(plan, argument, refusal)
         else:
             later.append((argument, refusal))
-    if later:
-        yield _removed_by_an_upgrade(plan, later)
+    for package in ("transformers", "trl"):
+        its_own = [pair for pair in later if pair[1][0] == package]
+        if its_own:
+            yield _removed_by_an_upgrade(plan, its_own)
 
 
 def _removed(plan: Plan, argument: str, refusal: tuple[str, Version]) -> Finding:
@@ -118,7 +123,7 @@ def _in_place_of(plan: Plan, package: str, argument: str) -> tuple[dict, str]:
     if successor is None:
         near = None
         if not was_an_argument("transformers", argument) and not was_an_argument("trl", argument):
-            near = nearly(argument, _names_near(written))
+            near = nearest(argument, _names_near(written), MISSPELT)
         if near is not None and argument in plan.given:
             return {argument: LEAVE_OUT, near: plan.given[argument]}, ""
         return {argument: LEAVE_OUT}, f"or write {near}" if near else ""
@@ -309,7 +314,7 @@ def moved_argument(plan: Plan) -> Iterator[Finding]:
             advice = _in_config(plan, argument)
         else:
             changes = {argument: LEAVE_OUT}
-            near = nearly(argument, names_of(written.origin, written.name))
+            near = nearest(argument, names_of(written.origin, written.name), MISSPELT)
             advice = f"or write {near}" if near else ""
         last = last_with(written.origin, written.name, argument)
         since = f" ({last} was the last)" if last else ""
@@ -386,9 +391,3 @@ def deprecated_argument(plan: Plan) -> Iterator[Finding]:
             advice="" if told else f"call it {new_name}",
             evidence={"successor": new_name},
         )
-
-
-def nearly(name: str, known: frozenset[str]) -> str | None:
-    """The known name of which this is a misspelling, None where it is a name of its own."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
-    return near[0] if near else None

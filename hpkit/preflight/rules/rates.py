@@ -48,7 +48,7 @@ learning_rate: 3e-4
 """,
 )
 def rate_far_off(plan: Plan) -> Iterator[Finding]:
-    """A learning rate ten times outside of what is usual for such a run.
+    """A learning rate far above, or far below, what is usual for such a run.
 
     A full fine-tune of a model of billions takes 1e-5, an adapter ten times as much, and a loss
     that compares answers a tenth. Taken over from one to another the run diverges, or learns
@@ -95,7 +95,7 @@ def _is_adam(plan: Plan) -> bool:
 def _what_is_trained(plan: Plan) -> str | None:
     """A key of HIGHEST; None where nobody can tell, or rates vary too much."""
     written = plan.written
-    model = written.around.model or ""
+    model = written.around.model_name or ""
     by_preferences = written.name in PREFERENCE
     if plan.trains_adapter:
         return "an adapter by preferences" if by_preferences else None

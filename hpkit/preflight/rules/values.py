@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hpkit.errors import did_you_mean
+from hpkit.errors import did_you_mean, nearest
 from hpkit.formatting import shown_rate
 from hpkit.hyperparameters import ACCEPTED, CARDS
 from hpkit.preflight.forms import LEAVE_OUT
@@ -82,8 +82,7 @@ def _meant(argument: str, text: str):
             candidates.append(kind(text))
         except ValueError:
             pass
-    near = did_you_mean(text, card.expected.removeprefix("one of ").split(", "))
-    candidates.append(near.removeprefix(" (did you mean ").removesuffix("?)"))
+    candidates.append(nearest(text, card.expected.removeprefix("one of ").split(", ")))
     for candidate in candidates:
         if card.valid(candidate):
             return candidate
@@ -110,14 +109,12 @@ def _unknown_optimizer(plan: Plan) -> Iterator[Finding]:
     knows_another = version_in_force("transformers", written.pins).pinned or written.unsloth
     if not plan.live and (knows_another or written.origin not in ("transformers", "trl")):
         return
-    near = did_you_mean(optim, optimizer_names())
-    changes = {"optim": LEAVE_OUT}
-    if near:
-        changes = {"optim": near.removeprefix(" (did you mean ").removesuffix("?)")}
+    near = nearest(optim, optimizer_names())
+    changes = {"optim": near or LEAVE_OUT}
     yield Finding(
         severity="error",
         argument="optim",
-        message=f"transformers has no optimizer {optim}{near}",
+        message=f"transformers has no optimizer {optim}{did_you_mean(optim, optimizer_names())}",
         changes=changes,
         advice="adamw_torch_fused is the default",
         evidence={"value": repr(optim)},

@@ -47,10 +47,10 @@ CASES = {
     ),
     "rate-far-off": Case(
         about=dict(learning_rate=3e-4),
-        known=dict(written=Written(around=Surroundings(model="org/Model-8B"))),
+        known=dict(written=Written(around=Surroundings(model_name="org/Model-8B"))),
         silent=dict(learning_rate=3e-4),
         known_of_silent=dict(
-            written=Written(around=Surroundings(model="org/Model-8B", adapter="LoraConfig"))
+            written=Written(around=Surroundings(model_name="org/Model-8B", adapter="LoraConfig"))
         ),
     ),
     "embedding-rate-high": Case(
@@ -213,16 +213,16 @@ def test_a_model_built_before_the_seed_is_not_seeded(tmp_path):
 @pytest.mark.parametrize(
     "rate, around, name, speaks",
     [
-        (3e-4, dict(model="org/Model-8B"), "TrainingArguments", True),
-        (1e-4, dict(model="org/Model-8B"), "TrainingArguments", False),
-        (3e-4, dict(model="org/model_1_6b"), "TrainingArguments", False),
-        (3e-4, dict(model="org/Model-8B", adapter="LoraConfig"), "TrainingArguments", False),
-        (2e-6, dict(model="org/Model-8B", adapter="LoraConfig"), "SFTConfig", True),
-        (2e-6, dict(model="org/Model-8B", adapter="LoraConfig"), "GRPOConfig", False),
-        (2e-3, dict(model="org/m"), "TrainingArguments", True),
-        (2e-3, dict(model="google/flan-t5-base"), "TrainingArguments", False),
-        (2e-4, dict(model="org/m"), "DPOConfig", True),
-        (1e-3, dict(model="org/m", adapter="LoraConfig"), "DPOConfig", True),
+        (3e-4, dict(model_name="org/Model-8B"), "TrainingArguments", True),
+        (1e-4, dict(model_name="org/Model-8B"), "TrainingArguments", False),
+        (3e-4, dict(model_name="org/model_1_6b"), "TrainingArguments", False),
+        (3e-4, dict(model_name="org/Model-8B", adapter="LoraConfig"), "TrainingArguments", False),
+        (2e-6, dict(model_name="org/Model-8B", adapter="LoraConfig"), "SFTConfig", True),
+        (2e-6, dict(model_name="org/Model-8B", adapter="LoraConfig"), "GRPOConfig", False),
+        (2e-3, dict(model_name="org/m"), "TrainingArguments", True),
+        (2e-3, dict(model_name="google/flan-t5-base"), "TrainingArguments", False),
+        (2e-4, dict(model_name="org/m"), "DPOConfig", True),
+        (1e-3, dict(model_name="org/m", adapter="LoraConfig"), "DPOConfig", True),
         (2e-3, {}, "TrainingArguments", False),
     ],
 )

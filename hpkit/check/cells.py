@@ -228,7 +228,11 @@ def _require_suffix(path: Path) -> None:
 def require_file(file: str) -> None:
     """Raises BadInput where there is no such file."""
     path = Path(file)
-    if "\0" in file or not path.exists():  # a null byte alone would be a ValueError
+    try:
+        is_there = "\0" not in file and path.exists()  # a null byte alone would be a ValueError
+    except OSError:  # a name that is too long for one
+        is_there = False
+    if not is_there:
         raise BadInput(f"{file!r}: expected a file or folder, found no such file; check the path")
     if not path.is_file():
         raise BadInput(f"{file}: expected a file, got a folder or a device")

@@ -12,6 +12,8 @@ DECLINED = (
     ("compute_environment", "a configuration of accelerate, which says where a run runs"),
     ("zero_optimization", "a configuration of DeepSpeed"),
 )
+#: No settings nest so deep.
+DEEP = 500
 #: Sections of Unsloth Studio's files.
 STUDIO = {"training", "lora", "logging"}
 
@@ -60,6 +62,9 @@ def _settings(file: str, text: str, language: str) -> tuple[dict, set[str], set[
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     plain = {}
+    # libyaml ends the process where it nests too deep.
+    if len(text) > DEEP and _depth(text) > DEEP:
+        raise BadInput(f"{file}: expected YAML that a person wrote, nested less deep")
     try:
         if language == "json":
             plain = json.loads(text)
@@ -69,6 +74,8 @@ def _settings(file: str, text: str, language: str) -> tuple[dict, set[str], set[
             return {}, set(), set()  # several documents in one file: no tool's settings
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
+        if isinstance(plain, dict) and plain:  # JSON that is no YAML, as the halves of an emoji
+            return {key: (value, 1) for key, value in plain.items()}, set(), set()
         problem = getattr(error, "problem", None) or "text that it cannot hold"
         raise BadInput(f"{file}{place}: expected YAML, got {problem}; mend it") from None
     except ValueError as error:
@@ -77,7 +84,9 @@ def _settings(file: str, text: str, language: str) -> tuple[dict, set[str], set[
         raise BadInput(f"{file}: expected YAML that a person wrote, nested less deep") from None
     if not isinstance(node, yaml.MappingNode):
         return {}, set(), set()
-    construct = loader("").construct_object
+    made = loader("")
+    made.flatten_mapping(node)  # `<<: *base`
+    construct = made.construct_object
     found = {}
     quoted = set()
     for key, value in node.value:
@@ -93,6 +102,20 @@ def _settings(file: str, text: str, language: str) -> tuple[dict, set[str], set[
             quoted.add(name)
     found = {key: pair for key, pair in found.items() if isinstance(key, str)}
     return found, _keys_below(node), quoted
+
+
+def _depth(text: str) -> int:
+    """How deep brackets nest, or lines are indented."""
+    deepest = 0
+    depth = 0
+    for sign in text:
+        if sign in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif sign in "]}":
+            depth = max(depth - 1, 0)
+    indents = [len(line) - len(line.lstrip(" -")) for line in text.split("\n")]
+    return max(deepest, *indents)
 
 
 def _keys_below(node) -> set[str]:

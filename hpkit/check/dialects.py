@@ -11,7 +11,7 @@ from functools import cache
 from hpkit.check.calls import Call
 from hpkit.check.pins import pins_of
 from hpkit.files import data_folder, read_toml
-from hpkit.hyperparameters import ACCEPTED, CARDS
+from hpkit.hyperparameters import ACCEPTED, CARDS, SCHEDULERS
 from hpkit.preflight.arguments import DEPRECATED, SUCCESSORS
 from hpkit.preflight.forms import Form
 from hpkit.preflight.libraries import (
@@ -154,8 +154,12 @@ def call_of(
             foreign.append(word)
             continue
         known = _typed(name, value)
+        # axolotl has schedules of its own; `auto` is for the tool to decide.
+        is_its_own = dialect.judged_by == "axolotl" and name == "lr_scheduler_type"
+        if is_its_own and known not in SCHEDULERS:
+            known = None
         if known is None and value is not None:
-            untold.append(name)  # `auto`, which the tool decides
+            untold.append(name)
         else:
             arguments[name] = known
     facts = _facts(dialect, settings, processes)
@@ -194,7 +198,8 @@ def _class_name(dialect: Dialect, settings: Mapping[str, tuple[object, int]]) ->
         if method and method not in IMITATES:
             return f"{method}Config"
     # Pre-training and models of rewards have rates of their own.
-    if any(settings.get(key, (None,))[0] for key in OTHER_LOSSES):
+    is_partly_frozen = settings.get("finetuning_type", ("",))[0] == "freeze"
+    if is_partly_frozen or any(settings.get(key, (None,))[0] for key in OTHER_LOSSES):
         return "OtherConfig"
     if dialect.judged_by != "trl":
         return "TrainingArguments"

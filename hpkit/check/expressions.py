@@ -159,6 +159,8 @@ class Expressions:
 
     def _read_asdict(self, node: ast.expr):
         """`asdict(Settings())`, of a dataclass of constants that nobody changes."""
+        if self._names.wild or self._names.words & HIDDEN_SETTERS:
+            return UNKNOWN
         made = self._names.only_value(node) or node
         if not isinstance(made, ast.Call) or made.args or made.keywords:
             return UNKNOWN
@@ -175,6 +177,8 @@ class Expressions:
         values = {}
         for part in owner.body:
             if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+                if "ClassVar" in ast.unparse(part.annotation):
+                    continue
                 value = self.value(part.value) if part.value is not None else UNKNOWN
                 stored = part.target.id in self._names.stored
                 values[part.target.id] = (UNKNOWN if stored else value), part.lineno

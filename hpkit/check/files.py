@@ -54,12 +54,19 @@ def files_in(paths: Iterable[str]) -> list[str]:
     for path in paths:
         if path == STDIN:
             found[path] = None
-        elif "\0" not in path and Path(path).is_dir():
+        elif _is_folder(path):
             found |= dict.fromkeys(_files_of(path))
         else:
             require_file(path)
             found[path] = None
     return list(found)
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return "\0" not in path and Path(path).is_dir()
+    except OSError:  # a name that is too long for one
+        return False
 
 
 def _files_of(folder: str) -> list[str]:
@@ -80,7 +87,9 @@ def read_file(file: str, is_recipe: bool = False) -> Contents:
     `is_recipe`: a script reads its values there. Raises BadInput for what cannot be read.
     """
     if file == STDIN:
-        text = sys.stdin.read()
+        if sys.stdin is None:
+            raise BadInput("-: expected text on standard input, which is closed")
+        text = sys.stdin.read().removeprefix("\ufeff")
         return _read("<stdin>", text, _kind_of(text))
     suffix = Path(file).suffix.lower()
     if suffix not in SUFFIXES:
@@ -119,5 +128,7 @@ def _kind_of(text: str) -> str:
     if re.search(r"(?m)^[\w-]+:(\s|$)", text):
         return ".yaml"
     return (
-        ".sh" if re.search(r"(?m)^\s*(torchrun|accelerate|deepspeed|python\d?)\s", text) else ".py"
+        ".sh"
+        if re.search(r"(?m)^\s*(torchrun|accelerate|deepspeed|python\d?|trl|export)\s", text)
+        else ".py"
     )

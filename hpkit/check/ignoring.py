@@ -8,9 +8,16 @@ from hpkit.errors import did_you_mean
 from hpkit.preflight.rules import ALL_RULES
 
 _COMMENT = re.compile(r"#\s*hpkit:\s*ignore(?:\[([^\]]*)\])?")
-_ALONE = re.compile(r"\s*#\s*hpkit:\s*ignore(?:\[[^\]]*\])?\s*$")
+_ALONE = re.compile(r"\s*#\s*hpkit:\s*ignore\b")
 #: The line of a comment that stands for its whole cell.
 WHOLE_CELL = 0
+
+
+def _next_line(lines: list[str], number: int) -> int:
+    """The number of the next line that is no such comment itself."""
+    while number < len(lines) and _ALONE.match(lines[number]):
+        number += 1
+    return number + 1
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ def ignored_in(contents: Contents) -> Ignored:
     unknown = []
     known = [rule.name for rule in ALL_RULES]
     for cell, text in contents.texts:
-        for number, line in enumerate(text.split("\n"), 1):
+        lines = text.split("\n")
+        for number, line in enumerate(lines, 1):
             comment = _COMMENT.search(line)
             if comment is None:
                 continue
@@ -52,7 +60,7 @@ def ignored_in(contents: Contents) -> Ignored:
                         f"{did_you_mean(name, known)}"
                     )
             if _ALONE.match(line):
-                number = number + 1 if cell is None else WHOLE_CELL
+                number = WHOLE_CELL if cell is not None else _next_line(lines, number)
             earlier = places.get((cell, number), frozenset())
             if rules is None or earlier is None:
                 places[cell, number] = None

@@ -196,6 +196,9 @@ def _call(
     launched, _ = _flags(launcher_words)
     counts = [launched.get(name) for name in _PROCESSES]
     processes = next((count for count in counts if isinstance(count, int)), None)
+    # What stands in a file of settings beside it is not told here.
+    if "config" in given or any(word.endswith((".yaml", ".yml", ".json")) for word in flags[:1]):
+        unread = [*unread, "**config"]
     settings = {name: (value, line.of_flag(name)) for name, value in given.items()}
     return call_of(
         dialect,
@@ -233,9 +236,16 @@ def _flags(words: list[str]) -> tuple[dict, list[str]]:
         flag = re.match(r"--?([A-Za-z][\w-]*)(?:=(.*))?$", word, re.DOTALL)
         if flag and not re.fullmatch(r"-\d.*", word):
             name = flag[1].replace("-", "_")
+            switched_off = name.removeprefix("no_")
+            if name != switched_off and is_training_argument(switched_off):
+                name = switched_off  # HfArgumentParser makes one for each switch that is on
+                given[name] = False
+                continue
             given[name] = _value(flag[2]) if flag[2] is not None else True
             if flag[2] and "$" in flag[2]:
                 unread.append(name)
+        elif word in ("$@", "$*"):
+            name = None  # the caller's own flags
         elif name is not None:
             if "$" in word:
                 unread.append(name)

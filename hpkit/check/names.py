@@ -88,7 +88,8 @@ class Names:
     `bound`: name -> scope -> its Bindings. `uses`: name -> where it is read, in the whole file.
     `lost`: names that may hold anything, `wild`: whether all may. `words`: what is compared with
     WILD and SETTERS: names, import paths, attributes as ".attribute" and "name.attribute".
-    `stores`: attributes that are set or deleted, `stored` their names. `calls`: all calls.
+    `stores`: attributes that are set or deleted, `stored` their names. `calls`: all calls,
+    `keywords` the names that they give arguments by.
     `imports`: all `from package import name`. `training_classes`: the file's own classes that are
     training arguments, by name. `sets_by_name_alone`: each setattr writes out what it sets.
     """
@@ -102,6 +103,7 @@ class Names:
         self.bound = defaultdict(lambda: defaultdict(list))
         self.uses = defaultdict(list)
         self.calls = []
+        self.keywords = set()
         self.stores = []
         self.imports = []
         self.training_classes = {}
@@ -173,6 +175,7 @@ class Names:
                 self._bind(name, node, scope, node)
             case ast.Call():
                 self.calls.append(node)
+                self.keywords |= {part.arg for part in node.keywords}
             case ast.alias():
                 pass  # noted with its import; it has a `name` as well
             # def, class, `except E as name`, `case name`, `case {**rest}`

@@ -114,9 +114,10 @@ def _parsed(requirement: str) -> tuple[str, str]:
     # Most lines name another package, and parsing each takes longer than reading the file.
     if not any(package in requirement for package in PINNED):
         return "", ""
-    repository = re.search(r"git\+\S*/(\w+)(?:\.git)?", requirement)
+    repository = re.search(r"git\+\S*/(\w+?)(?:\.git)?(?:@v?(\d[\w.]*))?(?:[#@]|$)", requirement)
     if repository:
-        return repository[1].lower(), ""
+        tag = repository[2]
+        return repository[1].lower(), f"=={tag}" if tag else ""
     try:
         parsed = Requirement(requirement)
     except InvalidRequirement:

@@ -82,10 +82,14 @@ class DataSets:
     def _rows_of_part(self, owner: ast.expr, part: str, depth: int) -> Rows | None:
         """`data["train"]`, of a data set's splits or of `train_test_split(test_size=…)`."""
         origin = self._names.origin(owner)
+        if isinstance(owner, ast.Name) and self._gets_other_parts(owner.id):
+            return None
         if isinstance(origin, ast.Call) and getattr(origin.func, "attr", "") == "train_test_split":
             whole = self.of(origin.func.value, depth + 1)
             size = keyword(origin, "test_size")
             share = self._value(size) if size is not None else UNKNOWN
+            if keyword(origin, "train_size") is not None:
+                share = UNKNOWN
             if whole is None or whole.count is None or part != "train":
                 return whole._replace(count=None) if whole else None
             if isinstance(share, float):
@@ -96,6 +100,14 @@ class DataSets:
         whole = self.of(origin, depth + 1)
         # Each split of a sliced data set has rows of its own.
         return whole._replace(count=None) if whole and part != "train" else whole
+
+    def _gets_other_parts(self, name: str) -> bool:
+        """`data["train"] = …` puts something else in its place."""
+        for use in self._names.uses[name]:
+            above = self._names.parents[use]
+            if isinstance(above, ast.Subscript) and isinstance(above.ctx, ast.Store):
+                return True
+        return False
 
     def _rows_after(self, rows: Rows | None, step: str, call: ast.Call) -> Rows | None:
         """A data set after one step."""
@@ -117,8 +129,10 @@ class DataSets:
                 else None
             )
         function = call.args[0] if call.args else keyword(call, "function")
-        if step == "map" and function is not None and REGROUPS.search(ast.unparse(function)):
-            return rows._replace(count=None)
+        if step == "map" and function is not None:
+            overflows = "return_overflowing_tokens" in self._names.keywords
+            if overflows or REGROUPS.search(ast.unparse(function)):
+                return rows._replace(count=None)
         return rows
 
     def _chosen(self, node: ast.expr) -> int | None:

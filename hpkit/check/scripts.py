@@ -9,7 +9,7 @@ from hpkit.check.calls import Call
 from hpkit.check.cells import Source, nesting_is_bad_input, read_source
 from hpkit.check.expressions import Expressions
 from hpkit.check.launches import launch_calls
-from hpkit.check.names import LIBRARIES, Names, position
+from hpkit.check.names import LIBRARIES, SETTERS, Names, position
 from hpkit.check.pins import pins_of
 from hpkit.check.subclasses import Subclasses
 from hpkit.check.surroundings import CodeAround, Seen
@@ -98,9 +98,14 @@ class _CallFinder:
         for call in self._in_order:
             if any(part.arg == "model_init" for part in call.keywords):
                 return None  # a Trainer sets the seed before it calls this
+        names = [self._names.path(call.func) for call in self._in_order]
+        seeds = any(path.rpartition(".")[2] in SEEDERS for path in names)
         for call in self._in_order:
             path = self._names.path(call.func)
             if path.rpartition(".")[2] in SEEDERS:
+                return None
+            # When a function is called is not followed.
+            if seeds and self._names.scopes[call] is not self._names.tree:
                 return None
             if DRAWS_WEIGHTS.fullmatch(path):
                 name = path.partition(".")[2]
@@ -164,6 +169,7 @@ class _CallFinder:
             library = ""
         facts = self._with_unread_fields(facts, own)
         facts = self._with_late_names(facts, node, library)
+        unread += self._changed_later(node)
         own_fields = frozenset(own) if name in self._names.training_classes else own_names
         written = self._written(name, library, unread, facts, unseeded, own_fields)
         return [self._call(node, own | given, written, facts)]
@@ -226,6 +232,28 @@ class _CallFinder:
         if not gone:
             return facts
         return facts | {"unread_fields": Seen(tuple(gone), own[gone[0]][1])}
+
+    def _changed_later(self, node: ast.Call) -> list[str]:
+        """The arguments that the file sets after the call, `**later` where it may be any."""
+        found = []
+        for store in self._names.stores:
+            if self._is_made_by(store.value, node):
+                found.append(store.attr)
+        for call in self._names.calls:
+            name = getattr(call.func, "id", "")
+            if name in SETTERS and call.args and self._is_made_by(call.args[0], node):
+                found.append("**later")
+            method = getattr(call.func, "attr", "")
+            if method.startswith("set_") and self._is_made_by(call.func.value, node):
+                found.append("**later")
+        return found
+
+    def _is_made_by(self, name: ast.expr, node: ast.Call) -> bool:
+        """Is a name bound to what this call makes, in whatever place?"""
+        if not isinstance(name, ast.Name):
+            return False
+        bindings = self._names.bound[name.id].get(self._names.owner(name), ())
+        return any(binding.value is node for binding in bindings)
 
     def _with_late_names(self, facts: dict, node: ast.Call, library: str) -> dict:
         """The facts, with `args.warmup_ratio = …` after the call: an attribute of its own."""
@@ -314,7 +342,9 @@ class _CallFinder:
         if "gone_imports" in facts:
             places |= {name: self._source.place(at) for name, at in self._gone.items()}
         places |= {name: self._source.place(at) for name, at in self._late.items()}
-        unread = (*untold, *written.unread)
+        unread = tuple(dict.fromkeys((*untold, *written.unread)))
+        for changed in unread:
+            arguments.pop(changed, None)
         return Call(
             file=self._source.file,
             cell=cell,

@@ -27,10 +27,16 @@ class Subclasses:
             path = self._names.path(base)
             if path.startswith("<file>.") and path != f"<file>.{class_name}":
                 found |= self.defaults(path.removeprefix("<file>."))
+        # Without the decorator the base's own __init__ sets its fields, whatever stands here.
+        if not any("dataclass" in ast.unparse(part) for part in node.decorator_list):
+            return found
         for part in node.body:
             match part:
                 case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
-                    found[name] = self._default(part.value), part.lineno
+                    # A method may set it to something else.
+                    is_stored = name in self._names.stored
+                    value = UNKNOWN if is_stored else self._default(part.value)
+                    found[name] = value, part.lineno
         return found
 
     def makes_its_own_init(self, class_name: str) -> bool:

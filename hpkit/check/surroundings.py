@@ -36,6 +36,8 @@ WEIGHTS = {
 }
 #: Methods of a model that give its weights another format.
 CASTS = {"half", "float", "bfloat16", "double"}
+#: Calls that look at a model and leave it as it is.
+HARMLESS = {"print", "len", "type", "isinstance", "str", "repr", "hasattr", "getattr"}
 #: Models with exactly as many rows as tokens, 32,000: LLaMA 1 and 2, and what was made of them.
 NO_ROW_TO_SPARE = re.compile(
     r"llama-?2|llama-\d+b\b|tiny-?llama|vicuna|alpaca|mistral-7b-v0\.[12]", re.IGNORECASE
@@ -140,6 +142,9 @@ class CodeAround:
 
     def _idle_adapter(self) -> Seen | None:
         configs = self._adapter_configs()
+        # What was not read may put it on the model.
+        if self._names.lost:
+            return None
         if configs and self._trainers and self._adapter() is None:
             return Seen(self._last_name(configs[0]), configs[0].lineno)
         return None
@@ -157,7 +162,11 @@ class CodeAround:
             given = self._trainers[0].args[0]
         origin = self._names.origin(given)
         if origin in loads:
-            return origin
+            return None if self._is_handed_on(given) else origin
+        if given is not None and not isinstance(given, ast.Name):
+            return None  # wrapped, or made by a function
+        if isinstance(origin, ast.Call):
+            return None
         # All of them into one variable: the last one counts.
         targets = set()
         for call in loads:
@@ -168,13 +177,27 @@ class CodeAround:
             return loads[-1]
         return None
 
+    def _is_handed_on(self, given: ast.expr) -> bool:
+        """Does another call get the model, which may put an adapter on it or change its format?"""
+        if not isinstance(given, ast.Name):
+            return False
+        for use in self._names.uses[given.id]:
+            call = self._names.call_with(use)
+            if call is None or call in self._trainers:
+                continue
+            if self._names.path(call.func) not in HARMLESS:
+                return True
+        return False
+
     def _weights(self) -> Seen | None:
         load = self._trained_load()
         if load is None:
             return None
         # A cast after loading changes it; which one comes last is not followed.
-        if any(self._last_name(call) in CASTS for call in self._in_order):
-            return None
+        for call in self._in_order:
+            name = self._last_name(call)
+            if name in CASTS or (name == "to" and "float" in ast.unparse(call)):
+                return None
         given = keyword(load, "dtype", "torch_dtype")
         if given is None:
             return None
@@ -188,7 +211,10 @@ class CodeAround:
 
     def _quantized(self) -> Seen | None:
         load = self._trained_load()
-        if load is None or not self._trainers:
+        if load is None or not self._trainers or self._names.lost:
+            return None
+        unpacked = [part for call in self._trainers for part in call.keywords if part.arg is None]
+        if unpacked or ".train_adapter" in self._names.words:
             return None
         config = self._names.origin(keyword(load, "quantization_config"))
         sources = [load]
@@ -297,9 +323,14 @@ class CodeAround:
             above = self._names.parents[node]
             # Given to generate, or taken for the padding, it is put into no text.
             is_passed_on = isinstance(above, (ast.keyword, ast.Assign, ast.Compare))
+            is_passed_on = is_passed_on or self._is_printed(node)
             if isinstance(node.ctx, ast.Load) and not is_passed_on:
                 return True
         return False
+
+    def _is_printed(self, node: ast.AST) -> bool:
+        call = self._names.call_with(node)
+        return call is not None and self._names.path(call.func) == "print"
 
     def _masks_padding(self) -> bool:
         """`labels[labels == tokenizer.pad_token_id] = -100`, in a collator of the file's own."""
@@ -316,6 +347,9 @@ class CodeAround:
             return None
         # The model's own method, Unsloth's, or a function of the file.
         if any("resize" in word or "add_new_tokens" in word for word in self._names.words):
+            return None
+        # Or the model is made for them.
+        if any(part.arg == "vocab_size" for call in self._in_order for part in call.keywords):
             return None
         for call in self._in_order:
             if self._last_name(call) in ("add_tokens", "add_special_tokens") and call.args:
@@ -367,7 +401,11 @@ class CodeAround:
             p.arg is None for p in trainer.keywords
         ):
             return None
-        if len(trainer.args) > 5:
+        rows = self._names.origin(keyword(trainer, "eval_dataset"))
+        # Of several data sets each metric bears its set's name; and a trainer can get them later.
+        has_several = isinstance(rows, (ast.Dict, ast.DictComp))
+        is_set_later = "compute_metrics" in self._names.stored
+        if len(trainer.args) > 5 or is_set_later or has_several:
             return None
         given = keyword(trainer, "compute_metrics")
         if given is None or _is_none(given):

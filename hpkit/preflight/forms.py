@@ -75,6 +75,8 @@ _YAML_WORDS = ("no", "yes", "on", "off", "true", "false", "null", "none")
 def _flag(name: str, value) -> str:
     if isinstance(value, dict):
         return f"--{name} '{json.dumps(value)}'"
+    if isinstance(value, list):
+        return f"--{name} {' '.join(map(str, value))}"
     return f"--{name} {value}"
 
 
@@ -88,6 +90,8 @@ _WRITERS = {
 
 
 def _yaml(value) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(part)}" for key, part in value.items()) + "}"
     if isinstance(value, float):
         # YAML 1.1 takes 1e-05 for a text: a number of its own has a point.
         text = repr(value)

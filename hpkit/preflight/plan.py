@@ -21,9 +21,14 @@ from hpkit.memory import (
     without_activations,
 )
 from hpkit.model import read_config
-from hpkit.preflight.arguments import CHANGED_ELSEWHERE, COUNT_ALIKE, under_new_names
+from hpkit.preflight.arguments import (
+    CHANGED_ELSEWHERE,
+    COUNT_ALIKE,
+    SUCCESSORS,
+    under_new_names,
+)
 from hpkit.preflight.forms import LEAVE_OUT, Form
-from hpkit.preflight.libraries import TRANSFORMERS_ARGUMENTS
+from hpkit.preflight.libraries import TRANSFORMERS_ARGUMENTS, takes, version_in_force
 from hpkit.preflight.written import Surroundings, Written
 from hpkit.recipe import Recipe
 from hpkit.schedules import WITHOUT_WARMUP
@@ -128,7 +133,7 @@ def _given_arguments(settings) -> dict:
 
 def _as_transformers_takes(name: str, value):
     """Updates written as 500.0 become a whole number; a share of the run stays as it is."""
-    if name.endswith("_steps") and isinstance(value, float) and value > 1 and value.is_integer():
+    if name.endswith("_steps") and isinstance(value, float) and value >= 1 and value.is_integer():
         return int(value)
     return value
 
@@ -211,8 +216,22 @@ class Plan:
             if old and not self.live:
                 found[old] = LEAVE_OUT
             if value is not LEAVE_OUT or not old or argument in self.settings:
-                found[argument] = value
+                found[self._name_in_force(argument)] = value
         return found
+
+    def _name_in_force(self, argument: str) -> str:
+        """The name that the version in force has for an argument; the old one of an old library."""
+        version = version_in_force("transformers", self.written.pins)
+        # What is written already stays, and argument-too-new speaks of it.
+        if self.live or not version.pinned or argument in self.settings:
+            return argument
+        if takes("transformers", "TrainingArguments", argument, version):
+            return argument
+        for old, successor in SUCCESSORS.items():
+            is_its_old_name = successor.is_a_new_name and successor.argument == argument
+            if is_its_old_name and takes("transformers", "TrainingArguments", old, version):
+                return old
+        return argument
 
     def changed(self, changes: Mapping[str, object]) -> "Plan":
         """The same run with a finding's changes made."""

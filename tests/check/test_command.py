@@ -144,6 +144,13 @@ def test_settings_of_the_project(capsys, tmp_path):
             0,
         ),
         ("# hpkit: ignore\n" + BAD, 1),  # of the next line alone
+        (
+            BAD.replace(
+                "\nTraining",
+                "\n# hpkit: ignore[both-halves]  a trial\n# hpkit: ignore[epochs-idle]\nTraining",
+            ),
+            0,
+        ),
     ],
 )
 def test_a_finding_can_be_ignored_on_its_line(text, left, capsys, tmp_path):
@@ -233,6 +240,7 @@ def test_many_files_are_shared_among_processes(capsys, tmp_path):
         (["nowhere.py"], "no such file"),
         (["a.py", "nowhere.py"], "no such file"),
         (["a.txt"], "expected a script (.py)"),
+        (["a" * 300 + ".py"], "no such file"),
     ],
 )
 def test_mistakes_are_one_line(arguments, words, capsys, tmp_path):

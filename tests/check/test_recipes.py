@@ -187,6 +187,7 @@ def test_what_is_no_configuration_of_ours_is_said(name, text, note, read):
         ("b.yaml", "\x00"),
         ("b.yaml", "a: &x [*x]\nlearning_rate: 1\n"),
         ("b.json", "[" * 100_000),
+        ("b.yaml", "a: " + "[" * 100_000),  # libyaml would end the process
         ("b.yaml", "a: !!python/object/apply:os.system [ls]\nlearning_rate: 1\n"),
     ],
 )
@@ -337,7 +338,7 @@ def test_a_script_or_file_that_does_not_fit_is_one_line(tmp_path):
     recipe = write(tmp_path, TRL, "r.yaml")
     with pytest.raises(BadInput, match="expected a script with HfArgumentParser"):
         check_file(str(plain), None, str(recipe), **ALONE)
-    nothing = write(tmp_path, "a: 1\n", "n.yaml")
+    nothing = write(tmp_path, "- a\n", "n.yaml")
     script = write(tmp_path, SCRIPT, "sft.py")
     with pytest.raises(BadInput, match="expected the settings or launch lines"):
         check_file(str(script), None, str(nothing), **ALONE)
@@ -355,3 +356,48 @@ def test_the_table_of_tools_names_what_the_tools_take():
         assert set(dialect.names) <= theirs
         for pair in dialect.excludes:
             assert set(pair) <= theirs
+
+
+def test_settings_that_are_merged_in(read):
+    text = "base: &b\n  max_steps: 1000\n<<: *b\ndataset_name: o/d\nlearning_rate: 1.0e-5\n"
+    assert read(text)[0].arguments["max_steps"] == 1000
+
+
+def test_a_line_beside_a_file_of_settings_claims_no_defaults(found):
+    for line in (
+        "trl sft --config base.yaml --eval_steps 100 --max_steps 1000",
+        "accelerate launch run.py recipe.yaml --eval_steps 100 --bf16 True --max_steps 1000",
+    ):
+        assert found(line, "run.sh") == {}
+
+
+def test_schedules_and_methods_of_the_tools_own(found):
+    assert found(AXOLOTL.replace("cosine", "rex")) == {}
+    freeze = LLAMA_FACTORY.replace("lora", "freeze").replace("org/m", "org/Model-9B")
+    assert ("rate-far-off", "learning_rate") not in found(freeze.replace("1e-4", "3e-4"))
+    short = AXOLOTL.replace("warmup_ratio: 0.1", "warmup_steps: 100\nmax_steps: 80")
+    fix = found(short)["warmup-outlasts-run", "warmup_steps"]["fix"]
+    assert fix == "set warmup_steps: 8: a tenth of the run"  # it takes no share here
+
+
+def test_flags_that_switch_off_and_the_callers_own(read):
+    line = 'torchrun t.py --no_remove_unused_columns --max_steps 100 --warmup_steps 10 "$@"'
+    call, _ = read(line, "run.sh")
+    assert call.arguments == {"remove_unused_columns": False, "max_steps": 100, "warmup_steps": 10}
+
+
+def test_fixes_are_yaml_and_flags(found):
+    import yaml
+
+    text = TRL.replace("warmup_ratio: 0.6\n", "lr_scheduler_type: polynomial\n")
+    fix = found(text.replace("2.0e-4", "1.0e-8"))["polynomial-below-end", "learning_rate"]["fix"]
+    written = fix.removeprefix("set ").partition(", or")[0]
+    assert yaml.safe_load(written) == {"lr_scheduler_kwargs": {"lr_end": 1e-9}}
+    line = "torchrun t.py --include_inputs_for_metrics True --max_steps 100 --bf16 True"
+    fix = found(line, "run.sh")["removed-argument", "include_inputs_for_metrics"]["fix"]
+    assert fix.startswith("write --include_for_metrics inputs in place of")
+
+
+def test_json_that_is_no_yaml(read):
+    text = '{"dataset_name": "o/d", "learning_rate": 1e-4, "output_dir": "\\ud83d\\ude00"}'
+    assert read(text, "r.json")[0].arguments["learning_rate"] == 1e-4

@@ -566,8 +566,9 @@ def test_an_import_that_is_gone_is_said_beside_a_trainer_alone(found):
 
 def test_a_field_that_nobody_reads_is_no_warmup(found):
     source = """\
-    import transformers
+    import dataclasses, transformers
 
+    @dataclasses.dataclass
     class Own(transformers.TrainingArguments):
         warmup_ratio: float = 0.6
 
@@ -575,6 +576,8 @@ def test_a_field_that_nobody_reads_is_no_warmup(found):
     """
     fired = found(source)
     assert set(fired) == {"unread-field"}
+    # Without the decorator the base's own __init__ sets its fields.
+    assert found(source.replace("@dataclasses.dataclass", "")) == {}
     assert fired["unread-field"]["fix"].startswith("write warmup_steps=0.6 in place of")
 
 
@@ -608,3 +611,84 @@ def test_a_stream_by_its_part(found):
     source = f"{HEAD}rows = load_dataset('o/d', streaming=True)['train']\n"
     source += "Trainer(model=model, args=TrainingArguments('o'), train_dataset=rows)"
     assert "streaming-without-max-steps" in found(source)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # Another call gets the model, which may put an adapter on it or give it another format.
+        f"model = {LOAD}('o/m', quantization_config=BitsAndBytesConfig(load_in_4bit=True))\n"
+        f"model = add_lora(model)\n{TRAIN}",
+        f"base = {LOAD}('o/m', quantization_config=BitsAndBytesConfig(load_in_4bit=True))\n"
+        "Trainer(model=add_lora(base), args=TrainingArguments('o'), train_dataset=rows)",
+        f"model = {LOAD}('o/m', dtype=torch.float16)\nmodel = model.to(torch.float32)\n"
+        "Trainer(model=model, args=TrainingArguments('o', fp16=True))",
+        f"model = {LOAD}('o/m', dtype=torch.bfloat16)\nmodel.to(dtype=torch.float32)\n{TRAIN}",
+        # A part of the data set is another one.
+        "rows = load_dataset('o/d', streaming=True)\nrows['train'] = list(rows['train'])\n"
+        "Trainer(model=model, args=TrainingArguments('o'), train_dataset=rows['train'])",
+        # Each of several sets has metrics of its own name.
+        "args = TrainingArguments('o', eval_strategy='epoch', metric_for_best_model='val_f1')\n"
+        "Trainer(model=model, args=args, eval_dataset={'val': b}, compute_metrics=None)",
+        # The end mark is printed alone.
+        "tok = AutoTokenizer.from_pretrained('o/m')\ntok.pad_token = tok.eos_token\n"
+        f"print(tok.eos_token)\nc = DataCollatorForLanguageModeling(tok, mlm=False)\n{TRAIN}",
+        # What is set after the call counts.
+        "args = TrainingArguments('o', max_steps=80, warmup_steps=100)\nargs.max_steps = 1000",
+        "args = TrainingArguments('o', max_steps=80, warmup_steps=100)\nsetattr(args, name, 1000)",
+        "args = TrainingArguments('o', max_steps=80, warmup_steps=100)\n"
+        "args = args.set_training(max_steps=5000)",
+        # The seed is set before the function that draws is called.
+        f"from transformers import set_seed\ndef build():\n"
+        f"    return get_peft_model({LOAD}('o/m'), LoraConfig())\nset_seed(1)\nmodel = build()\n"
+        "TrainingArguments('o', seed=1)",
+        # It logs the first update, and evaluates at the start.
+        "TrainingArguments('o', max_steps=300, logging_first_step=True)",
+        "TrainingArguments('o', max_steps=90, eval_strategy='steps', eval_on_start=True, "
+        "logging_steps=10, eval_steps=500)",
+        "TrainingArguments('o', save_steps=-1, save_total_limit=-1, logging_steps=1.0, bf16=1)",
+    ],
+)
+def test_what_a_hostile_reader_wrote(body, check):
+    assert check(HEAD + body) == []
+
+
+def test_values_that_transformers_takes_though_they_look_odd(tmp_path):
+    from transformers import TrainingArguments
+
+    TrainingArguments(
+        str(tmp_path), use_cpu=True, save_steps=-1, save_total_limit=-1, logging_steps=1.0, bf16=1
+    )
+
+
+def test_fixes_for_an_older_library_are_in_its_words(found):
+    head = "# pip install transformers==4.38.2\nfrom transformers import TrainingArguments\n"
+    fired = found(head + "TrainingArguments('o', max_steps=80, warmup_steps=100)")
+    assert fired["warmup-outlasts-run"]["fix"] == "set warmup_steps=8: a tenth of the run"
+    fired = found(
+        head + "TrainingArguments('o', load_best_model_at_end=True, save_strategy='epoch')"
+    )
+    assert fired["best-model-mismatch"]["fix"] == 'set evaluation_strategy="epoch"'
+
+
+def test_an_old_name_beside_its_new_one_goes(found):
+    source = "from transformers import TrainingArguments\n"
+    source += "TrainingArguments('o', warmup_ratio=0.1, warmup_steps=10)"
+    assert found(source)["removed-argument"]["fix"] == "leave out warmup_ratio"
+
+
+def test_a_tag_of_a_repository_is_a_pin(tmp_path):
+    cell = "!pip install git+https://github.com/huggingface/transformers.git@v4.40.0"
+    source = "from transformers import TrainingArguments\n"
+    source += "TrainingArguments('o', evaluation_strategy='no')"
+    (finding,) = check_file(str(notebook(tmp_path, cell, source)), None, **ALONE).findings
+    assert finding["severity"] == "hint"
+
+
+def test_a_cell_that_is_not_read_may_put_the_adapter_on(tmp_path):
+    cells = [
+        HEAD + f"lora = LoraConfig(r=8)\nmodel = {LOAD}('o/m')",
+        "%%skip_if done\nmodel = get_peft_model(model, lora)",
+        TRAIN,
+    ]
+    assert check_file(str(notebook(tmp_path, *cells)), None, **ALONE).findings == []

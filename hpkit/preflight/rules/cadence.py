@@ -29,6 +29,8 @@ def no_training_loss(plan: Plan) -> Iterator[Finding]:
     """
     updates = plan.counts.updates
     every = plan.recipe.logging_steps
+    if plan.value("logging_first_step"):
+        return
     # Of a short run whose script leaves the interval alone the loss is not looked for.
     if not plan.live and "logging_steps" not in plan.given and updates < FEW_UPDATES:
         return
@@ -67,7 +69,7 @@ def eval_beyond_run(plan: Plan) -> Iterator[Finding]:
     updates = plan.counts.updates
     recipe = plan.recipe
     every = _evaluates_every(recipe)
-    if recipe.eval_strategy == "steps" and every > updates > 1:
+    if recipe.eval_strategy == "steps" and every > updates > 1 and not plan.value("eval_on_start"):
         source = "eval_steps"
         if not recipe.eval_steps:
             source = "eval_steps follows logging_steps and"

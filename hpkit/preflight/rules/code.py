@@ -1,5 +1,6 @@
 """Rules about the code around the call: tokenizer, data and metrics."""
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -125,7 +126,7 @@ def best_metric_not_computed(plan: Plan) -> Iterator[Finding]:
     """The best model is chosen by a metric that no evaluation has.
 
     The Trainer knows the loss and how long an evaluation took. Every other name has to come from
-    compute_metrics, or the first checkpoint ends the run with a KeyError.
+    compute_metrics, or the first evaluation ends the run with a KeyError.
     """
     metric = plan.value("metric_for_best_model")
     computed = plan.written.around.metrics
@@ -142,7 +143,7 @@ def best_metric_not_computed(plan: Plan) -> Iterator[Finding]:
         argument="metric_for_best_model",
         message=(
             f"metric_for_best_model is {metric}, and {has}: 0 evaluations have it, and the first "
-            "checkpoint is a KeyError"
+            "evaluation is a KeyError"
         ),
         changes={"metric_for_best_model": "loss"},
         advice=f"or return {plain} from compute_metrics",
@@ -216,6 +217,10 @@ def tokens_without_embedding(plan: Plan) -> Iterator[Finding]:
     )
 
 
+#: Arguments with which an evaluation moves its logits on, or keeps none.
+KEEPS_NO_LOGITS = ("eval_accumulation_steps", "batch_eval_metrics", "prediction_loss_only")
+
+
 @rule(
     "logits-kept",
     "logits_kept",
@@ -237,7 +242,7 @@ def logits_kept(plan: Plan) -> Iterator[Finding]:
     vocabulary of 128,000 are 262 MB a row. preprocess_logits_for_metrics reduces them batch by
     batch, and eval_accumulation_steps moves them to the CPU.
     """
-    if plan.value("eval_strategy") == "no" or plan.value("eval_accumulation_steps"):
+    if plan.value("eval_strategy") == "no" or any(plan.value(name) for name in KEEPS_NO_LOGITS):
         return
     yield Finding(
         severity="hint",
@@ -309,5 +314,6 @@ def generations_do_not_divide(plan: Plan) -> Iterator[Finding]:
 def _dividing(plan: Plan, generations: int, batch: int, answers: int) -> dict:
     """A larger batch whose rounds hold whole groups."""
     if plan.given.get("generation_batch_size"):
-        return {"generation_batch_size": -(-answers // generations) * generations}
+        step = math.lcm(generations, batch * plan.processes)
+        return {"generation_batch_size": -(-answers // step) * step}
     return {"per_device_train_batch_size": -(-batch // generations) * generations}

@@ -149,6 +149,8 @@ def weight_decay_negligible(plan: Plan) -> Iterator[Finding]:
     rates = plan.counts.learning_rates[:-1]  # no update uses the last one
     if decay == 0 or not rates or plan.trains_adapter or plan.written.unsloth:
         return
+    if "adam" not in plan.recipe.optim:
+        return  # others take decay off in other ways
     # The 0.01 of most scripts is a habit that does no harm.
     if not plan.live and decay <= HABIT:
         return

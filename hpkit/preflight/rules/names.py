@@ -127,6 +127,8 @@ def _in_place_of(plan: Plan, package: str, argument: str) -> tuple[dict, str]:
         if near is not None and argument in plan.given:
             return {argument: LEAVE_OUT, near: plan.given[argument]}, ""
         return {argument: LEAVE_OUT}, f"or write {near}" if near else ""
+    if successor.argument in plan.named:  # where both are written the new name counts
+        return {argument: LEAVE_OUT}, ""
     if argument not in plan.given and successor.is_a_new_name:
         new_name = written.form.word(successor.argument)
         return {}, f"call it {new_name}, with the same value" + (

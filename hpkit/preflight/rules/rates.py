@@ -179,7 +179,7 @@ def batch_without_rate(plan: Plan) -> Iterator[Finding]:
     about the square root of the batches' ratio.
     """
     base = _compared_with(plan)
-    if base is None:
+    if base is None or not _is_adam(plan):
         return
     recipe = plan.recipe
     now = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * plan.processes

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from hpkit.accounting import Accounting
 from hpkit.formatting import plural, shown_rate
+from hpkit.preflight.libraries import version_in_force
 from hpkit.preflight.plan import RATE_ARGUMENTS, Plan
 from hpkit.preflight.register import Finding, rule
 from hpkit.recipe import Recipe
@@ -45,7 +46,7 @@ def warmup_outlasts_run(plan: Plan) -> Iterator[Finding]:
             severity="error",
             argument="warmup_steps",
             message=(f"warmup takes {warmup:,} updates and the run has {updates:,}: it never ends"),
-            **_shorter_warmup(updates),
+            **_shorter_warmup(plan, updates),
             evidence={"warmup_updates": warmup, "updates": updates},
         )
 
@@ -79,7 +80,7 @@ def warmup_over_third(plan: Plan) -> Iterator[Finding]:
                 f"warmup takes {warmup:,} of {updates:,} updates, "
                 f"{warmup / updates:.0%} of the run; 3 to 10 % is usual"
             ),
-            **_shorter_warmup(updates),
+            **_shorter_warmup(plan, updates),
             evidence={"warmup_updates": warmup, "updates": updates},
         )
 
@@ -118,7 +119,7 @@ def peak_not_reached(plan: Plan) -> Iterator[Finding]:
             f"the learning rate's peak is {shown_rate(reached)}, {100 * reached / asked:.2g} % "
             f"of the {shown_rate(asked)} asked for, at the end of {counts.updates:,} updates"
         ),
-        **_shorter_warmup(counts.updates),
+        **_shorter_warmup(plan, counts.updates),
         evidence={
             "peak_learning_rate": reached,
             "learning_rate": asked,
@@ -127,9 +128,14 @@ def peak_not_reached(plan: Plan) -> Iterator[Finding]:
     )
 
 
-def _shorter_warmup(updates: int) -> dict:
+def _shorter_warmup(plan: Plan, updates: int) -> dict:
     """Changes and advice of a finding about warmup."""
     tenth = math.ceil(updates / 10)
+    takes_a_share = plan.written.origin != "axolotl"
+    if not plan.live and version_in_force("transformers", plan.written.pins).number < (5,):
+        takes_a_share = False  # until 5 the number is one of updates
+    if not takes_a_share and WARMUP_ONE_IN * tenth <= updates:
+        return dict(changes={"warmup_steps": tenth}, advice="a tenth of the run")
     # Of one or two updates a tenth, rounded up, is more than a third again.
     if WARMUP_ONE_IN * tenth > updates:
         return dict(changes={"warmup_steps": 0}, advice="so short a run has no time for warmup")

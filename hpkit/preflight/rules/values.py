@@ -18,6 +18,7 @@ FINE_IN_TRANSFORMERS = (
     ("save_steps", 0),
     ("eval_steps", 0),
     ("save_total_limit", 0),
+    ("adam_epsilon", 0),
     ("bf16", None),
     ("fp16", None),
 )
@@ -68,6 +69,11 @@ def _is_fine_in_transformers(argument: str, value) -> bool:
     # A text of JSON is read, and True is no number that anybody counts with.
     if CARDS[argument].expected == ACCEPTED["table or none"].expected and isinstance(value, str):
         return value.lstrip().startswith("{")
+    # Below zero it saves at the end alone, and keeps all.
+    if argument in ("save_steps", "save_total_limit") and isinstance(value, int) and value < 0:
+        return True
+    if argument in ("bf16", "fp16") and value in (0, 1):
+        return True
     known = [fine for name, fine in FINE_IN_TRANSFORMERS if name == argument]
     return any(value == fine and type(value) is type(fine) for fine in known)
 

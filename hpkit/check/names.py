@@ -81,6 +81,11 @@ def keyword(call: ast.Call, *names: str) -> ast.expr | None:
     return None
 
 
+def last_name(call: ast.Call) -> str:
+    """`from_pretrained` of `AutoModel.from_pretrained(…)`."""
+    return getattr(call.func, "attr", getattr(call.func, "id", ""))
+
+
 class Names:
     """The names of a syntax tree, noted once. What reads expressions asks here and changes nothing.
 

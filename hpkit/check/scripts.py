@@ -12,7 +12,8 @@ from hpkit.check.launches import launch_calls
 from hpkit.check.names import LIBRARIES, SETTERS, Names, position
 from hpkit.check.pins import pins_of
 from hpkit.check.subclasses import Subclasses
-from hpkit.check.surroundings import CodeAround, Seen
+from hpkit.check.surroundings import CodeAround
+from hpkit.check.tokenizers import Seen
 from hpkit.check.values import UNKNOWN, without_lines
 from hpkit.preflight.arguments import SUCCESSORS
 from hpkit.preflight.libraries import BESIDE_UNSLOTH, last_import, takes, version_in_force

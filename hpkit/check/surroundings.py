@@ -2,11 +2,11 @@
 
 import ast
 import re
-from typing import NamedTuple
 
 from hpkit.check.expressions import Expressions
-from hpkit.check.names import Names, keyword, position
+from hpkit.check.names import Names, keyword, last_name, position
 from hpkit.check.rows import DataSets, Rows
+from hpkit.check.tokenizers import Seen, TokenizerFacts
 from hpkit.check.values import UNKNOWN
 
 #: Calls that put an adapter on a model, by the last part of their name.
@@ -38,19 +38,6 @@ WEIGHTS = {
 CASTS = {"half", "float", "bfloat16", "double"}
 #: Calls that look at a model and leave it as it is.
 HARMLESS = {"print", "len", "type", "isinstance", "str", "repr", "hasattr", "getattr"}
-#: Models with exactly as many rows as tokens, 32,000: LLaMA 1 and 2, and what was made of them.
-NO_ROW_TO_SPARE = re.compile(
-    r"llama-?2|llama-\d+b\b|tiny-?llama|vicuna|alpaca|mistral-7b-v0\.[12]", re.IGNORECASE
-)
-#: Tokens that some tokenizer or other has from the start: naming one of them adds none.
-USUAL_TOKENS = {"<s>", "</s>", "<unk>", "<pad>", "<|endoftext|>", "<|im_end|>", "<|im_start|>"}
-
-
-class Seen(NamedTuple):
-    """A fact: what Surroundings holds of it, and the line that says so."""
-
-    value: object
-    line: int
 
 
 class CodeAround:
@@ -59,6 +46,7 @@ class CodeAround:
     def __init__(self, names: Names, expressions: Expressions):
         self._names = names
         self._value = expressions.value
+        self._tokenizer = TokenizerFacts(names, expressions.value)
         self._rows_of = DataSets(names, expressions.value).of
         self._in_order = sorted(names.calls, key=position)
         self._trainers = [call for call in self._in_order if self._is_trainer(call)]
@@ -73,7 +61,7 @@ class CodeAround:
             "bits_argument": self._bits_argument,
             "streaming": self._streaming,
             "examples": self._examples,
-            "pad_is_eos": self._pad_is_eos,
+            "pad_is_eos": self._tokenizer.pad_is_eos,
             "added_tokens": self._added_tokens,
             "logits_kept": self._logits_kept,
             "metrics": self._metrics,
@@ -95,9 +83,6 @@ class CodeAround:
         name = path.rpartition(".")[2]
         return name.endswith("Trainer") and self._names.library(path) in ("transformers", "trl")
 
-    def _last_name(self, call: ast.Call) -> str:
-        return getattr(call.func, "attr", getattr(call.func, "id", ""))
-
     def _of_one_trainer(self, *names: str) -> ast.expr | None:
         """What the file's only trainer is given under one of these names."""
         if len(self._trainers) != 1:
@@ -108,7 +93,7 @@ class CodeAround:
 
     def _adapter(self) -> Seen | None:
         for call in self._in_order:
-            applied = self._last_name(call)
+            applied = last_name(call)
             if applied in APPLIES_ADAPTER or self._names.path(call.func).startswith(
                 "peft.PeftModel"
             ):
@@ -120,7 +105,7 @@ class CodeAround:
         for config in self._adapter_configs():
             # Whoever gets it may put it on the model.
             if not self._stays_unused(config):
-                return Seen(self._last_name(config), config.lineno)
+                return Seen(last_name(config), config.lineno)
         return None
 
     def _adapter_configs(self) -> list[ast.Call]:
@@ -146,7 +131,7 @@ class CodeAround:
         if self._names.lost:
             return None
         if configs and self._trainers and self._adapter() is None:
-            return Seen(self._last_name(configs[0]), configs[0].lineno)
+            return Seen(last_name(configs[0]), configs[0].lineno)
         return None
 
     # The model.
@@ -195,7 +180,7 @@ class CodeAround:
             return None
         # A cast after loading changes it; which one comes last is not followed.
         for call in self._in_order:
-            name = self._last_name(call)
+            name = last_name(call)
             if name in CASTS or (name == "to" and "float" in ast.unparse(call)):
                 return None
         given = keyword(load, "dtype", "torch_dtype")
@@ -246,7 +231,7 @@ class CodeAround:
 
     def _adapter_scale(self) -> Seen | None:
         for config in self._adapter_configs():
-            if self._last_name(config) != "LoraConfig":
+            if last_name(config) != "LoraConfig":
                 continue  # others have factors of their own
             values = []
             for name in ("lora_alpha", "r"):
@@ -284,98 +269,10 @@ class CodeAround:
         rows = self._training_rows()
         return Seen(rows.count, rows.line) if rows and rows.count else None
 
-    # The tokenizer.
-
-    def _pad_is_eos(self) -> Seen | None:
-        masks = False
-        for call in self._in_order:
-            path = self._names.path(call.func)
-            is_collator = path.rpartition(".")[2] == "DataCollatorForLanguageModeling"
-            if is_collator and self._names.library(path) == "transformers":
-                mlm = keyword(call, "mlm")
-                masks = masks or (mlm is not None and self._value(mlm) is False)
-        if not masks and not self._masks_padding():
-            return None
-        if not self._ends_texts():
-            return None
-        for store in sorted(self._names.stores, key=position):
-            statement = self._names.parents[store]
-            value = getattr(statement, "value", None)
-            pairs = (("pad_token", "eos_token"), ("pad_token_id", "eos_token_id"))
-            if isinstance(value, ast.Attribute) and (store.attr, value.attr) in pairs:
-                # A model's or a generation's configuration masks nothing.
-                if "config" not in ast.unparse(store.value):
-                    return Seen(ast.unparse(statement), store.lineno)
-        return None
-
-    def _ends_texts(self) -> bool:
-        """Does the file put an end mark into its texts? Few tokenizers do it by themselves."""
-        if {".apply_chat_template", "add_eos_token"} & self._names.words:
-            return True
-        for node in self._names.parents:
-            if isinstance(node, ast.keyword) and node.arg == "add_eos_token":
-                return True
-            if not isinstance(node, ast.Attribute) or node.attr not in (
-                "eos_token",
-                "eos_token_id",
-            ):
-                continue
-            above = self._names.parents[node]
-            # Given to generate, or taken for the padding, it is put into no text.
-            is_passed_on = isinstance(above, (ast.keyword, ast.Assign, ast.Compare))
-            is_passed_on = is_passed_on or self._is_printed(node)
-            if isinstance(node.ctx, ast.Load) and not is_passed_on:
-                return True
-        return False
-
-    def _is_printed(self, node: ast.AST) -> bool:
-        call = self._names.call_with(node)
-        return call is not None and self._names.path(call.func) == "print"
-
-    def _masks_padding(self) -> bool:
-        """`labels[labels == tokenizer.pad_token_id] = -100`, in a collator of the file's own."""
-        for node in self._names.parents:
-            match node:
-                case ast.Assign(targets=[ast.Subscript(slice=ast.Compare() as where)]):
-                    value = self._value(node.value)
-                    if "pad_token_id" in ast.unparse(where) and value == -100:
-                        return True
-        return False
+    # Tokens.
 
     def _added_tokens(self) -> Seen | None:
-        if not self._trainers:
-            return None
-        # The model's own method, Unsloth's, or a function of the file.
-        if any("resize" in word or "add_new_tokens" in word for word in self._names.words):
-            return None
-        # Or the model is made for them.
-        if any(part.arg == "vocab_size" for call in self._in_order for part in call.keywords):
-            return None
-        for call in self._in_order:
-            if self._last_name(call) in ("add_tokens", "add_special_tokens") and call.args:
-                texts = _texts(call.args[0]) + self._named_texts(call.args[0])
-                new = [token for token in texts if token not in USUAL_TOKENS]
-                if new and (not _is_padding_alone(call.args[0]) or self._names_full_model()):
-                    return Seen(f"{self._last_name(call)}({new[0]!r}…)", call.lineno)
-        return None
-
-    def _names_full_model(self) -> bool:
-        """Does the file name a model whose embedding has no row to spare?"""
-        for node in self._names.parents:
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if NO_ROW_TO_SPARE.search(node.value):
-                    return True
-        return False
-
-    def _named_texts(self, node: ast.expr) -> list[str]:
-        """The texts that names in a list or in a dict's values hold."""
-        parts = node.values if isinstance(node, ast.Dict) else [node]
-        found = []
-        for part in parts:
-            origin = self._names.origin(part) if isinstance(part, ast.Name) else None
-            if origin is not None:
-                found += _texts(origin)
-        return found
+        return self._tokenizer.added_tokens() if self._trainers else None
 
     # Metrics.
 
@@ -385,7 +282,7 @@ class CodeAround:
             return None
         given = self._of_one_trainer("compute_metrics")
         trainer = self._trainers[0] if self._trainers else None
-        if given is None or _is_none(given) or self._last_name(trainer) != "Trainer":
+        if given is None or _is_none(given) or last_name(trainer) != "Trainer":
             return None
         if keyword(trainer, "preprocess_logits_for_metrics") is not None:
             return None
@@ -396,7 +293,7 @@ class CodeAround:
         if len(self._trainers) != 1:
             return None
         (trainer,) = self._trainers
-        name = self._last_name(trainer)
+        name = last_name(trainer)
         if name not in ("Trainer", "Seq2SeqTrainer") or any(
             p.arg is None for p in trainer.keywords
         ):
@@ -425,23 +322,5 @@ class CodeAround:
         return Seen(tuple(sorted(keys)), given.lineno) if keys else None
 
 
-def _is_padding_alone(node: ast.expr) -> bool:
-    """`{"pad_token": …}`: of most models the embedding has rows to spare for one token."""
-    if not isinstance(node, ast.Dict):
-        return False
-    return [getattr(key, "value", None) for key in node.keys] == ["pad_token"]
-
-
 def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
-
-
-def _texts(node: ast.expr) -> list[str]:
-    """The texts in a list, a dict's values or a call such as AddedToken("…")."""
-    parts = node.values if isinstance(node, ast.Dict) else [node]
-    found = []
-    for part in parts:
-        for inner in ast.walk(part):
-            if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
-                found.append(inner.value)
-    return found

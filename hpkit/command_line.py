@@ -49,8 +49,8 @@ A script's TrainingArguments, SFTConfig and their like are found, and their argu
 the text alone tells them. What it does not tell is named, and rules that need it stay silent. What
 a file installs (`pip install transformers==4.56.2`) decides which names are right; settings of
 TRL's command, axolotl and LLaMA-Factory go by those tools' own names. `hpkit explain --rules` lists
-what is looked for; `# hpkit: ignore[rule]` on a line, or alone in a cell, leaves a finding out, and
-so do --ignore and [tool.hpkit] in pyproject.toml (select, ignore, strict).
+what is looked for; `# hpkit: ignore[rule]` on a line, alone above it, or alone in a cell leaves a
+finding out, and so do --ignore and [tool.hpkit] in pyproject.toml (select, ignore, strict).
 Devices: here (this machine, looked at), {", ".join(MACHINES)}.
 Exit status: 0 no errors, 1 errors found, 2 bad input, or a file named alone that sets nothing.
 """

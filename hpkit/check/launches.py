@@ -81,7 +81,7 @@ def _calls(file: str, cell: int | None, text: str, all_texts: list[str]) -> list
     found = []
     for line in lines:
         launcher = _LAUNCHER.search(line.text)
-        if launcher is None or line.text.startswith("#"):
+        if launcher is None or line.text.startswith(("#", "echo ", "printf ")):
             continue
         words = _words(line.text[launcher.start(1) :], variables, arrays)
         call = _call(file, cell, line, words, all_texts)

@@ -96,6 +96,12 @@ def test_a_recipe_of_trl(read, found):
     assert fix == "write max_length: 512 in place of max_seq_length"
 
 
+def test_an_adapter_that_nobody_turns_on(found):
+    finding = found(TRL + "lora_r: 16\n")["adapter-not-applied", "idle_adapter"]
+    assert finding["fix"] == "set use_peft: true"
+    assert found(TRL + "lora_r: 16\nuse_peft: true\n").keys() == found(TRL).keys()
+
+
 def test_a_bare_no_is_false_in_yaml(found):
     fired = found(TRL.replace('"no"', "no"))
     finding = fired["invalid-value", "eval_strategy"]
@@ -268,6 +274,7 @@ def test_launchers(line, name, read):
         "python t.py --learning_rate 1e-4 --output_dir o",  # every parser has these
         "python -c 'print(1)' --bf16 --fp16",
         "echo torchrunner --bf16 --fp16 --max_steps 3",
+        "echo 'run: python t.py --bf16 True --fp16 True --max_steps 3'",
         "# old: torchrun t.py --bf16 True --fp16 True --max_steps 3",
         "axolotl train c.yaml --warmup_ratio 0.1 --max_steps 3",
     ],

@@ -59,14 +59,20 @@ def adapter_not_applied(plan: Plan) -> Iterator[Finding]:
     A LoraConfig alone changes nothing: the run is a full fine-tune, with its memory, at a rate that
     was meant for an adapter.
     """
+    what = plan.written.around.idle_adapter
+    message = f"{what} is made, and 0 models get it: the run trains all weights"
+    changes = {}
+    advice = "call peft.get_peft_model(model, config), or pass peft_config to a trainer of TRL"
+    if plan.written.tool:
+        message = f"{what} is set, and use_peft is not: 0 adapters, the run trains all weights"
+        changes = {"use_peft": True}
+        advice = ""
     yield Finding(
         severity="error",
         argument="idle_adapter",
-        message=(
-            f"{plan.written.around.idle_adapter} is made, and 0 models get it: the run trains all "
-            "weights"
-        ),
-        advice="call peft.get_peft_model(model, config), or pass peft_config to a trainer of TRL",
+        message=message,
+        changes=changes,
+        advice=advice,
         evidence={"models": 0},
     )
 

@@ -1,5 +1,6 @@
 """Rules about names, against the libraries' own errors."""
 
+import dataclasses
 import warnings
 
 import pytest
@@ -17,7 +18,7 @@ from hpkit.preflight.forms import LEAVE_OUT, Form
 from hpkit.preflight.libraries import training_argument_names
 from hpkit.preflight.rules.gone import IN_PLACE_OF_IMPORTS
 
-from ..support import Case, found, llama
+from ..support import Case, Rows, found, llama
 
 SFT = Written(name="SFTConfig", origin="trl")
 PINNED = Written(pins={"transformers": "==4.38.2"})
@@ -135,6 +136,29 @@ def test_what_transformers_deprecates_is_said(tmp_path):
         "`gradient_checkpointing` is deprecated" in str(warning.message) for warning in warned
     )
     assert ("deprecated-argument" in found(dict(gradient_checkpointing=True))) == said
+
+
+@pytest.mark.slow
+def test_a_field_of_a_subclass_is_no_warmup(tmp_path):
+    """The line makes a field, no error comes, and the first update has the full rate."""
+
+    @dataclasses.dataclass
+    class Own(TrainingArguments):
+        warmup_ratio: float = 0.5
+
+    arguments = Own(
+        str(tmp_path),
+        use_cpu=True,
+        report_to="none",
+        max_steps=8,
+        logging_steps=1,
+        learning_rate=1e-2,
+        lr_scheduler_type="constant_with_warmup",
+    )
+    trainer = Trainer(model=llama(), args=arguments, train_dataset=Rows(8))
+    trainer.train()
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
+    assert arguments.warmup_ratio == 0.5 and set(rates) == {1e-2}
 
 
 def test_a_switch_that_was_off_is_left_out():

@@ -77,11 +77,13 @@ def rules_page() -> str:
     parts = [
         "# What `hpkit check` looks for",
         "",
-        f"{len(ALL_RULES)} rules. Below each stands a file that it speaks about, and what it says, "
-        "as `hpkit check` says it",
-        "today. `# hpkit: ignore[rule]` on a line, alone above it, or alone in a cell silences one; "
-        "`--select`, `--ignore` and",
-        "`[tool.hpkit]` in pyproject.toml choose among them. This page is made by `make notebooks`.",
+        textwrap.fill(
+            f"{len(ALL_RULES)} rules. Below each stands a file that it speaks about, and what it "
+            "says, as `hpkit check` says it today. `# hpkit: ignore[rule]` on a line, alone above "
+            "it, or alone in a cell silences one; `--select`, `--ignore` and `[tool.hpkit]` in "
+            "pyproject.toml choose among them. This page is made by `make notebooks`.",
+            130,
+        ),
     ]
     for rule in ALL_RULES:
         finding = finding_on_example(rule)

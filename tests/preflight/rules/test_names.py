@@ -138,14 +138,14 @@ def test_what_transformers_deprecates_is_said(tmp_path):
     assert ("deprecated-argument" in found(dict(gradient_checkpointing=True))) == said
 
 
+@dataclasses.dataclass
+class Own(TrainingArguments):
+    warmup_ratio: float = 0.5
+
+
 @pytest.mark.slow
 def test_a_field_of_a_subclass_is_no_warmup(tmp_path):
     """The line makes a field, no error comes, and the first update has the full rate."""
-
-    @dataclasses.dataclass
-    class Own(TrainingArguments):
-        warmup_ratio: float = 0.5
-
     arguments = Own(
         str(tmp_path),
         use_cpu=True,

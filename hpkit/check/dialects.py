@@ -84,7 +84,9 @@ class Dialect:
         if any(set(sign) <= set(keys) for sign in self.signs):
             return True
         # A script of one's own that reads TRL's config has its fields, and names data as it likes.
-        if self.name != "trl" or sum(map(is_training_argument, keys)) < 3:
+        usual = sum(is_training_argument(key) or key in ONLY_IN_TRL for key in keys)
+        # Where its own names are the most, what the others mean is for the script to say.
+        if self.name != "trl" or usual < 3 or 2 * usual < len(keys):
             return False
         return "per_device_train_batch_size" in keys and any(key in ONLY_IN_TRL for key in keys)
 
@@ -267,7 +269,7 @@ def _facts(
     idle = [key for key in IDLE_WITHOUT_PEFT if key in settings]
     if idle and "adapter" not in facts and dialect.judged_by == "trl":
         facts["idle_adapter"] = idle[0], settings[idle[0]][1]
-    if processes and processes > 1:
+    if processes:
         facts["processes"] = processes, 0
     return facts
 

@@ -16,7 +16,14 @@ from hpkit.check.surroundings import CodeAround
 from hpkit.check.tokenizers import Seen
 from hpkit.check.values import UNKNOWN, without_lines
 from hpkit.preflight.arguments import SUCCESSORS
-from hpkit.preflight.libraries import BESIDE_UNSLOTH, last_import, takes, version_in_force
+from hpkit.preflight.libraries import (
+    BESIDE_UNSLOTH,
+    last_import,
+    last_with,
+    number_of,
+    takes,
+    version_in_force,
+)
 from hpkit.preflight.written import Surroundings, Written
 
 #: What draws random weights: adapters, models made from a config, heads that a model gets anew.
@@ -126,11 +133,23 @@ class _CallFinder:
                 last = last_import(package, alias.name)
                 if last is None or (self._unsloth and package == "trl"):
                     continue
-                if version.number > tuple(map(int, last.split("."))):
+                if version.number > number_of(last):
                     found.append((package, alias.name))
                     line = line or node.lineno
                     self._gone[alias.name] = node.lineno
-        return Seen(tuple(found), line) if found else None
+        if not found:
+            return None
+        works = {package: self._newest_with(package) for package, _ in found}
+        return Seen(tuple((package, name, works[package]) for package, name in found), line)
+
+    def _newest_with(self, package: str) -> str:
+        """The newest version that has all that is gone, and takes what the file gives it."""
+        lasts = [last_import(package, name) for name in self._gone]
+        for node in self._in_order:
+            name = self._names.path(node.func).rpartition(".")[2]
+            if name in self._gone:
+                lasts += [last_with(package, name, part.arg) for part in node.keywords]
+        return min(filter(None, lasts), key=number_of)
 
     def _may_fail(self, node: ast.AST) -> bool:
         """Does an import stand where its failing is provided for, or where it may not be run?"""
@@ -170,7 +189,12 @@ class _CallFinder:
             library = ""
         facts = self._with_unread_fields(facts, own)
         facts = self._with_late_names(facts, node, library)
-        unread += self._changed_later(node)
+        # What the class does not take is an attribute of its own, and no argument of the call.
+        unread += [
+            argument
+            for argument in self._changed_later(node)
+            if argument[0] == "*" or argument in own | given or self._takes(name, argument)
+        ]
         own_fields = frozenset(own) if name in self._names.training_classes else own_names
         written = self._written(name, library, unread, facts, unseeded, own_fields)
         return [self._call(node, own | given, written, facts)]
@@ -249,6 +273,14 @@ class _CallFinder:
                 found.append("**later")
         return found
 
+    def _takes(self, class_name: str, argument: str) -> bool:
+        """Whether training arguments, or this class of TRL's, have the argument."""
+        classes = ("transformers", "Seq2SeqTrainingArguments"), ("trl", class_name)
+        return any(
+            takes(package, its_name, argument, version_in_force(package, self._pins))
+            for package, its_name in classes
+        )
+
     def _is_made_by(self, name: ast.expr, node: ast.Call) -> bool:
         """Is a name bound to what this call makes, in whatever place?"""
         if not isinstance(name, ast.Name):
@@ -264,7 +296,8 @@ class _CallFinder:
         for store in self._names.stores:
             if store.attr not in SUCCESSORS or not library or not isinstance(store.value, ast.Name):
                 continue
-            if takes("transformers", "TrainingArguments", store.attr, version):
+            is_given = any(part.arg == store.attr for part in node.keywords)
+            if is_given or takes("transformers", "TrainingArguments", store.attr, version):
                 continue
             if self._names.only_value(store.value) is node and store.attr not in found:
                 found.append(store.attr)

@@ -30,11 +30,12 @@ class Version(NamedTuple):
     @property
     def number(self) -> tuple[int, ...]:
         """As numbers, to be compared."""
-        return _number(self.text)
+        return number_of(self.text)
 
 
 @cache
-def _number(text: str) -> tuple[int, ...]:
+def number_of(text: str) -> tuple[int, ...]:
+    """A version's parts, so that versions can be compared."""
     return tuple(int(part) for part in text.split(".") if part.isdecimal())
 
 
@@ -73,7 +74,7 @@ def _version_allowed(package: str, pin: str | None) -> Version:
     # A patch release between those of the table: the nearest one before it.
     exact = [spec.version for spec in allowed if spec.operator in ("==", "===", "~=", "<=", "<")]
     for version in reversed(versions):
-        if exact and _number(version)[:2] <= _number(exact[0])[:2]:
+        if exact and number_of(version)[:2] <= number_of(exact[0])[:2]:
             return Version(version, pinned=True)
     if exact:  # older than all that is known
         return Version(versions[0], pinned=True)
@@ -130,8 +131,8 @@ def last_import(package: str, name: str) -> str | None:
 
 def _is_within(span: list, version: Version) -> bool:
     since, until = span
-    is_old_enough = until is None or version.number[:2] <= _number(until)[:2]
-    return _number(since)[:2] <= version.number[:2] and is_old_enough
+    is_old_enough = until is None or version.number[:2] <= number_of(until)[:2]
+    return number_of(since)[:2] <= version.number[:2] and is_old_enough
 
 
 def _span(package: str, class_name: str, argument: str) -> list | None:

@@ -22,9 +22,9 @@ class Surroundings:
     `model_name`: what the model is loaded by. `adapter_scale`: what the adapter's output is
     multiplied by, alpha / r. `halves_swapped`: fp16 is on where there is bf16, and the other way
     round. `together`: pairs of keys that the tool refuses beside each other.
-    `gone_imports`: (package, name) of what the library no longer has. `unread_fields`: fields of a
-    subclass that the library read once, and that nothing reads today. `processes`: on how many
-    devices a launch line starts the run.
+    `gone_imports`: (package, name, newest version that the file would run with) of what the library
+    no longer has. `unread_fields`: fields of a subclass that the library read once, and that
+    nothing reads today. `processes`: on how many devices a launch line starts the run.
     """
 
     adapter: str | None = None
@@ -42,7 +42,7 @@ class Surroundings:
     adapter_scale: float | None = None
     halves_swapped: bool | None = None
     together: tuple[tuple[str, str], ...] | None = None
-    gone_imports: tuple[tuple[str, str], ...] | None = None
+    gone_imports: tuple[tuple[str, str, str], ...] | None = None
     unread_fields: tuple[str, ...] | None = None
     processes: int | None = None
 

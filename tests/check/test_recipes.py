@@ -408,3 +408,23 @@ def test_fixes_are_yaml_and_flags(found):
 def test_json_that_is_no_yaml(read):
     text = '{"dataset_name": "o/d", "learning_rate": 1e-4, "output_dir": "\\ud83d\\ude00"}'
     assert read(text, "r.json")[0].arguments["learning_rate"] == 1e-4
+
+
+def test_a_file_that_is_mostly_its_owners_is_not_judged_as_trls(found):
+    recipe = "learning_rate: 1e-4\nper_device_train_batch_size: 1\nmax_prompt_length: 10\nbf16: 1\n"
+    refused = ("removed-argument", "max_prompt_length")
+    assert refused in found(recipe)
+    own = "".join(f"reward_setting_{number}: 1\n" for number in range(6))
+    assert refused not in found(recipe + own)
+
+
+@pytest.mark.parametrize("launched_on, severity", [(None, "warning"), (1, "error"), (2, "error")])
+def test_a_recipe_may_be_for_several_devices(launched_on, severity, found):
+    flags = "--num_generations 14 --per_device_train_batch_size 16 --learning_rate 1e-6"
+    processes = f"--num_processes {launched_on}" if launched_on else ""
+    line = f"accelerate launch {processes} trl/scripts/grpo.py --model_name_or_path org/m {flags}"
+    fired = found(f"{line} --max_steps 500\n", "run.sh")
+    told = fired["generations-do-not-divide", "num_generations"]
+    assert told["severity"] == severity
+    devices = 14 if launched_on == 2 else 7
+    assert told["fix"].endswith(f"or train on a multiple of {devices} devices")

@@ -564,6 +564,20 @@ def test_an_import_that_is_gone_is_said_beside_a_trainer_alone(found):
     assert set(found(source)) == {"moved-argument", "gone-import"}
 
 
+def test_the_version_to_install_takes_what_the_file_gives(found):
+    source = "from trl import PPOConfig, PPOTrainer\nPPOConfig(total_episodes=9)\n"
+    assert found(source)["gone-import"]["fix"].startswith("install trl==0.25.1")
+    old = source.replace("total_episodes", "steps")  # of the first PPO, which TRL 0.12 rewrote
+    assert found(old)["gone-import"]["fix"].startswith("install trl==0.11.4")
+
+
+def test_an_attribute_that_is_set_later_is_no_argument(found):
+    source = "from transformers import TrainingArguments\nargs = TrainingArguments('o')\n"
+    assert set(found(source + "args.half_precision_backend = 'cuda_amp'\n")) == {"unread-field"}
+    both = source.replace("'o'", "'o', half_precision_backend='auto'")
+    assert set(found(both + "args.half_precision_backend = 'cuda_amp'\n")) == {"removed-argument"}
+
+
 def test_a_field_that_nobody_reads_is_no_warmup(found):
     source = """\
     import dataclasses, transformers

@@ -1,6 +1,7 @@
 """What the libraries take, against those that are installed."""
 
 import dataclasses
+import importlib
 import inspect
 
 import pytest
@@ -19,6 +20,7 @@ from hpkit.preflight.libraries import (
     training_argument_names,
     version_in_force,
 )
+from hpkit.preflight.rules.gone import EXPERIMENTS
 
 NEWEST = Version("999", pinned=True)
 
@@ -56,6 +58,9 @@ def test_the_table_is_that_of_the_installed_trl():
     for name in ("ORPOConfig", "setup_chat_format", "DataCollatorForCompletionOnlyLM"):
         assert last_import("trl", name) and not hasattr(trl, name)
     assert last_import("trl", "SFTConfig") is None
+    for method, module in EXPERIMENTS.items():
+        experiment = importlib.import_module(f"trl.experimental.{module}")
+        assert hasattr(experiment, f"{method}Config") and hasattr(experiment, f"{method}Trainer")
 
 
 def test_the_table_is_that_of_the_installed_peft():

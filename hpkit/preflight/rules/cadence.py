@@ -43,6 +43,7 @@ def no_training_loss(plan: Plan) -> Iterator[Finding]:
                 "no training loss is logged on the way"
             ),
             changes={"logging_steps": max(updates // 20, 1)},
+            advice=f"a twentieth of {updates:,} updates",
             evidence={"logging_steps": every, "updates": updates},
         )
 
@@ -81,6 +82,7 @@ def eval_beyond_run(plan: Plan) -> Iterator[Finding]:
                 "it is evaluated once, at its end"
             ),
             changes={"eval_steps": max(updates // 10, 1)},
+            advice=f"a tenth of {updates:,} updates",
             evidence={"eval_steps": every, "updates": updates},
         )
 
@@ -116,6 +118,7 @@ def save_beyond_run(plan: Plan) -> Iterator[Finding]:
                 "a kill loses all of them"
             ),
             changes={"save_steps": max(updates // 4, 1)},
+            advice=f"a quarter of {updates:,} updates",
             evidence={"save_steps": every, "updates": updates},
         )
 

@@ -259,6 +259,8 @@ def logits_kept(plan: Plan) -> Iterator[Finding]:
 #: GRPO's and RLOO's defaults in TRL 1.16: answers to a prompt, and prompts x answers on a device.
 GENERATIONS = {"GRPOConfig": 8, "RLOOConfig": 2}
 DEVICE_BATCH = 8
+#: GPUs in a usual machine.
+NODE = 8
 
 
 @rule(
@@ -298,15 +300,19 @@ def generations_do_not_divide(plan: Plan) -> Iterator[Finding]:
     if answers % generations == 0 or answers < generations:
         return
     devices = plural(plan.processes, "device")
+    # So many times the devices hold whole groups; a recipe alone does not say how many there are.
+    times = generations // math.gcd(generations, answers)
+    is_for_several = written.around.processes is None and times * plan.processes <= NODE
+    stops = "there TRL" if is_for_several else "TRL"
     yield Finding(
-        severity="error",
+        severity="warning" if is_for_several else "error",
         argument="num_generations",
         message=(
             f"a round has {answers} answers on {devices}, which {generations} to a "
-            "prompt do not divide: TRL stops with a ValueError"
+            f"prompt do not divide: {stops} stops with a ValueError"
         ),
         changes=_dividing(plan, generations, batch, answers),
-        advice="or more devices",
+        advice=f"or train on a multiple of {times * plan.processes} devices",
         evidence={"answers": answers, "generations": generations},
     )
 

@@ -68,7 +68,7 @@ def gone_import(plan: Plan) -> Iterator[Finding]:
     TRL 0.29 and 1 dropped whole methods and helpers, or moved them to trl.experimental, and
     transformers its own AdamW: the import fails, and with it the script.
     """
-    for package, name in plan.written.around.gone_imports:
+    for package, name, works in plan.written.around.gone_imports:
         last = last_import(package, name)
         version = version_in_force(package, plan.written.pins)
         yield Finding(
@@ -78,12 +78,12 @@ def gone_import(plan: Plan) -> Iterator[Finding]:
                 f"{name} cannot be imported from {package} {version.text} ({last} was the last): "
                 "the script stops there"
             ),
-            advice=IN_PLACE_OF_IMPORTS.get(name, f"install {package}=={last}, or do without it"),
+            advice=IN_PLACE_OF_IMPORTS.get(name, f"install {package}=={works}, or do without it"),
             evidence={"last": last},
         )
 
 
-#: What to write in place of an import that is gone; of TRL's methods some live on as experiments.
+#: What to write in place of an import that is gone; methods of TRL's that live on follow.
 IN_PLACE_OF_IMPORTS = {
     "AdamW": "import AdamW from torch.optim",
     "AutoModelWithLMHead": "import AutoModelForCausalLM, AutoModelForMaskedLM or "
@@ -95,10 +95,12 @@ IN_PLACE_OF_IMPORTS = {
     "get_kbit_device_map": 'leave it out, or write device_map="auto"',
     "set_seed": "import set_seed from transformers",
 }
-for _method in ("ORPO", "CPO", "BCO", "GKD", "NashMD", "OnlineDPO", "PPO", "PRM", "XPO"):
+#: Methods that TRL 1.16 keeps as experiments.
+EXPERIMENTS = {"ORPO": "orpo", "CPO": "cpo", "GKD": "gkd", "OnlineDPO": "online_dpo"}
+for _method, _module in EXPERIMENTS.items():
     for _kind in ("Config", "Trainer"):
         IN_PLACE_OF_IMPORTS[_method + _kind] = (
-            f"see whether trl.experimental has {_method + _kind}, or install trl<0.29"
+            f"import {_method + _kind} from trl.experimental.{_module}"
         )
 
 

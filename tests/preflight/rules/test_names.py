@@ -69,7 +69,9 @@ CASES = {
     ),
     "gone-import": Case(
         about=dict(max_steps=500),
-        known=dict(written=Written(around=Surroundings(gone_imports=(("trl", "ORPOConfig"),)))),
+        known=dict(
+            written=Written(around=Surroundings(gone_imports=(("trl", "ORPOConfig", "0.28.0"),)))
+        ),
         silent=dict(max_steps=500),
         by_hand=True,
     ),

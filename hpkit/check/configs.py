@@ -11,6 +11,8 @@ DECLINED = (
     ("_component_", "a torchtune configuration, whose recipes take other arguments"),
     ("compute_environment", "a configuration of accelerate, which says where a run runs"),
     ("zero_optimization", "a configuration of DeepSpeed"),
+    ("tuner_type", "a configuration of ms-swift, which has names and defaults of its own"),
+    ("train_type", "a configuration of ms-swift, which has names and defaults of its own"),
 )
 #: No settings nest so deep.
 DEEP = 500

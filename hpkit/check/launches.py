@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hpkit.check.calls import Call
 from hpkit.check.cells import Source
-from hpkit.check.dialects import Place, call_of, dialects, is_training_argument
+from hpkit.check.dialects import OTHER_PARSERS, Place, call_of, dialects, is_training_argument
 
 #: What starts a training, where it stands in the line.
 _LAUNCHER = re.compile(
@@ -17,15 +17,6 @@ _LAUNCHER = re.compile(
 _ENDS = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1", "done", "}", ")"}
 #: Arguments of launchers that say how many processes there are.
 _PROCESSES = ("nproc_per_node", "num_processes", "num_gpus")
-#: Flags of other people's parsers that share names with TrainingArguments: diffusers' scripts,
-#: examples without a Trainer.
-_OTHER_PARSERS = {
-    "train_batch_size",
-    "max_train_steps",
-    "lr_warmup_steps",
-    "num_warmup_steps",
-    "lr_scheduler",
-}
 #: At least one of these makes a line a Trainer's; learning_rate alone has every parser.
 _DISTINCTIVE = re.compile(
     r"per_device_\w+|\w+_strategy|warmup_(steps|ratio)|logging_steps|save_steps|eval_steps|"
@@ -178,9 +169,9 @@ def _call(
     """The training that a command starts; None where it starts none."""
     command, launcher_words, flags = _parted(words)
     given, unread = _flags(flags)
-    if command.startswith("axolotl"):
-        return None  # its flags go by its own names
-    if not command or _OTHER_PARSERS & set(given) or command.endswith("_no_trainer.py"):
+    if command.startswith("axolotl") or "swift/cli/" in command:
+        return None  # flags with names and defaults of their own
+    if not command or OTHER_PARSERS & set(given) or command.endswith("_no_trainer.py"):
         return None
     dialect = dialects()["transformers"]
     class_name = ""

@@ -112,6 +112,12 @@ def names_of(package: str, class_name: str) -> frozenset[str]:
     return frozenset(argument for argument, span in spans.items() if span[1] is None)
 
 
+@cache
+def was_taken(package: str, argument: str) -> bool:
+    """Whether any class of a package takes an argument, or took it once."""
+    return any(argument in spans for spans in _signatures()[package]["classes"].values())
+
+
 def known_classes(package: str) -> list[str]:
     """The classes of a package that the table has."""
     return list(_signatures()[package]["classes"])

@@ -172,6 +172,7 @@ def test_settings_in_json(read, found):
         ("a.yaml", "compute_environment: LOCAL_MACHINE\nmixed_precision: bf16\n", "accelerate"),
         ("d.json", '{"zero_optimization": {"stage": 3}, "bf16": {"enabled": true}}', "DeepSpeed"),
         ("u.yaml", "training:\n  num_epochs: 1\nlora: {}\nlogging: {}\n", "Unsloth Studio"),
+        ("s.yaml", "tuner_type: lora\nlearning_rate: 1e-4\neval_steps: 9\nmax_steps: 50\n", "ms-swift"),
         ("c.yaml", "services:\n  web:\n    image: x\n", "no settings of a training were found"),
         ("l.yaml", "- a\n- b\n", "no settings of a training were found"),
         ("m.yaml", "a: 1\n---\nb: 2\n", "no settings of a training were found"),
@@ -277,6 +278,7 @@ def test_launchers(line, name, read):
         "echo 'run: python t.py --bf16 True --fp16 True --max_steps 3'",
         "# old: torchrun t.py --bf16 True --fp16 True --max_steps 3",
         "axolotl train c.yaml --warmup_ratio 0.1 --max_steps 3",
+        "torchrun swift/cli/sft.py --eval_steps 100 --warmup_ratio 0.1 --max_steps 3",
     ],
 )
 def test_other_peoples_parsers(line, read):
@@ -410,12 +412,22 @@ def test_json_that_is_no_yaml(read):
     assert read(text, "r.json")[0].arguments["learning_rate"] == 1e-4
 
 
-def test_a_file_that_is_mostly_its_owners_is_not_judged_as_trls(found):
+def test_a_file_with_names_of_its_own_is_not_judged_as_trls(found):
     recipe = "learning_rate: 1e-4\nper_device_train_batch_size: 1\nmax_prompt_length: 10\nbf16: 1\n"
+    recipe += "lora_alpha: 16\n"
     refused = ("removed-argument", "max_prompt_length")
-    assert refused in found(recipe)
-    own = "".join(f"reward_setting_{number}: 1\n" for number in range(6))
-    assert refused not in found(recipe + own)
+    assert set(found(recipe)) == {refused, ("adapter-not-applied", "idle_adapter")}
+    assert set(found(recipe + "system_prompt: Think.\n")) == set(found(recipe))
+    # Which of them its own classes take, and what turns its adapter on, nobody can tell.
+    assert found(recipe + "train_mode: lora\ntrain_file: d.jsonl\n") == {}
+    old = recipe + "train_mode: lora\ntrain_file: d.jsonl\nevaluation_strategy: steps\n"
+    assert set(found(old)) == {("removed-argument", "evaluation_strategy")}
+
+
+def test_a_script_without_a_trainer_has_names_of_its_own(read):
+    recipe = "dataset_name: o/d\nlearning_rate: 1e-4\nwarmup_ratio: 0.03\nnum_train_epochs: 2\n"
+    assert read(recipe)[0] is not None
+    assert read(recipe + "with_tracking: true\n")[0] is None
 
 
 @pytest.mark.parametrize("launched_on, severity", [(None, "warning"), (1, "error"), (2, "error")])

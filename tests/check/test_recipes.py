@@ -172,7 +172,11 @@ def test_settings_in_json(read, found):
         ("a.yaml", "compute_environment: LOCAL_MACHINE\nmixed_precision: bf16\n", "accelerate"),
         ("d.json", '{"zero_optimization": {"stage": 3}, "bf16": {"enabled": true}}', "DeepSpeed"),
         ("u.yaml", "training:\n  num_epochs: 1\nlora: {}\nlogging: {}\n", "Unsloth Studio"),
-        ("s.yaml", "tuner_type: lora\nlearning_rate: 1e-4\neval_steps: 9\nmax_steps: 50\n", "ms-swift"),
+        (
+            "s.yaml",
+            "tuner_type: lora\nlearning_rate: 1e-4\neval_steps: 9\nmax_steps: 50\n",
+            "ms-swift",
+        ),
         ("c.yaml", "services:\n  web:\n    image: x\n", "no settings of a training were found"),
         ("l.yaml", "- a\n- b\n", "no settings of a training were found"),
         ("m.yaml", "a: 1\n---\nb: 2\n", "no settings of a training were found"),

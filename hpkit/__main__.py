@@ -17,9 +17,10 @@ from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import disk_errors_are_bad_input, write_whole
 from hpkit.finetune import processes
 from hpkit.finetune.throughput import ATTENTION
+from hpkit.formatting import shown_rate
 from hpkit.hyperparameters import CARDS, all_explained, explained, recipe_table
 from hpkit.lessons.sheets import cheat_sheet
-from hpkit.recipe import STARTER, changed_hyperparameters, load_recipe
+from hpkit.recipe import LORA, STARTER, changed_hyperparameters, load_recipe, with_changes
 
 #: Exit status of a run that has finished with a loss or a weight that is no finite number.
 DIVERGED = 3
@@ -95,13 +96,15 @@ def _request_and_folder(options: argparse.Namespace) -> tuple:
         if given is not None:
             faster[field.name] = given
     told_anew = {}
+    if options.merge:
+        told_anew["merge"] = True
     for name in ("model", "corpus", "eval_corpus", "text_column"):
         if getattr(options, name) is not None:
             told_anew[name] = getattr(options, name)
     request = dataclasses.replace(
         told,
         **told_anew,
-        recipe=recipe.replace(**changes),
+        recipe=with_changes(recipe, changes),
         throughput=dataclasses.replace(told.throughput, **faster),
     )
     return request, out
@@ -114,6 +117,12 @@ def _finetune(options: argparse.Namespace) -> int:
 
     # With --json, standard output belongs to run.json alone.
     stream = sys.stderr if options.json else sys.stdout
+    if _has_the_rate_of_adapters(options) and processes.is_main():
+        print(
+            f"learning_rate: {shown_rate(LORA.learning_rate)}, the best of a pilot for adapters, "
+            f"where a full fine-tune has {shown_rate(STARTER.learning_rate)}",
+            file=stream,
+        )
     if options.dry_run:
         _dry_run(options, request, out, stream)
         return 0
@@ -128,6 +137,7 @@ def _finetune(options: argparse.Namespace) -> int:
             throughput=request.throughput,
             eval_corpus=request.eval_corpus,
             text_column=request.text_column,
+            merge=request.merge,
         )
     except Interrupted as stop:
         _say_how_to_go_on(stop, out)
@@ -152,6 +162,12 @@ def _finetune(options: argparse.Namespace) -> int:
     return status
 
 
+def _has_the_rate_of_adapters(options: argparse.Namespace) -> bool:
+    """Whether --lora_r has brought another rate with it."""
+    asked = (options.lora_r or "none").lower() != "none"
+    return asked and options.learning_rate is None and options.recipe in (None, "starter")
+
+
 def _dry_run(options: argparse.Namespace, request, out: Path, stream) -> None:
     from hpkit.finetune import dry_run
 
@@ -168,6 +184,7 @@ def _dry_run(options: argparse.Namespace, request, out: Path, stream) -> None:
         throughput=request.throughput,
         eval_corpus=request.eval_corpus,
         text_column=request.text_column,
+        merge=request.merge,
     )
     print("\ndry run: nothing was trained or written; the run would be", file=stream)
     for line in forecast.lines():

@@ -107,7 +107,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Capability:
-    """The decisions for one recipe on one machine, ready for TrainingArguments."""
+    """The decisions for one recipe on one machine, ready for TrainingArguments.
+
+    `compute_dtype`: the format in which 4-bit weights are multiplied; None where there are none.
+    """
 
     device: str
     device_name: str
@@ -116,6 +119,7 @@ class Capability:
     fp16: bool
     optim: str
     choices: list[Choice]
+    compute_dtype: str | None = None
 
     @property
     def settings(self) -> dict:
@@ -280,6 +284,12 @@ def decide(recipe: Recipe, machine: Machine) -> Capability:
     device, device_choice = _choose_device(recipe, machine)
     precision = _choose_precision(recipe, machine, device)
     optimizer = _choose_optimizer(recipe, machine, device)
+    choices = [device_choice, precision, optimizer]
+    compute_dtype = None
+    if recipe.load_in_4bit:
+        weights = _choose_4bit_weights(recipe, machine, device)
+        choices.append(weights)
+        compute_dtype = weights.used
     return Capability(
         device=device,
         device_name=machine.name,
@@ -287,14 +297,18 @@ def decide(recipe: Recipe, machine: Machine) -> Capability:
         bf16=precision.used == "bf16",
         fp16=precision.used == "fp16",
         optim=optimizer.used,
-        choices=[device_choice, precision, optimizer],
+        choices=choices,
+        compute_dtype=compute_dtype,
     )
 
 
 def _choose_device(recipe: Recipe, machine: Machine) -> tuple[str, Choice]:
     wanted = _DEVICE_WORDS[machine.device]
-    if machine.device == "mps" and (recipe.optim in EIGHT_BIT_ADAMW or recipe.fp16):
+    of_bitsandbytes = recipe.optim in EIGHT_BIT_ADAMW or recipe.load_in_4bit
+    if machine.device == "mps" and (of_bitsandbytes or recipe.fp16):
         why = "bitsandbytes keeps no 8-bit states on Apple's GPU, and fp16 needs loss scaling there"
+        if recipe.load_in_4bit:
+            why = "bitsandbytes has no 4-bit weights on Apple's GPU"
         return "cpu", Choice("device", wanted, "CPU", why)
     why = machine.name
     if machine.device == "cpu":
@@ -311,21 +325,47 @@ def _choose_precision(recipe: Recipe, machine: Machine, device: str) -> Choice:
                 "multiplication is many times slower there; "
                 "set fp16 to false, and bf16 to true for 16 bits"
             )
-        why = f"autocast to fp16 with loss scaling; weights stay {recipe.dtype}"
+        why = f"autocast to fp16 with loss scaling; {_kept(recipe)}"
         return Choice("precision", "fp16", "fp16", why)
     if not recipe.bf16:
         return Choice("precision", recipe.dtype, recipe.dtype, "no autocast was asked for")
     if machine.native_bf16:
-        why = f"autocast to bf16 in hardware; weights stay {recipe.dtype}"
+        why = f"autocast to bf16 in hardware; {_kept(recipe)}"
         return Choice("precision", "bf16", "bf16", why)
     if device == "cuda":
         why = f"{machine.name} only emulates bf16, slowly; fp16 with loss scaling is native"
         return Choice("precision", "bf16", "fp16", why)
-    why = (
-        "autocast to bf16 emulated here: right, but not faster than fp32; "
-        f"weights stay {recipe.dtype}"
-    )
+    why = f"autocast to bf16 emulated here: right, but not faster than fp32; {_kept(recipe)}"
     return Choice("precision", "bf16", "bf16", why)
+
+
+def _kept(recipe: Recipe) -> str:
+    """In what the weights stay, in words."""
+    return "weights stay in 4 bits" if recipe.load_in_4bit else f"weights stay {recipe.dtype}"
+
+
+def _choose_4bit_weights(recipe: Recipe, machine: Machine, device: str) -> Choice:
+    """In which format 4-bit weights are multiplied. Raises BadInput where there can be none."""
+    if recipe.lora_r is None:
+        raise BadInput(
+            "load_in_4bit: weights of 4 bits cannot be trained, and without lora_r nothing else "
+            "is; give lora_r too, 16 for instance, or leave load_in_4bit out"
+        )
+    # None was not looked at, and a card of MACHINES takes them.
+    if machine.eight_bit is False:
+        raise BadInput(
+            "load_in_4bit: bitsandbytes is absent or does not work on this machine: "
+            "pip install bitsandbytes, or leave load_in_4bit out"
+        )
+    wanted = recipe.bnb_4bit_compute_dtype
+    what = "products of 4-bit weights"
+    if wanted == "bfloat16" and device == "cuda" and not machine.native_bf16:
+        why = f"{machine.name} only emulates bf16; the weights stay in 4 bits"
+        return Choice(what, wanted, "float16", why)
+    why = "bitsandbytes keeps the frozen weights in NF4, and writes them out for each product"
+    if device == "cpu":
+        why += "; made for GPUs, it takes several times as long here as LoRA without 4 bits"
+    return Choice(what, wanted, wanted, why)
 
 
 def _choose_optimizer(recipe: Recipe, machine: Machine, device: str) -> Choice:

@@ -166,6 +166,11 @@ def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...])
         help="continue the unfinished run in --out; nothing else need be repeated",
     )
     finetune.add_argument(
+        "--merge",
+        action="store_true",
+        help="with --lora_r: also save the model with the adapter added to its weights, in merged/",
+    )
+    finetune.add_argument(
         "--json",
         action="store_true",
         help="print run.json, or what --dry-run found, on standard output, all else on standard "
@@ -183,7 +188,7 @@ def _add_finetune(finetune: argparse.ArgumentParser, attention: tuple[str, ...])
 def _add_what_is_trained(finetune: argparse.ArgumentParser) -> None:
     finetune.add_argument(
         "--recipe",
-        metavar="starter|notes|FILE.toml",
+        metavar="starter|notes|lora|FILE.toml",
         help="where the hyperparameters start from (default: starter)",
     )
     finetune.add_argument(
@@ -266,7 +271,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     )
     check.add_argument(
         "--recipe",
-        metavar="starter|notes|FILE.toml",
+        metavar="starter|notes|lora|FILE.toml",
         help="a recipe, with the hyperparameters below changed",
     )
     check.add_argument(
@@ -363,7 +368,7 @@ def _add_device(commands) -> None:
     device.add_argument(
         "--recipe",
         default="starter",
-        metavar="starter|notes|FILE.toml",
+        metavar="starter|notes|lora|FILE.toml",
         help="what is asked of it (default: starter)",
     )
 

@@ -32,14 +32,18 @@ SCHEDULERS = (
 )
 _STRATEGIES = ("no", "steps", "epoch")
 _DTYPES = ("float32", "bfloat16")
+_COMPUTE_DTYPES = (*_DTYPES, "float16")
+#: What the notes do not name.
+NOT_IN_NOTES = "not in the notes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What one hyperparameter is, what three parties set it to, and what we found.
 
-    `default` is transformers' own, `notes` the notes' value, `starter` ours; `why` is empty only
-    where ours equals the notes'. `expected` says in words what `valid` accepts. `practice`: where
+    `default` is transformers' own, or peft's, `notes` the notes' value, `starter` ours; `why` is
+    empty only where ours equals the notes'. Where the notes do not name it, `in_notes` is false and
+    `notes` the default. `expected` says in words what `valid` accepts. `practice`: where
     to start, by case; `symptoms`: what a reader sees that calls for a change here, with the change.
     """
 
@@ -57,6 +61,18 @@ class Card:
     valid: Callable[[object], bool]
     practice: str = ""
     symptoms: dict[str, str] = field(default_factory=dict)
+    in_notes: bool = True
+
+    @property
+    def notes_in_words(self) -> str:
+        """The notes' value as a table shows it."""
+        return shown(self.notes) if self.in_notes else NOT_IN_NOTES
+
+    @property
+    def reason(self) -> str:
+        """Why ours is what it is, in words."""
+        whose = "the notes' value" if self.in_notes else "the default"
+        return self.why or f"{whose} does no harm"
 
 
 # Whether a value is of a kind. To Python True is 1, and a count of True examples is a mistake: the
@@ -131,6 +147,16 @@ ACCEPTED = {
     # Which optimizers there are, transformers knows, and it takes seconds to import.
     "optimizer": _Accepted("the name of an optimizer", lambda v: isinstance(v, str) and v != ""),
     "dtype": _Accepted("float32 or bfloat16", lambda v: v in _DTYPES),
+    "compute dtype": _Accepted(
+        f"one of {', '.join(_COMPUTE_DTYPES)}", lambda v: v in _COMPUTE_DTYPES
+    ),
+    "count or no adapter": _Accepted(
+        "a whole number of 1 or more, or none for no adapter", lambda v: v is None or _is_count(v)
+    ),
+    "modules": _Accepted(
+        "all-linear, attention, mlp, or names of layers parted by commas",
+        lambda v: isinstance(v, str) and v.strip(", ") != "",
+    ),
     "seed": _Accepted(
         "a whole number from 0 to 4294967295", lambda v: _is_whole(v, 0) and v < 2**32
     ),
@@ -151,6 +177,8 @@ def _card(name: str, table: dict) -> Card:
             f"{did_you_mean(str(kind), ACCEPTED)}"
         )
     accepted = ACCEPTED[kind]
+    table.setdefault("in_notes", "notes" in table)
+    table.setdefault("notes", table.get("default"))
     # TOML has no word for Python's None; the cards write none, as the command line does.
     for party in ("default", "notes", "starter"):
         if table.get(party) == "none":
@@ -168,8 +196,8 @@ def recipe_table() -> str:
     """The recipe as a Markdown table: hyperparameter, the notes' value, ours, why."""
     rows = ["| hyperparameter | notes | ours | why |", "|---|---|---|---|"]
     for card in CARDS.values():
-        why = card.why or "the same"
-        rows.append(f"| `{card.name}` | {shown(card.notes)} | {shown(card.starter)} | {why} |")
+        why = card.why or ("the same" if card.in_notes else "the default")
+        rows.append(f"| `{card.name}` | {card.notes_in_words} | {shown(card.starter)} | {why} |")
     return "\n".join(rows)
 
 
@@ -185,9 +213,9 @@ def explained(name: str, width: int) -> str:
         "unit": card.unit,
         "accepts": card.expected,
         "default": shown(card.default),
-        "notes": shown(card.notes),
+        "notes": card.notes_in_words,
         "ours": shown(card.starter),
-        "why": card.why or "the notes' value does no harm",
+        "why": card.reason,
         "verdict": card.verdict,
         "practice": card.practice,
         "source": card.source,
@@ -206,8 +234,8 @@ def all_explained(width: int) -> str:
     """Every hyperparameter: the notes' value, ours, and the reason where they differ."""
     lines = ["hyperparameter: the notes' value -> ours, with the reason where they differ\n"]
     for name, card in CARDS.items():
-        text = f"{name}: {shown(card.notes)}"
-        if shown(card.starter) != shown(card.notes):
+        text = f"{name}: {card.notes_in_words}"
+        if card.why:
             text += f" -> {shown(card.starter)}: {card.why}"
         lines.append(textwrap.fill(text, width, subsequent_indent="    "))
     return "\n".join(lines)

@@ -58,13 +58,17 @@ def saved_for_backward(model):
 
     # Two tensors of one storage differ as Python objects, and a fake one has no data_ptr:
     # the address of torch's own storage object serves for both.
-    weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
+    # They are held, so that no later storage gets the same address: bitsandbytes, for one, gives a
+    # bias another storage in its first pass.
+    weights = {}
+    for weight in model.parameters():
+        storage = weight.untyped_storage()
+        weights[storage._cdata] = storage
     saved = {}
 
     def keep(tensor):
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            # Held, so that no later storage gets the same address.
             saved[storage._cdata] = SavedStorage(storage, tensor.dtype)
         return tensor
 

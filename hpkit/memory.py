@@ -1,38 +1,44 @@
-"""Bytes of a full fine-tune, predicted from a model's names and shapes before anything is loaded.
+"""Bytes of a fine-tune, predicted from a model's names and shapes before anything is loaded.
 
 hpkit.measured_memory measures the same on a live training; tests/test_memory.py holds the two
 against each other.
 """
 
-import copy
 import math
-import re
 from typing import NamedTuple
 
+from hpkit.adapters import is_adapted
 from hpkit.capability import EIGHT_BIT_ADAMW
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.hyperparameters import CARDS
 from hpkit.measured_memory import saved_for_backward
-from hpkit.recipe import Recipe
+from hpkit.recipe import ADAPTER, FULL, QUANTIZATION, Recipe
+from hpkit.shapes import build_model, config_of, is_in_4bit, model_class
 
-_BYTES = {"float32": 4, "bfloat16": 2}
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _TORCH_ADAMW = ("adamw_torch", "adamw_torch_fused")
 _OPTIMIZERS = (*_TORCH_ADAMW, *EIGHT_BIT_ADAMW, "adafactor", "sgd")
 # bitsandbytes keeps smaller tensors at 32 bits, and scales blocks of so many values together.
 _LEAST_QUANTIZED = 4096
 _BLOCK_SIZE = 256
+# Of 4-bit weights so many have a scale in common; with double quantization so many scales.
+_BLOCK_SIZE_4BIT = 64
+_SCALES_TOGETHER = 256
 
 
 class Parameter(NamedTuple):
-    """One trained tensor: name, shape in elements, and whether it is an `nn.Embedding`'s weight.
+    """One tensor: name, shape in elements, and whether it is an `nn.Embedding`'s weight.
 
     The Trainer keeps embeddings at 32 bits under 8-bit optimizers. A tied output layer is the
-    embedding itself.
+    embedding itself. `trained`: false where it is frozen. `bytes`: what it takes, of a layer in 4
+    bits; elsewhere that follows from the format of the weights.
     """
 
     name: str
     shape: tuple[int, ...]
     embedding: bool
+    trained: bool = True
+    bytes: int | None = None
 
     @property
     def elements(self) -> int:
@@ -50,7 +56,7 @@ class State(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Where the bytes of a full fine-tune go."""
+    """Where the bytes of a fine-tune go; `weights` are all, the frozen ones too."""
 
     weights: int
     gradients: int
@@ -63,29 +69,69 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def parameters_of(source) -> list[Parameter]:
+def parameters_of(source, recipe: Recipe = FULL) -> list[Parameter]:
     """The tensors that are trained, each once, in the model's own order; not the frozen ones.
 
     `source` is a live torch model, a transformers config, or a number of parameters
     (`7_000_000_000`, "7B", "135M") from 5M to 1T. A number stands for a model with Llama's
     proportions, within 3 % of it: vocabulary 32,000, width about 128 times the layers, heads of
-    128, feed-forward 8/3 of the width, context 2,048; embeddings tied below 4B. Takes no memory
-    for weights. Raises BadInput for anything else.
+    128, feed-forward 8/3 of the width, context 2,048; embeddings tied below 4B. By a `recipe` with
+    an adapter it is the adapter that trains. Takes no memory for weights. Raises BadInput for
+    anything else.
     """
+    return [parameter for parameter in all_parameters(source, recipe) if parameter.trained]
+
+
+def all_parameters(source, recipe: Recipe = FULL) -> list[Parameter]:
+    """The same with the frozen ones among them."""
     import torch
 
-    if not isinstance(source, torch.nn.Module):
-        with torch.device("meta"):  # shapes without numbers
-            source = _build_model(_config_of(source))
+    # A live model without an adapter may be asked about before it gets one.
+    is_ready = isinstance(source, torch.nn.Module) and (recipe.lora_r is None or is_adapted(source))
+    if not is_ready:
+        source = build_model(source, recipe)
     embeddings = set()
+    in_4bit = {}
     for module in source.modules():
         if isinstance(module, torch.nn.Embedding):
-            embeddings.update(id(weight) for weight in module.parameters())
+            embeddings.update(id(weight) for weight in module.parameters(recurse=False))
+        elif is_in_4bit(module):
+            in_4bit |= _bytes_in_4bit(module, recipe)
     parameters = []
     for name, weight in source.named_parameters():
-        if weight.requires_grad:
-            parameters.append(Parameter(name, tuple(weight.shape), id(weight) in embeddings))
+        parameter = Parameter(
+            name,
+            _shape_of(weight),
+            embedding=id(weight) in embeddings,
+            trained=weight.requires_grad,
+            bytes=in_4bit.get(id(weight)),
+        )
+        parameters.append(parameter)
     return parameters
+
+
+def _shape_of(weight) -> tuple[int, ...]:
+    """The shape of the numbers that a weight stands for: packed, two are in a byte."""
+    packed = getattr(weight, "quant_state", None)
+    return tuple(packed.shape if packed else weight.shape)
+
+
+def _bytes_in_4bit(layer, recipe: Recipe) -> dict[int, int]:
+    """id of weight and bias -> bytes, as bitsandbytes keeps them in NF4.
+
+    Two numbers are in a byte, each block has a scale in float32, and 16 numbers say what the codes
+    mean. With double quantization the scales are bytes, which have scales, 256 codes and a mean.
+    The bias is in the format of the products, from the first of them on.
+    """
+    elements = math.prod(_shape_of(layer.weight))
+    blocks = math.ceil(elements / _BLOCK_SIZE_4BIT)
+    scales = 4 * blocks
+    if recipe.bnb_4bit_use_double_quant:
+        scales = blocks + 4 * math.ceil(blocks / _SCALES_TOGETHER) + 256 * 4 + 4
+    held = {id(layer.weight): math.ceil(elements / 2) + scales + 16 * 4}
+    if layer.bias is not None:
+        held[id(layer.bias)] = layer.bias.numel() * _BYTES[recipe.bnb_4bit_compute_dtype]
+    return held
 
 
 def optimizer_states(
@@ -158,15 +204,22 @@ def _eight_bit_adamw_states(parameter: Parameter) -> list[State]:
 
 
 def activation_bytes(
-    source, batch: int, length: int, bf16: bool, attention: str = "sdpa", dtype: str = "float32"
+    source,
+    batch: int,
+    length: int,
+    bf16: bool,
+    attention: str = "sdpa",
+    dtype: str = "float32",
+    adapted_by: Recipe = FULL,
 ) -> int:
     """Bytes that autograd keeps from a forward pass with labels until the backward pass.
 
     `source` as for `parameters_of`, a live model needing a transformers config; `batch` sequences
     of `length` tokens, without padding, nothing checkpointed; weights in `dtype`; `bf16` multiplies
     under autocast, and then the bf16 copies of the weights count too, for they are kept as long.
-    `attention` is sdpa or eager; a model that has no sdpa takes eager. Storages count once. torch's
-    fake tensors walk the real code without memory or arithmetic, so any size takes seconds.
+    `attention` is sdpa or eager; a model that has no sdpa takes eager. Storages count once. The
+    model has the adapter and the 4-bit layers of `adapted_by`, of which nothing else is looked at.
+    torch's fake tensors walk the real code without memory or arithmetic, so any size takes seconds.
 
     Left out: the weights, buffers that live for one operation only (the loss has some of batch x
     length x vocabulary numbers), the gradients of activations, and under sdpa the mask of a sliding
@@ -182,8 +235,8 @@ def activation_bytes(
     _refuse_invalid("dtype", dtype)
     if attention not in ("sdpa", "eager"):
         raise BadInput(f"attention: expected sdpa or eager, got {attention!r}")
-    config = _config_of(source)
-    if attention == "sdpa" and not _model_class(config)._supports_sdpa:
+    config = config_of(source)
+    if attention == "sdpa" and not model_class(config)._supports_sdpa:
         attention = "eager"
     if attention == "sdpa":
         # transformers leaves the causal mask to sdpa, but not for fake tensors, whose values it
@@ -191,16 +244,18 @@ def activation_bytes(
         attention = "sdpa_without_mask"
         AttentionInterface.register(attention, AttentionInterface()["sdpa"])
     try:
-        with FakeTensorMode():
-            model = _build_model(config, attn_implementation=attention, dtype=getattr(torch, dtype))
-            model.train()
+        settings = dict(attn_implementation=attention, dtype=getattr(torch, dtype))
+        model = build_model(config, adapted_by, **settings)
+        # What it does not make itself, the model on the meta device, it may take as it is.
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            model.to_empty(device="cpu").train()
             tokens = torch.zeros(batch, length, dtype=torch.long)
             autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
             with saved_for_backward(model) as saved, autocast:
                 model(input_ids=tokens, labels=tokens, use_cache=False)
     except Exception as error:  # each class of model has its own
         raise BadInput(
-            f"model: the activations of {_model_class(config).__name__} cannot be predicted "
+            f"model: the activations of {model_class(config).__name__} cannot be predicted "
             f"({type(error).__name__})"
         ) from error
     return sum(kept.bytes for kept in saved.values())
@@ -209,7 +264,7 @@ def activation_bytes(
 def predict_memory(
     source, recipe: Recipe, batch: int | None = None, length: int | None = None
 ) -> Memory:
-    """What a full fine-tune of `source` by `recipe` holds, in bytes, on a CPU or a GPU.
+    """What a fine-tune of `source` by `recipe` holds, in bytes, on a CPU or a GPU.
 
     `source` as for `activation_bytes`; `batch` defaults to the recipe's, per device; `length`, in
     tokens, to the recipe's, then to the model's context. The total supposes that everything is held
@@ -219,8 +274,8 @@ def predict_memory(
     total. A CPU process under glibc also keeps freed blocks, and its peak lies 60 to 70 % above.
     tests/test_memory.py measures both. Raises BadInput.
     """
-    parameters = parameters_of(source)
-    config = _config_of(source)
+    parameters = all_parameters(source, recipe)
+    config = config_of(source)
     if batch is None:
         batch = recipe.per_device_train_batch_size
     if length is None:
@@ -229,28 +284,57 @@ def predict_memory(
         length = getattr(config.get_text_config(), "max_position_embeddings", None)
     held = without_activations(parameters, recipe)
     activations = activation_bytes(
-        source, batch, length, bf16=_multiplies_in_16_bits(recipe), dtype=recipe.dtype
+        source,
+        batch,
+        length,
+        bf16=multiplies_in_16_bits(recipe),
+        dtype=recipe.dtype,
+        adapted_by=recipe,
     )
     return held._replace(activations=activations)
 
 
 def without_activations(parameters: list[Parameter], recipe: Recipe) -> Memory:
-    """What a full fine-tune by `recipe` holds from its first update on. Raises BadInput."""
-    weights = weight_bytes(parameters, recipe.dtype)
-    states = state_bytes(parameters, recipe.optim, recipe.dtype)
-    return Memory(weights=weights, gradients=weights, optimizer=states, activations=0)
+    """What a fine-tune by `recipe` holds from its first update on.
+
+    `parameters`: all that the model has, as `all_parameters` gives them. Raises BadInput.
+    """
+    trained = [parameter for parameter in parameters if parameter.trained]
+    dtype = trained_dtype(recipe)
+    gradients = weight_bytes(trained, dtype)
+    return Memory(
+        weights=gradients + frozen_bytes(parameters, recipe),
+        gradients=gradients,
+        optimizer=state_bytes(trained, recipe.optim, dtype),
+        activations=0,
+    )
+
+
+def trained_dtype(recipe: Recipe) -> str:
+    """The format of what trains: peft keeps an adapter in float32 beside weights of 16 bits."""
+    return recipe.dtype if recipe.lora_r is None else "float32"
+
+
+def frozen_bytes(parameters: list[Parameter], recipe: Recipe) -> int:
+    """Bytes of the weights that are not trained."""
+    held = 0
+    for parameter in parameters:
+        if parameter.bytes is not None:
+            held += parameter.bytes
+        elif not parameter.trained:
+            held += weight_bytes([parameter], recipe.dtype)
+    return held
 
 
 def checkpoint_bytes(source, recipe: Recipe) -> int:
-    """Bytes of one checkpoint of a full fine-tune: weights and optimizer states.
+    """Bytes of one checkpoint: the weights that are trained, and optimizer states.
 
     Files of a few kilobytes are left out. `source` as for parameters_of: a live model, a
     transformers config or a size such as "7B". Raises BadInput.
     """
-    parameters = parameters_of(source)
-    return weight_bytes(parameters, recipe.dtype) + state_bytes(
-        parameters, recipe.optim, recipe.dtype
-    )
+    parameters = parameters_of(source, recipe)
+    dtype = trained_dtype(recipe)
+    return weight_bytes(parameters, dtype) + state_bytes(parameters, recipe.optim, dtype)
 
 
 def weight_bytes(parameters: list[Parameter], dtype: str) -> int:
@@ -263,7 +347,7 @@ def state_bytes(parameters: list[Parameter], optim: str, dtype: str = "float32")
     return sum(state.bytes for state in optimizer_states(parameters, optim, dtype))
 
 
-def _multiplies_in_16_bits(recipe: Recipe) -> bool:
+def multiplies_in_16_bits(recipe: Recipe) -> bool:
     """Under autocast to bf16 or fp16, which take two bytes a number alike."""
     return recipe.bf16 or recipe.fp16
 
@@ -280,18 +364,31 @@ class Predictor:
     def __init__(self, source):
         self.source = source
         self.parameters = parameters_of(source)
-        # (length, 16 bits or not, dtype) -> {batch: bytes}
+        # Adapter and quantization -> the parameters with them.
+        self._adapted = {}
+        # Length, 16 bits or not, dtype, adapter and quantization -> {batch: bytes}.
         self._walked = {}
+
+    def adapted(self, recipe: Recipe) -> list[Parameter]:
+        """What `parameters_of` says of the source with the adapter of `recipe`."""
+        return [parameter for parameter in self._all_parameters(recipe) if parameter.trained]
+
+    def _all_parameters(self, recipe: Recipe) -> list[Parameter]:
+        adapted = _adapted_as(recipe)
+        if adapted not in self._adapted:
+            self._adapted[adapted] = all_parameters(self.source, recipe)
+        return self._adapted[adapted]
 
     def predict(self, recipe: Recipe) -> Memory:
         """As predict_memory; the recipe must say its `max_seq_length`."""
-        held = without_activations(self.parameters, recipe)
+        held = without_activations(self._all_parameters(recipe), recipe)
         return held._replace(activations=self._activation_bytes(recipe))
 
     def _activation_bytes(self, recipe: Recipe) -> int:
         batch = recipe.per_device_train_batch_size
-        bf16 = _multiplies_in_16_bits(recipe)
-        walked = self._walked.setdefault((recipe.max_seq_length, bf16, recipe.dtype), {})
+        bf16 = multiplies_in_16_bits(recipe)
+        setting = (recipe.max_seq_length, bf16, recipe.dtype, _adapted_as(recipe))
+        walked = self._walked.setdefault(setting, {})
         if batch in walked:
             return walked[batch]
         line = [known for known in walked if known > 1][:2]
@@ -300,7 +397,12 @@ class Predictor:
             rise = walked[second] - walked[first]
             return walked[first] + rise * (batch - first) // (second - first)
         walked[batch] = activation_bytes(
-            self.source, batch, recipe.max_seq_length, bf16, dtype=recipe.dtype
+            self.source,
+            batch,
+            recipe.max_seq_length,
+            bf16,
+            dtype=recipe.dtype,
+            adapted_by=recipe,
         )
         return walked[batch]
 
@@ -323,86 +425,12 @@ class Predictor:
         return fits
 
 
+def _adapted_as(recipe: Recipe) -> tuple:
+    """What two recipes must share so that their models have the same tensors."""
+    return tuple(getattr(recipe, name) for name in (*ADAPTER, *QUANTIZATION))
+
+
 def _refuse_invalid(name: str, value) -> None:
     """Raise BadInput for a value that the hyperparameter's card does not allow, None among them."""
     if value is None or not CARDS[name].valid(value):
         raise BadInput(f"{name}: expected {CARDS[name].expected}, got {value!r}")
-
-
-def _build_model(config, **settings):
-    # The copy keeps the settings out of a live model's config.
-    config = copy.deepcopy(config)
-    return _model_class(config)._from_config(config, **settings)
-
-
-def _model_class(config):
-    """The class that the config names, else the causal language model of its type."""
-    import transformers
-
-    # A config that names a class, such as BertForSequenceClassification, may be no language model.
-    architecture = (config.architectures or [""])[0]
-    model_class = getattr(transformers, architecture, None)
-    if model_class is None:
-        try:
-            model_class = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        except KeyError:
-            raise BadInput(
-                f"model: transformers has no causal language model of type {config.model_type}"
-            ) from None
-    return model_class
-
-
-def _config_of(source):
-    """The transformers config of a live model, of a config, or of a number of parameters."""
-    from transformers import LlamaConfig, PreTrainedConfig
-
-    for config in (source, getattr(source, "config", None)):
-        if isinstance(config, PreTrainedConfig):
-            return config
-    return LlamaConfig(**_llama_shape(_parameter_count(source)))
-
-
-def _parameter_count(source) -> float:
-    """The number that `7_000_000_000`, "7B" or "135M" says. Raises BadInput for anything else."""
-    text = ""
-    if isinstance(source, (int, str)):
-        text = str(source)
-    count = 0
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([MBT]?)", text.strip().upper())
-    if match:
-        count = float(match[1]) * {"": 1, "M": 1e6, "B": 1e9, "T": 1e12}[match[2]]
-    if not 5e6 <= count <= 1e12:
-        got = repr(source) if text else f"an object of type {type(source).__name__}"
-        raise BadInput(
-            "model: expected a transformers model, its config, "
-            f"or a number of parameters from 5M to 1T such as 7B, got {got}"
-        )
-    return count
-
-
-def _llama_shape(count: float) -> dict:
-    """Among the Llamas within 3 % of `count` parameters, the one nearest to Llama's proportions.
-
-    There the width is 128 times the layers, which is as many heads of 128 as there are layers.
-    """
-    tied = count < 4e9
-    best = None
-    least_distortion = math.inf
-    for heads in range(1, 257):
-        width = 128 * heads
-        forward = 256 * math.ceil(8 * width / 3 / 256)
-        layer = 4 * width**2 + 3 * width * forward + 2 * width  # attention, feed-forward, two norms
-        vocabularies = 1 if tied else 2  # the embedding, and an output layer of its own
-        ends = 32_000 * width * vocabularies + width
-        layers = max(round((count - ends) / layer), 1)
-        distortion = max(layers / heads, heads / layers)
-        near = abs(ends + layers * layer - count) <= 0.03 * count
-        if near and distortion < least_distortion:
-            least_distortion = distortion
-            best = dict(
-                hidden_size=width,
-                num_attention_heads=heads,
-                num_hidden_layers=layers,
-                intermediate_size=forward,
-            )
-    return best | dict(vocab_size=32_000, tie_word_embeddings=tied)

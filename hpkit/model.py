@@ -13,6 +13,7 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpkit.adapters import keep_differentiable
 from hpkit.corpus.marks import first_token_id
 from hpkit.corpus.notation import ALPHABET
 from hpkit.errors import BadInput, did_you_mean
@@ -61,16 +62,22 @@ def _fresh_model():
     return LlamaForCausalLM(LlamaConfig(**STARTER_SHAPE, **ids)), tokenizer
 
 
-def load_model(name: str, dtype: str = "float32"):
+def load_model(name: str, dtype: str = "float32", quantization=None):
     """(model, tokenizer) for `starter`, `fresh`, a folder, a .gguf file or a hub id.
 
-    The weights are in `dtype` whatever the file holds. `fresh` has random weights: set the seed
-    before. A GGUF file's few bits a weight become full numbers, which can be trained. Raises
-    BadInput for a model that is missing or refused.
+    The weights are in `dtype` whatever the file holds; `quantization`, transformers'
+    BitsAndBytesConfig, puts those of the linear layers into 4 bits. `fresh` has random weights: set
+    the seed before. A GGUF file's few bits a weight become full numbers, which can be trained.
+    Raises BadInput for a model that is missing or refused.
     """
     import torch
 
     if name == "fresh":
+        if quantization:
+            raise BadInput(
+                "load_in_4bit: the weights of fresh are random, and frozen they stay so; choose a "
+                "model that is trained, or leave load_in_4bit out"
+            )
         model, tokenizer = _fresh_model()
         return model.to(getattr(torch, dtype)), tokenizer
     path = _path_of(name)
@@ -81,7 +88,7 @@ def load_model(name: str, dtype: str = "float32"):
             f"model folder {name!r} not found: expected starter, fresh, "
             "a folder with config.json, a .gguf file, or a hub id"
         )
-    return _load_pretrained(name, dtype)
+    return _load_pretrained(name, dtype, quantization)
 
 
 def _path_of(name: str) -> Path:
@@ -188,14 +195,15 @@ def _refuse_remote_code(file: Path, name: str) -> None:
         )
 
 
-def _load_pretrained(name: str, dtype: str):
+def _load_pretrained(name: str, dtype: str, quantization):
     """(model, tokenizer) from files, whole and fitting each other. Raises BadInput."""
     arguments = _from_pretrained_arguments(name)
     try:
         # Its report on missing weights is repeated below in one line. Its bars stay as the caller
         # has them: a download may take minutes.
         with quiet_transformers(keep_bars=True):
-            model, tokenizer, loading = _load_parts(name, arguments, dtype)
+            model, tokenizer, loading = _load_parts(name, arguments, dtype, quantization)
+        keep_differentiable(model)
     except BadInput:
         raise
     except Exception as error:  # each kind of damage has its own
@@ -220,7 +228,7 @@ def _load_pretrained(name: str, dtype: str):
     return model, tokenizer
 
 
-def _load_parts(name: str, arguments: dict, dtype: str):
+def _load_parts(name: str, arguments: dict, dtype: str, quantization):
     """(model, tokenizer, transformers' report on the weights that it loaded)."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -236,19 +244,25 @@ def _load_parts(name: str, arguments: dict, dtype: str):
     tokenizer = AutoTokenizer.from_pretrained(**arguments, trust_remote_code=False)
     # Without `dtype`, transformers 5 keeps the file's format: a bf16 file would leave no fp32
     # master weights.
+    formats = dict(dtype=getattr(torch, dtype))
+    is_gguf = "gguf_file" in arguments
+    if quantization and not is_gguf:
+        formats["quantization_config"] = quantization
     model, loading = AutoModelForCausalLM.from_pretrained(
         **arguments,
-        dtype=getattr(torch, dtype),
+        **formats,
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
     )
-    if "gguf_file" in arguments:
+    if is_gguf:
         # transformers saves no model that it has marked as quantized: it becomes one that is not.
         del model.config.quantization_config
+        if quantization:
+            formats["quantization_config"] = quantization
         weights = model.state_dict()
         model = type(model).from_pretrained(
-            None, config=model.config, state_dict=weights, dtype=getattr(torch, dtype)
+            None, config=model.config, state_dict=weights, **formats
         )
     return model, tokenizer, loading
 
@@ -262,9 +276,9 @@ def _refuse_quantized(config, name: str) -> None:
         how = how.to_dict()
     method = how.get("quant_method", "an unknown method")
     raise BadInput(
-        f"model {name} is stored quantized ({method}), and such weights cannot be trained: an "
-        "adapter (LoRA) trains beside them, as the peft library makes it; for a full fine-tune "
-        "choose the model that it was quantized from"
+        f"model {name} is stored quantized ({method}), and such weights cannot be trained: choose "
+        "the model that it was quantized from; with lora_r and load_in_4bit an adapter trains "
+        "beside weights that are put into 4 bits here"
     )
 
 
@@ -415,7 +429,9 @@ def _roomy_cache(model):
             return self.keys, self.values
 
     cache = DynamicCache(config=model.config)
-    takes_cache = "past_key_values" in inspect.signature(model.forward).parameters
+    # peft's model hands everything on to the one inside, and its signature says nothing.
+    inside = model.get_base_model() if hasattr(model, "get_base_model") else model
+    takes_cache = "past_key_values" in inspect.signature(inside.forward).parameters
     if not takes_cache or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return None
     cache.layers = [RoomyLayer() for _ in cache.layers]

@@ -12,14 +12,22 @@ from hpkit.errors import BadInput, did_you_mean
 from hpkit.files import read_toml
 from hpkit.hyperparameters import CARDS
 
+#: What a LoRA adapter is made of, under the names of peft's LoraConfig; lora_r is its r.
+ADAPTER = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora")
+#: In how many bits the frozen weights are loaded, under the names of transformers' config for it.
+QUANTIZATION = ("load_in_4bit", "bnb_4bit_compute_dtype", "bnb_4bit_use_double_quant")
+#: Hyperparameters that transformers' TrainingArguments do not know.
+NOT_ARGUMENTS = ("max_seq_length", "dtype", *ADAPTER, *QUANTIZATION)
+
 
 @dataclass(frozen=True)
 class Recipe:
     """The hyperparameters of one run, checked when made.
 
-    Defaults are transformers'; CARDS says what each one does. `max_seq_length` (tokens) and `dtype`
-    are not TrainingArguments: they belong to the data and to loading the model. Raises BadInput for
-    a value out of range or of the wrong type.
+    Defaults are the libraries'; CARDS says what each one does. NOT_ARGUMENTS are no
+    TrainingArguments: they belong to the data (`max_seq_length`, in tokens), to loading the model,
+    and to the adapter, which peft's LoraConfig describes. Raises BadInput for a value out of range
+    or of the wrong type.
     """
 
     per_device_train_batch_size: int = CARDS["per_device_train_batch_size"].default
@@ -40,6 +48,14 @@ class Recipe:
     bf16: bool = CARDS["bf16"].default
     fp16: bool = CARDS["fp16"].default
     dtype: str = CARDS["dtype"].default
+    lora_r: int | None = CARDS["lora_r"].default
+    lora_alpha: float = CARDS["lora_alpha"].default
+    lora_dropout: float = CARDS["lora_dropout"].default
+    target_modules: str = CARDS["target_modules"].default
+    use_rslora: bool = CARDS["use_rslora"].default
+    load_in_4bit: bool = CARDS["load_in_4bit"].default
+    bnb_4bit_compute_dtype: str = CARDS["bnb_4bit_compute_dtype"].default
+    bnb_4bit_use_double_quant: bool = CARDS["bnb_4bit_use_double_quant"].default
     seed: int = CARDS["seed"].default
     logging_strategy: str = CARDS["logging_strategy"].default
     logging_steps: float = CARDS["logging_steps"].default
@@ -76,6 +92,16 @@ class Recipe:
                 )
         return dataclasses.replace(self, **changes)
 
+    @property
+    def in_force(self) -> "Recipe":
+        """The same with everything that has no effect at its default: an alpha without a rank."""
+        idle = []
+        if self.lora_r is None:
+            idle += ADAPTER
+        if not self.load_in_4bit:
+            idle += QUANTIZATION
+        return self.replace(**{name: CARDS[name].default for name in idle})
+
     def training_arguments(self, out: str | Path, **settings):
         """transformers' TrainingArguments for this recipe, writing to `out`.
 
@@ -92,8 +118,8 @@ class Recipe:
                 f"{did_you_mean(self.optim, known)}"
             )
         values = dataclasses.asdict(self) | settings
-        del values["max_seq_length"]
-        del values["dtype"]
+        for name in NOT_ARGUMENTS:
+            del values[name]
         try:
             return TrainingArguments(
                 output_dir=str(out),
@@ -106,8 +132,12 @@ class Recipe:
             raise BadInput(f"transformers refuses the recipe: {error}") from None
 
 
+#: transformers' defaults: all weights train.
+FULL = Recipe()
 NOTES = Recipe(**{name: card.notes for name, card in CARDS.items()})
 STARTER = Recipe(**{name: card.starter for name, card in CARDS.items()})
+#: The starter's recipe with an adapter. The rate is the best of a pilot for rank 16 and alpha 32.
+LORA = STARTER.replace(lora_r=16, learning_rate=3e-3)
 
 
 _TRUTH_WORDS = {
@@ -154,13 +184,22 @@ def changed_hyperparameters(options) -> dict:
     return changes
 
 
+def with_changes(base: Recipe, changes: dict) -> Recipe:
+    """`base` with what the command line changes; where that gives the starter an adapter, with the
+    adapter's rate too. Raises BadInput.
+    """
+    if base == STARTER and changes.get("lora_r") is not None:
+        base = LORA
+    return base.replace(**changes)
+
+
 def load_recipe(name: str) -> Recipe:
-    """`starter`, `notes`, or a TOML file of hyperparameters. Raises BadInput.
+    """`starter`, `notes`, `lora`, or a TOML file of hyperparameters. Raises BadInput.
 
     What the file leaves out has transformers' default.
     """
-    built_in = {"starter": STARTER, "notes": NOTES}
+    built_in = {"starter": STARTER, "notes": NOTES, "lora": LORA}
     if name in built_in:
         return built_in[name]
-    expected = f"expected starter, notes or a TOML file{did_you_mean(name, built_in)}"
+    expected = f"expected starter, notes, lora or a TOML file{did_you_mean(name, built_in)}"
     return Recipe().replace(**read_toml(Path(name), "recipe", expected))

@@ -62,8 +62,8 @@ outputs.
 _RECIPE = """
 ## The recipe
 
-The notes' values, ours, and why ours differ. Where the notes are silent, their column shows
-transformers' default. `hpkit explain --markdown` prints this table.
+The notes' values, ours, and why ours differ. Where the notes are silent, their recipe takes the
+library's default. `hpkit explain --markdown` prints this table.
 
 """
 _BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"

@@ -29,7 +29,7 @@ def test_the_readme_is_a_page_and_no_book():
 
 def test_its_figures_are_those_of_the_stored_run():
     run = Run.load(ROOT / "data" / "example")
-    assert run.recipe == STARTER and run.eval_loss_after < run.eval_loss_before
+    assert run.recipe.in_force == STARTER.in_force and run.eval_loss_after < run.eval_loss_before
     assert f"fell from {run.eval_loss_before:.3f} to {run.eval_loss_after:.3f} nats" in TEXT
     assert f"took {run.train_seconds:.0f} seconds of training" in TEXT
     assert f"{run.bars_valid_before:.0%} before, {run.bars_valid_after:.0%} after" in TEXT

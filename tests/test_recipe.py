@@ -7,7 +7,16 @@ import pytest
 from hpkit import accounting
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import CARDS, SCHEDULERS
-from hpkit.recipe import NOTES, STARTER, Recipe, load_recipe, parse_value
+from hpkit.recipe import (
+    ADAPTER,
+    NOT_ARGUMENTS,
+    NOTES,
+    QUANTIZATION,
+    STARTER,
+    Recipe,
+    load_recipe,
+    parse_value,
+)
 
 
 def test_defaults_are_those_of_transformers(tmp_path):
@@ -15,14 +24,30 @@ def test_defaults_are_those_of_transformers(tmp_path):
 
     theirs = TrainingArguments(output_dir=str(tmp_path))
     for field in dataclasses.fields(Recipe):
-        if field.name not in ("max_seq_length", "dtype", "eval_steps"):
+        if field.name not in (*NOT_ARGUMENTS, "eval_steps"):
             assert getattr(theirs, field.name) == field.default, field.name
+
+
+def test_defaults_of_adapters_are_those_of_peft_and_of_quantization_those_of_transformers():
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+
+    recipe = Recipe()
+    theirs = LoraConfig()
+    for name in ADAPTER:
+        # No rank is no adapter, and all linear layers have one, where peft's choice is by model.
+        if name not in ("lora_r", "target_modules"):
+            assert getattr(theirs, name) == getattr(recipe, name), name
+    theirs = BitsAndBytesConfig()
+    for name in QUANTIZATION:
+        value = getattr(theirs, name)
+        assert str(value).removeprefix("torch.") == str(getattr(recipe, name)), name
 
 
 def test_every_field_reaches_training_arguments(tmp_path):
     arguments = STARTER.training_arguments(tmp_path, use_cpu=True)
     for name, value in dataclasses.asdict(STARTER).items():
-        if name not in ("max_seq_length", "dtype"):
+        if name not in NOT_ARGUMENTS:
             assert getattr(arguments, name) == value, name
 
 
@@ -113,6 +138,14 @@ OUT_OF_RANGE = {
     "bf16": 1,
     "fp16": "yes",
     "dtype": "auto",
+    "lora_r": 0,
+    "lora_alpha": 0,
+    "lora_dropout": 1,
+    "target_modules": " , ",
+    "use_rslora": "yes",
+    "load_in_4bit": 4,
+    "bnb_4bit_compute_dtype": "int8",
+    "bnb_4bit_use_double_quant": None,
     "seed": -1,
     "logging_strategy": "never",
     "logging_steps": 0,

@@ -16,7 +16,7 @@ from hpkit.check.files import STDIN, files_in, read_file
 from hpkit.check.report import Report, check_file, check_recipe, chosen, measure, report_on
 from hpkit.check.settings import settings_of
 from hpkit.errors import BadInput
-from hpkit.recipe import changed_hyperparameters, load_recipe
+from hpkit.recipe import changed_hyperparameters, load_recipe, with_changes
 
 #: From so many files on they are shared among processes, which take a moment to start.
 MANY_FILES = 100
@@ -78,7 +78,7 @@ def _recipe(options: argparse.Namespace) -> tuple:
     """(the recipe with its flags, the recipe as it was, None where no flag changed it)."""
     base = load_recipe(options.recipe)
     changes = changed_hyperparameters(options)
-    return base.replace(**changes), base if changes else None
+    return with_changes(base, changes), base if changes else None
 
 
 def _known(options: argparse.Namespace) -> dict:

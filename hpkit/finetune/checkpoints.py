@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from hpkit.adapters import adapter_bytes, is_adapted, load_adapter, merged
 from hpkit.errors import BadInput
 from hpkit.files import write_whole
 from hpkit.finetune import processes
@@ -23,7 +24,8 @@ from hpkit.finetune.samples import Evaluation
 from hpkit.finetune.throughput import AUTO, Throughput
 from hpkit.finetune.training import Job, Trained
 from hpkit.formatting import shown
-from hpkit.memory import checkpoint_bytes
+from hpkit.memory import all_parameters, checkpoint_bytes, weight_bytes
+from hpkit.model import load_model
 from hpkit.recipe import Recipe
 
 
@@ -32,7 +34,8 @@ class Request:
     """What a run is asked to do; `processes` of them train together.
 
     `eval_corpus`: the text to evaluate on; None: what is held out of `corpus`. `text_column`: which
-    columns hold the text of both, as `load_corpus` takes it.
+    columns hold the text of both, as `load_corpus` takes it. `merge`: whether an adapter is added
+    to the weights in the end. Raises BadInput where there is no adapter to add.
     """
 
     recipe: Recipe
@@ -42,6 +45,14 @@ class Request:
     throughput: Throughput = AUTO
     eval_corpus: str | None = None
     text_column: str | None = None
+    merge: bool = False
+
+    def __post_init__(self):
+        if self.merge and self.recipe.lora_r is None:
+            raise BadInput(
+                "merge: adds an adapter to the model's weights, and without lora_r there is none; "
+                "give lora_r, 16 for instance, or leave merge out"
+            )
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ def read_started(out: Path, base: Recipe | None = None) -> Started:
             throughput=Throughput(**values.get("throughput", {})),
             eval_corpus=values.get("eval_corpus"),
             text_column=values.get("text_column"),
+            merge=values.get("merge", False),
         )
         before = None
         if "eval_loss_before" in values:
@@ -150,7 +162,7 @@ def _check_same_request(out: Path, before: Request, now: Request) -> None:
                 f"resume with another recipe: the run in {out} has {name} {value}, now it is "
                 f"{recipe[name]}; leave the recipe as it was, or choose another out"
             )
-    for name in ("model", "corpus", "eval_corpus", "text_column"):
+    for name in ("model", "corpus", "eval_corpus", "text_column", "merge"):
         if getattr(now, name) != getattr(before, name):
             raise BadInput(
                 f"resume with another {name}: the run in {out} has {shown(getattr(before, name))}, "
@@ -180,13 +192,16 @@ def start_folder(out: Path, request: Request, job: Job) -> Started:
                     "began; choose another out"
                 )
         return started
-    check_room(out, disk_of(job))
+    check_room(out, disk_of(job, request.merge))
     found.write(out)
     return found
 
 
 class Disk(NamedTuple):
-    """Bytes that a run writes: the model once, and each checkpoint; `checkpoints` of them stay."""
+    """Bytes that a run writes: the model once, and each checkpoint; `checkpoints` of them stay.
+
+    `model`: adapter and merged model are both in it.
+    """
 
     model: int
     checkpoint: int
@@ -203,13 +218,19 @@ class Disk(NamedTuple):
         return self.left + self.checkpoint
 
 
-def disk_of(job: Job) -> Disk:
-    """What the run will write, small files left out."""
+def disk_of(job: Job, merge: bool = False) -> Disk:
+    """What the run will write, small files left out; `merge` as `finetune` takes it."""
     try:
         each = checkpoint_bytes(job.model, job.recipe.replace(optim=job.capability.optim))
     except BadInput:  # of an optimizer whose states nobody predicts, most hold no more than AdamW
         each = checkpoint_bytes(job.model, job.recipe.replace(optim="adamw_torch"))
-    model = sum(weight.nbytes for weight in job.model.parameters())
+    # What is frozen is not saved, but for a merged model.
+    model = adapter_bytes(job.model)
+    if model is None:
+        model = sum(weight.nbytes for weight in job.model.parameters())
+    if merge:
+        base = all_parameters(job.model, job.recipe)
+        model += weight_bytes([p for p in base if not p.trained], job.recipe.dtype)
     return Disk(model, each, len(job.accounting.checkpoints))
 
 
@@ -298,8 +319,17 @@ def restored(trainer, checkpoint: Path) -> Trained:
     return Trained(history, seconds=0.0, tokens=0, optimizer_state=saved["state"])
 
 
+def with_weights_of(checkpoint: Path, job: Job) -> Job:
+    """The job whose model has the weights that a checkpoint holds, of an adapter those alone."""
+    if is_adapted(job.model):
+        load_adapter(job.model, checkpoint)
+        return job
+    model, _ = load_model(str(checkpoint), job.recipe.dtype)
+    return dataclasses.replace(job, model=model)
+
+
 def save_model(trainer, out: Path) -> None:
-    """Leave the model in `out`/model, whole or not at all."""
+    """Leave the model, or its adapter, in `out`/model, whole or not at all."""
     # transformers writes file by file; a folder renamed at the end is whole or not there.
     part = out / "model.part"
     processes.from_main(lambda: shutil.rmtree(part, ignore_errors=True))
@@ -308,7 +338,28 @@ def save_model(trainer, out: Path) -> None:
 
     def publish():
         (part / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
-        shutil.rmtree(out / "model", ignore_errors=True)
-        part.rename(out / "model")
+        _put_in_place(part, out / "model")
 
     processes.from_main(publish)
+
+
+def save_merged(job: Job, out: Path) -> None:
+    """Leave the model with the adapter of `out`/model added to its weights in `out`/merged.
+
+    As a rule the base is the job's own, which is of no use afterwards; of one in 4 bits it is
+    loaded anew, in full.
+    """
+    if job.recipe.load_in_4bit:
+        base, _ = load_model(job.model_name, job.recipe.dtype)
+    else:
+        base = job.model.unload()
+    part = out / "merged.part"
+    shutil.rmtree(part, ignore_errors=True)
+    merged(base, out / "model").save_pretrained(part)
+    job.tokenizer.save_pretrained(part)
+    _put_in_place(part, out / "merged")
+
+
+def _put_in_place(part: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)

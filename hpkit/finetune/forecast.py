@@ -23,8 +23,11 @@ from hpkit.measured_memory import peak_memory_bytes, resident_memory_bytes
 from hpkit.memory import (
     Memory,
     activation_bytes,
+    all_parameters,
+    multiplies_in_16_bits,
     optimizer_states,
     parameters_of,
+    trained_dtype,
     without_activations,
 )
 from hpkit.model import quiet_transformers
@@ -137,6 +140,7 @@ def dry_run(
     throughput: Throughput = AUTO,
     eval_corpus: str | None = None,
     text_column: str | None = None,
+    merge: bool = False,
 ) -> Forecast:
     """What `finetune` with the same arguments would do and take. Nothing is kept or written.
 
@@ -159,16 +163,18 @@ def dry_run(
         throughput=throughput,
         eval_corpus=eval_corpus,
         text_column=text_column,
+        merge=merge,
     )
     check_folder(out, request, resume=False)
     # The Trainer makes its folder at once: not the run's, and gone in the end.
     with quiet_transformers(), tempfile.TemporaryDirectory() as nowhere:
         job = load(request, Path(nowhere), log or (lambda line: None), progress=log is not None)
-        check_room(out, disk_of(job))
-        return _forecast(job)
+        disk = disk_of(job, merge)
+        check_room(out, disk)
+        return _forecast(job, disk)
 
 
-def _forecast(job: Job) -> Forecast:
+def _forecast(job: Job, disk: Disk) -> Forecast:
     memory = _memory_of(job)
     walked = _activations_of(job)
     if walked is not None:
@@ -190,7 +196,7 @@ def _forecast(job: Job) -> Forecast:
         activations_known=walked is not None,
         peak_memory_bytes=peak,
         free_bytes=free,
-        disk=disk_of(job),
+        disk=disk,
     )
     if free is not None and still_needed > free:
         return forecast
@@ -202,7 +208,7 @@ def _forecast(job: Job) -> Forecast:
 def _memory_of(job: Job) -> Memory:
     """What the training holds, without activations."""
     recipe = _recipe_used(job)
-    parameters = parameters_of(job.model)
+    parameters = all_parameters(job.model, recipe)
     try:
         return without_activations(parameters, recipe)
     except BadInput:  # of an optimizer whose states nobody predicts, most hold no more than AdamW
@@ -221,8 +227,9 @@ def _activations_of(job: Job) -> int | None:
             job.model,
             recipe.per_device_train_batch_size,
             job.accounting.tokens_per_example,
-            bf16=recipe.bf16 or recipe.fp16,
+            bf16=multiplies_in_16_bits(recipe),
             dtype=recipe.dtype,
+            adapted_by=recipe,
         )
     except BadInput:
         return None
@@ -231,7 +238,8 @@ def _activations_of(job: Job) -> int | None:
 def _state_dtypes_of(job: Job) -> dict[str, int] | None:
     recipe = _recipe_used(job)
     try:
-        states = optimizer_states(parameters_of(job.model), recipe.optim, recipe.dtype)
+        parameters = parameters_of(job.model, recipe)
+        states = optimizer_states(parameters, recipe.optim, trained_dtype(recipe))
     except BadInput:
         return None
     sizes = Counter()
@@ -243,4 +251,7 @@ def _state_dtypes_of(job: Job) -> dict[str, int] | None:
 def _recipe_used(job: Job) -> Recipe:
     """The recipe with what this machine makes of it."""
     used = job.capability
-    return job.recipe.replace(optim=used.optim, bf16=used.bf16, fp16=used.fp16)
+    recipe = job.recipe.replace(optim=used.optim, bf16=used.bf16, fp16=used.fp16)
+    if used.compute_dtype:
+        recipe = recipe.replace(bnb_4bit_compute_dtype=used.compute_dtype)
+    return recipe

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from hpkit.adapters import adapter_bytes, is_adapted, trained_weights
 from hpkit.capability import Machine, decide, probe
 from hpkit.corpus.documents import Corpus
 from hpkit.corpus.ledger import ledger_lines
@@ -11,7 +12,7 @@ from hpkit.finetune import processes
 from hpkit.finetune.checkpoints import Request
 from hpkit.finetune.throughput import Throughput, choose
 from hpkit.finetune.training import Job, prepare
-from hpkit.formatting import plural
+from hpkit.formatting import plural, shown_bytes
 from hpkit.preflight.findings import preflight
 
 
@@ -36,6 +37,8 @@ def load(request: Request, out: Path, say, progress: bool = False) -> Job:
         f"model {request.model}: {job.model.num_parameters():,} parameters; "
         f"{_corpus_in_words(job.corpus)}"
     )
+    if is_adapted(job.model):
+        say(_adapter_in_words(job))
     _say_all(say, _documents_in_words(job))
     _say_all(say, job.accounting.lines())
     return _make_fast(job, request.throughput, machine, out, say)
@@ -44,6 +47,17 @@ def load(request: Request, out: Path, say, progress: bool = False) -> Job:
 def _say_all(say, lines) -> None:
     for line in lines:
         say(str(line))
+
+
+def _adapter_in_words(job: Job) -> str:
+    """What trains beside the frozen weights, and how large it is."""
+    trained = sum(weight.numel() for weight in trained_weights(job.model))
+    share = trained / job.model.num_parameters()
+    return (
+        f"adapter: rank {job.recipe.lora_r} beside {job.recipe.target_modules}, "
+        f"{plural(trained, 'parameter')}, {share:.1%} of all; the rest is frozen; "
+        f"{shown_bytes(adapter_bytes(job.model))}"
+    )
 
 
 def _corpus_in_words(corpus: Corpus) -> str:

@@ -139,7 +139,7 @@ def _made_of(run: Run) -> dict:
     for name in ("bf16", "fp16"):
         if used.get(name):
             precision = name
-    made_of = vars(run.recipe) | {
+    made_of = vars(run.recipe.in_force) | {
         "model": run.model,
         "corpus": run.corpus,
         "text of the corpus": run.corpus_fingerprint,

@@ -36,12 +36,14 @@ class Run:
     sampled, or the model has diverged. `processes`: how many trained together; `tokens` and
     `tokens_per_second` are those of all, `peak_memory_bytes` the main one's. `tokens_per_second`
     and `train_seconds` leave out evaluations and, in a resumed run, everything before the
-    resumption. `weights_norm`: length of all weights after the run as one vector.
+    resumption. `weights_norm`: length of all trained weights after the run as one vector.
     `evaluation_fingerprint`: of the tokens evaluated on; losses of two runs compare where it is the
     same. `documents` and `eval_documents`: what became of every document, as
     `hpkit.corpus.ledger.Ledger` says. `diverged_since`: the first update whose loss was no finite
     number, 0 where the model was broken before; None: all are numbers. `eval_corpus`: the text
-    evaluated on; None: some of `corpus`, held out. Runs of older versions lack what has a default.
+    evaluated on; None: some of `corpus`, held out. `parameters` are all that the model has,
+    `trained_parameters` those that are not frozen; `adapter_bytes`: of an adapter's weights, None
+    without one. Runs of older versions lack what has a default.
     """
 
     recipe: Recipe
@@ -79,6 +81,8 @@ class Run:
     eval_documents: dict | None = None
     diverged_since: int | None = None
     what_to_try: str | None = None
+    trained_parameters: int | None = None
+    adapter_bytes: int | None = None
 
     @property
     def diverged(self) -> bool:

@@ -22,9 +22,11 @@ from hpkit.finetune.checkpoints import (
     check_folder,
     last_whole_checkpoint,
     restored,
+    save_merged,
     save_model,
     start_folder,
     update_of,
+    with_weights_of,
 )
 from hpkit.finetune.divergence import divergence_in_words
 from hpkit.finetune.loading import load
@@ -40,8 +42,8 @@ from hpkit.finetune.samples import (
 from hpkit.finetune.stopping import StopSignal
 from hpkit.finetune.throughput import AUTO, Throughput
 from hpkit.finetune.training import Job, as_run, fit, make_trainer
-from hpkit.memory import parameters_of, state_bytes
-from hpkit.model import load_model, quiet_transformers
+from hpkit.memory import parameters_of, state_bytes, trained_dtype
+from hpkit.model import quiet_transformers
 from hpkit.recipe import STARTER, Recipe
 
 
@@ -55,17 +57,19 @@ def finetune(
     throughput: Throughput = AUTO,
     eval_corpus: str | None = None,
     text_column: str | None = None,
+    merge: bool = False,
 ) -> Run:
     """Fine-tune `model` on `corpus` by `recipe`, and leave everything in the folder `out`.
 
     `model` is `starter`, `fresh` (random weights), a folder or a hub id; `corpus` a built-in name,
     a file, a folder or a hub data set's id. `eval_corpus`, of the same sorts, is all evaluated on,
     and nothing held out of `corpus` then. `text_column`: which columns of a table hold the text, as
-    `load_corpus` takes it. `resume` continues an unfinished run in `out` from its
-    last whole checkpoint. `log` takes each line of what is to be said; None silences the bar too.
-    `throughput`: what makes it fast; a resumed run may change it. Under torchrun or accelerate
-    launch every process calls it: one says and writes, and all return its Run. Raises BadInput,
-    before anything is written, for what cannot work, and Interrupted after Ctrl-C or SIGTERM.
+    `load_corpus` takes it. `resume` continues an unfinished run in `out` from its last whole
+    checkpoint. `log` takes each line of what is to be said; None silences the bar too. `merge`: an
+    adapter is also added to the model's weights, and the sum saved. `throughput`: what makes it
+    fast; a resumed run may change it. Under torchrun or accelerate launch every process calls it:
+    one says and writes, and all return its Run. Raises BadInput, before anything is written, for
+    what cannot work, and Interrupted after Ctrl-C or SIGTERM.
     """
     processes.join()
     if not processes.is_main():
@@ -74,7 +78,7 @@ def finetune(
     if eval_corpus is not None:
         eval_corpus = str(eval_corpus)
     request = Request(
-        recipe, model, str(corpus), processes.count(), throughput, eval_corpus, text_column
+        recipe, model, str(corpus), processes.count(), throughput, eval_corpus, text_column, merge
     )
     stop = StopSignal()
     with stop.installed(), disk_errors_are_bad_input(out, "resume the run"):
@@ -115,8 +119,7 @@ class _Session:
         # given that checkpoint, would train one update too many.
         all_trained = resumed_from is not None and resumed_from >= job.accounting.updates
         if all_trained:
-            model, _ = load_model(str(checkpoint), job.recipe.dtype)
-            job = dataclasses.replace(job, model=model)
+            job = with_weights_of(checkpoint, job)
         bar = _make_progress_bar(job, self.stop, self.say, self.progress)
         trainer = make_trainer(job, [bar])
         before = started.before
@@ -132,6 +135,9 @@ class _Session:
         after = self.evaluate("after", trainer, job)
         save_model(trainer, self.out)
         run = as_run(job, trainer, result, before, after, resumed_from)
+        self.say(_states_in_words(job, run))
+        if self.request.merge:
+            processes.from_main(lambda: self.merge(job))
         processes.from_main(lambda: self.finish(job, run))
         return run
 
@@ -178,9 +184,18 @@ class _Session:
                 let_it_be_heard(tunes, verdicts, self.out, self.say)
         return result
 
+    def merge(self, job: Job) -> None:
+        """Leave base and adapter as one model, which needs no peft."""
+        if job.recipe.load_in_4bit:
+            self.say(
+                "merging: the adapter, which was trained beside weights of 4 bits, is added to the "
+                f"model's own in {job.recipe.dtype}; its loss may be another"
+            )
+        save_merged(job, self.out)
+        self.say(f"base and adapter as one model: {self.out / 'merged'}")
+
     def finish(self, job: Job, run: Run) -> None:
         """The last files: the picture of the loss, and `run.json`, which says that all is done."""
-        self.say(_states_in_words(job, run))
         picture = loss_picture(run.history)
         write_whole(self.out / "loss.png", picture.png)
         self.say(picture.alt)
@@ -227,8 +242,8 @@ def _states_in_words(job: Job, run: Run) -> str:
         f"optimizer state: {held / 1e6:.3f} MB held, {quantized / max(held, 1):.0%} of it in 8 bits"
     )
     try:
-        parameters = parameters_of(job.model)
-        predicted = state_bytes(parameters, job.capability.optim, job.recipe.dtype)
+        parameters = parameters_of(job.model, job.recipe)
+        predicted = state_bytes(parameters, job.capability.optim, trained_dtype(job.recipe))
     except BadInput:  # an optimizer whose states nobody predicts
         return words
     return f"{words}; {predicted / 1e6:.3f} MB predicted"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpkit.accounting import Accounting, account
+from hpkit.adapters import adapter_bytes, quantization_config, trained_weights, with_adapter
 from hpkit.capability import Capability, decide, forget_32bit_overrides, probe
 from hpkit.corpus.documents import Corpus
 from hpkit.corpus.ledger import Ledger
@@ -152,7 +153,8 @@ def prepare(
     set_seed(recipe.seed)
     # In `recipe.dtype`, fp32 unless asked otherwise: these are the master weights, which take the
     # updates; under bf16=True autocast multiplies with bf16 copies of them.
-    model, tokenizer = load_model(model_name, recipe.dtype)
+    quantization = quantization_config(recipe, capability.compute_dtype)
+    model, tokenizer = load_model(model_name, recipe.dtype, quantization)
     refuse_unless_causal(model, model_name)
     text = text_for(model, tokenizer, recipe, corpus, yardstick, progress)
     devices = arguments.world_size * max(arguments.n_gpu, 1)
@@ -166,7 +168,8 @@ def prepare(
         corpus=corpus,
         capability=capability,
         yardstick=yardstick,
-        model=model,
+        # With `lora_r`, these weights are frozen, and an adapter beside them trains, in fp32.
+        model=with_adapter(model, recipe),
         tokenizer=tokenizer,
         blocks=text.blocks,
         ledgers=(text.ledger, text.eval_ledger),
@@ -239,9 +242,9 @@ def as_run(
     import torch
 
     dtypes = optimizer_state_bytes(result.optimizer_state)
+    trained = trained_weights(trainer.model)
     # In fp32 and then in Python's floats: a sum over bf16 weights would be rounded to three digits.
-    weights = [weight.detach().float() for weight in trainer.model.parameters()]
-    norm = math.hypot(*[torch.linalg.vector_norm(weight).item() for weight in weights])
+    norm = math.hypot(*[torch.linalg.vector_norm(weight.float()).item() for weight in trained])
     blocks = job.blocks
     since = diverged_since(trainer, [before.eval_loss, after.eval_loss], norm)
     ledger, eval_ledger = job.ledgers
@@ -257,6 +260,8 @@ def as_run(
         capability=dataclasses.asdict(job.capability),
         versions=installed_versions(),
         parameters=trainer.model.num_parameters(),
+        trained_parameters=sum(weight.numel() for weight in trained),
+        adapter_bytes=adapter_bytes(trainer.model),
         updates=trainer.state.global_step,
         tokens=trainer.state.num_input_tokens_seen,
         history=[first, *result.history],

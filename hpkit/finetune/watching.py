@@ -2,6 +2,7 @@
 
 import math
 
+from hpkit.adapters import trained_weights
 from hpkit.finetune.run import LOGGED
 
 
@@ -24,15 +25,15 @@ def watcher(updates: int, watch):
 def update_size():
     """A callback that logs `update_rms` beside every training loss: how far an update moved.
 
-    It is the root mean square, over all weights, of their change in that update, divided by the
-    learning rate; None at rate 0. Adam's first update has about 1, whatever the gradients.
+    It is the root mean square, over all trained weights, of their change in that update, divided by
+    the learning rate; None at rate 0. Adam's first update has about 1, whatever the gradients.
     """
     import torch
     from transformers import TrainerCallback
 
     def all_weights(model):
         # In fp32: the difference of two bf16 numbers may have no bf16 number of its own.
-        weights = [weight.detach().float() for weight in model.parameters()]
+        weights = [weight.float() for weight in trained_weights(model)]
         return torch.nn.utils.parameters_to_vector(weights)
 
     class UpdateSize(TrainerCallback):

@@ -50,7 +50,7 @@ def cheat_sheet() -> str:
     for card in CARDS.values():
         if card.practice:
             default = shown(card.default)
-            lines.append(f"| `{card.name}` | {default} | {shown(card.notes)} | {card.practice} |")
+            lines.append(f"| `{card.name}` | {default} | {card.notes_in_words} | {card.practice} |")
     return "\n".join(lines) + "\n"
 
 
@@ -99,18 +99,20 @@ def questions() -> str:
 def _asked_of(card: Card) -> list[tuple[str, str]]:
     """Questions about one hyperparameter, each with its answer."""
     name = card.name
-    why = card.why or "The notes have the same value, and it does no harm."
     asked = [
         (f"What is {name} in a fine-tune?", card.what),
         (f"In what unit is {name} given?", _sentence(card.unit)),
         (f"What does {name} accept?", _sentence(card.expected)),
+        (f"What is {name} if I say nothing?", f"{shown(card.default)}."),
         (
-            f"What value does transformers take for {name} if I say nothing?",
-            f"{shown(card.default)}.",
+            f"What does hpkit set {name} to, and why?",
+            f"{shown(card.starter)}. {_sentence(card.reason.removesuffix('.'))}",
         ),
-        (f"What does hpkit set {name} to, and why?", f"{shown(card.starter)}. {why}"),
-        (f"Was it right to set {name}={shown(card.notes)}, as the notes do?", card.verdict),
     ]
+    about_notes = f"What do the notes set {name} to?"
+    if card.in_notes:
+        about_notes = f"Was it right to set {name}={shown(card.notes)}, as the notes do?"
+    asked.append((about_notes, card.verdict))
     if card.practice:
         asked.append((f"Where do I start with {name}?", card.practice))
     for symptom, change in card.symptoms.items():

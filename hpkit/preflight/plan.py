@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hpkit.accounting import Accounting, account
+from hpkit.adapters import is_adapted
 from hpkit.capability import Machine
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import CARDS
 from hpkit.memory import (
     Memory,
     Parameter,
+    all_parameters,
     parameters_of,
     predict_memory,
     without_activations,
@@ -30,7 +32,7 @@ from hpkit.preflight.arguments import (
 from hpkit.preflight.forms import LEAVE_OUT, Form
 from hpkit.preflight.libraries import TRANSFORMERS_ARGUMENTS, takes, version_in_force
 from hpkit.preflight.written import Surroundings, Written
-from hpkit.recipe import Recipe
+from hpkit.recipe import FULL, Recipe
 from hpkit.schedules import WITHOUT_WARMUP
 
 #: What the number of updates depends on.
@@ -70,8 +72,8 @@ class KnownModel:
 
     @property
     def predictable(self) -> bool:
-        """A full fine-tune of a causal language model."""
-        if self.frozen:
+        """A causal language model of which all is trained, or an adapter."""
+        if self.frozen and not is_adapted(self.source):
             return False
         return self.head is None or self.head.__name__.endswith(("ForCausalLM", "LMHeadModel"))
 
@@ -287,7 +289,8 @@ class Plan:
     def trains_adapter(self) -> bool:
         """Whether an adapter is trained, or a part of the weights, and not the whole model."""
         frozen = bool(self.model and self.model.frozen)
-        return self.written.around.adapter is not None or frozen
+        ours = self.ours and self.recipe.lora_r is not None
+        return self.written.around.adapter is not None or frozen or ours
 
     @property
     def is_trial(self) -> bool:
@@ -370,17 +373,17 @@ class Plan:
 
     @cached_property
     def parameters(self) -> list[Parameter]:
-        """The tensors that are trained."""
-        return parameters_of(self.model.source)
+        """All tensors of the model, with the adapter of a Recipe."""
+        return all_parameters(self.model.source, self.recipe if self.ours else FULL)
 
     @cached_property
     def memory(self) -> Memory | None:
-        """What a full fine-tune holds, without activations where nobody knows them, or where they
-        are recomputed.
+        """What the run holds, without activations where nobody knows them, or where they are
+        recomputed. None where nobody knows what trains: a script's adapter may be of any size.
         """
         if self.model is None or self.dtype not in WEIGHT_FORMATS or not self.model.predictable:
             return None
-        if self.trains_adapter or self.written.around.quantized:
+        if not self.ours and (self.trains_adapter or self.written.around.quantized):
             return None
         recipe = self.recipe.replace(dtype=self.dtype)
         try:

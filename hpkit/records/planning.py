@@ -91,7 +91,7 @@ def run_key(
     # where it is not at its default.
     values = canonical_values(recipe)
     for field in dataclasses.fields(recipe):
-        if field.name not in KEYED_FROM_THE_START and getattr(recipe, field.name) == field.default:
+        if field.name not in KEYED_FROM_THE_START and values[field.name] == field.default:
             del values[field.name]
     # So with the yardstick; of the first edition's there was no more than three numbers.
     measured_with = {}

@@ -59,9 +59,12 @@ def _setting(recipe: Recipe, model: str, corpus: str) -> str:
 
 
 def canonical_values(recipe: Recipe) -> dict:
-    """The recipe's values, so that two which mean the same are the same: 200 and 200.0 are."""
-    values = dict(vars(recipe))
-    for name, value in vars(recipe).items():
+    """The recipe's values, so that two which mean the same are the same.
+
+    200 and 200.0 are, and two alphas without an adapter.
+    """
+    values = dict(vars(recipe.in_force))
+    for name, value in values.items():
         # To Python a bool is an int, and true is not 1.0.
         if isinstance(value, int) and not isinstance(value, bool):
             values[name] = float(value)

@@ -1,4 +1,4 @@
-"""Where the bytes of a full fine-tune go: MemoryPicture draws them, MemoryExplorer moves them."""
+"""Where the bytes of a fine-tune go: MemoryPicture draws them, MemoryExplorer moves them."""
 
 import math
 from typing import ClassVar
@@ -11,7 +11,7 @@ from hpkit.figures.base import BLUE, GREEN, ORANGE, SKY, Picture, blank, key, re
 from hpkit.formatting import shown_bytes
 from hpkit.memory import Memory, Predictor
 from hpkit.model import read_config
-from hpkit.recipe import NOTES, Recipe
+from hpkit.recipe import LORA, NOTES, Recipe
 from hpkit.widgets.base import Interactive, doublings, paragraphs, slider
 
 _MODELS = ("starter", "135M", "0.5B", "1B", "3B", "7B", "13B", "70B")
@@ -50,8 +50,8 @@ class MemoryPicture:
         )
         self.key = key(self.figure, self.bars)
 
-    def draw(self, memory: Memory, device: str, free: int) -> Picture:
-        """`device` is its name and `free` its memory, all in bytes."""
+    def draw(self, memory: Memory, device: str, free: int, what: str) -> Picture:
+        """`device`: its name, `free`: its memory, all in bytes; `what`: the training in words."""
         most = 1.04 * max(memory.total, free)
         left = 0
         texts = []
@@ -70,18 +70,25 @@ class MemoryPicture:
         say(self.key, texts)
         needed = f"needed: {shown_bytes(memory.total)} ({', '.join(texts)})"
         return rendered(
-            self.figure, f"Memory of a full fine-tune, {needed}; {device} has {shown_bytes(free)}."
+            self.figure, f"Memory of {what}, {needed}; {device} has {shown_bytes(free)}."
         )
 
 
 class MemoryExplorer(Interactive):
-    """Where the bytes of a full fine-tune go, and whether a device holds them.
+    """Where the bytes of a fine-tune go, and whether a device holds them.
 
-    Attributes to set: `model` (a size such as "7B", `starter`, a folder or a hub id), `optim`,
-    `precision` (one of PRECISIONS), `per_device_train_batch_size`, `max_seq_length`, `device` (a
-    name of capability.MACHINES). `memory` and `recipe` follow from them. Raises BadInput for a
-    device whose memory is not known.
+    Attributes to set: `model` (a size such as "7B", `starter`, a folder or a hub id), `trains` (one
+    of TRAINS), `lora_r`, `optim`, `precision` (one of PRECISIONS), `per_device_train_batch_size`,
+    `max_seq_length`, `device` (a name of capability.MACHINES). `memory` and `recipe` follow from
+    them. Raises BadInput for a device whose memory is not known.
     """
+
+    #: What is trained: in words, whether it is an adapter, and whether beside 4-bit weights.
+    TRAINS: ClassVar = {
+        "all weights": ("a full fine-tune", False, False),
+        "LoRA": ("a fine-tune with LoRA", True, False),
+        "QLoRA": ("a fine-tune with QLoRA", True, True),
+    }
 
     PRECISIONS: ClassVar = {
         "fp32": dict(bf16=False, dtype="float32"),
@@ -103,6 +110,8 @@ class MemoryExplorer(Interactive):
             optimizers += (recipe.optim,)
         controls = {
             "model": ipywidgets.Dropdown(options=_MODELS, description="model"),
+            "trains": ipywidgets.Dropdown(options=tuple(self.TRAINS), description="trains"),
+            "lora_r": slider("lora_r", doublings(1, 256)),
             "optim": ipywidgets.Dropdown(options=optimizers, description="optim"),
             "precision": ipywidgets.Dropdown(
                 options=tuple(self.PRECISIONS), description="precision"
@@ -114,6 +123,8 @@ class MemoryExplorer(Interactive):
         # Activations need a length: where a recipe leaves it to the model, 512 stands for it.
         values = dict(
             model=model,
+            trains=_trained_by(recipe),
+            lora_r=recipe.lora_r or LORA.lora_r,
             optim=recipe.optim,
             precision=_precision_of(recipe),
             device=device_name,
@@ -155,7 +166,10 @@ class MemoryExplorer(Interactive):
     @property
     def recipe(self) -> Recipe:
         """The recipe of the controls."""
+        _, adapter, in_4_bits = self.TRAINS[self.trains]
         return self._base.replace(
+            lora_r=self.lora_r if adapter else None,
+            load_in_4bit=in_4_bits,
             optim=self.optim,
             per_device_train_batch_size=self.per_device_train_batch_size,
             max_seq_length=self.max_seq_length,
@@ -177,13 +191,7 @@ class MemoryExplorer(Interactive):
         machine = self._machines[self.device]
         predictor = self._predictor(self.model)
         self.memory = predictor.predict(recipe)
-        count = sum(parameter.elements for parameter in predictor.parameters)
-        fixed = f"{(self.memory.total - self.memory.activations) / count:.2f} bytes each"
-        lines = [
-            f"{count:,} parameters: weights, gradients and optimizer states take {fixed}; "
-            "activations come on top",
-            *self._fit(machine),
-        ]
+        lines = [self._parameters_in_words(predictor, recipe), *self._fit(machine)]
         ways = []
         if self.memory.total > machine.memory_free:
             ways = self._ways(predictor, recipe, machine.memory_free)
@@ -192,8 +200,20 @@ class MemoryExplorer(Interactive):
                 "bf16 weights have no fp32 copies: "
                 "updates too small for their 8 significant bits are lost"
             )
-        picture = self._figure.draw(self.memory, machine.name, machine.memory_free)
+        what, _, _ = self.TRAINS[self.trains]
+        picture = self._figure.draw(self.memory, machine.name, machine.memory_free, what)
         return picture, paragraphs(lines, ways)
+
+    def _parameters_in_words(self, predictor: Predictor, recipe: Recipe) -> str:
+        count = sum(parameter.elements for parameter in predictor.parameters)
+        fixed = f"{(self.memory.total - self.memory.activations) / count:.2f} bytes each"
+        taken = f"weights, gradients and optimizer states take {fixed}; activations come on top"
+        if recipe.lora_r is None:
+            return f"{count:,} parameters: {taken}"
+        trained = sum(parameter.elements for parameter in predictor.adapted(recipe))
+        return (
+            f"{count:,} parameters, frozen, and {trained:,} that are trained beside them: {taken}"
+        )
 
     def _fit(self, machine: Machine) -> list[str]:
         """Whether the device holds the bytes, in words."""
@@ -215,8 +235,14 @@ class MemoryExplorer(Interactive):
     def _ways(self, predictor: Predictor, recipe: Recipe, free: int) -> list[str]:
         """What would make it fit: each one predicted, none guessed."""
         tries = [([], recipe)]
-        if recipe.optim in ("adamw_torch", "adamw_torch_fused"):
+        if recipe.optim in ("adamw_torch", "adamw_torch_fused") and recipe.lora_r is None:
             tries.append((["optim=adamw_8bit"], recipe.replace(optim="adamw_8bit")))
+        adapter = recipe.replace(lora_r=self.lora_r)
+        if recipe.lora_r is None:
+            tries.append(([f"LoRA (lora_r={self.lora_r})"], adapter))
+        if not recipe.load_in_4bit:
+            in_4_bits = adapter.replace(load_in_4bit=True)
+            tries.append(([f"QLoRA (lora_r={self.lora_r}, load_in_4bit=True)"], in_4_bits))
         ways = []
         for changes, changed in tries:
             batch = predictor.largest_batch(changed, free)
@@ -242,10 +268,17 @@ class MemoryExplorer(Interactive):
             ways.append(f"a larger device: {machine.name} has {shown_bytes(machine.memory_free)}")
         if not ways:
             ways.append(
-                "a smaller model, LoRA or several devices: "
-                "no batch is small enough, and no device here large enough"
+                "a smaller model or several devices: no batch is small enough, and no device here "
+                "large enough"
             )
         return ways
+
+
+def _trained_by(recipe: Recipe) -> str:
+    """The name in TRAINS of what the recipe trains."""
+    if recipe.lora_r is None:
+        return "all weights"
+    return "QLoRA" if recipe.load_in_4bit else "LoRA"
 
 
 def _precision_of(recipe: Recipe) -> str:

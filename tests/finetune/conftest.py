@@ -27,8 +27,9 @@ SMALL = Recipe(
 
 
 def weights(out) -> dict[str, torch.Tensor]:
-    """The weights of the model that the run in `out` left."""
-    return load_file(Path(out) / "model" / "model.safetensors")
+    """The weights of the model, or of the adapter, that the run in `out` left."""
+    (file,) = (Path(out) / "model").glob("*.safetensors")
+    return load_file(file)
 
 
 def same(one: dict, other: dict) -> bool:

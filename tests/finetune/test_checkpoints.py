@@ -38,11 +38,19 @@ def as_flags(recipe: Recipe) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("optim", ["adamw_8bit", "adamw_torch"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(optim="adamw_8bit"),
+        dict(optim="adamw_torch"),
+        dict(optim="adamw_8bit", lora_r=64, lora_dropout=0.1),
+        dict(optim="adamw_torch", lora_r=4, load_in_4bit=True),
+    ],
+)
 def test_kill_9_and_resume_end_in_the_same_bits(
-    optim, tiny_model, few_tunes, tmp_path, hpkit_command
+    changes, tiny_model, few_tunes, tmp_path, hpkit_command
 ):
-    recipe = SMALL.replace(optim=optim, max_steps=60, save_steps=5, eval_steps=20)
+    recipe = SMALL.replace(max_steps=60, save_steps=5, eval_steps=20, **changes)
     command = ["finetune", *as_flags(recipe), "--model", tiny_model, "--corpus", few_tunes]
     whole = hpkit_command(*command, "--out", tmp_path / "whole", threads=1)
     assert whole.returncode == 0, whole.stderr

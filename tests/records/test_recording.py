@@ -108,6 +108,41 @@ def test_a_key_is_of_values_not_of_how_they_are_written():
     assert len({key, *others}) == 4
 
 
+def test_a_key_is_of_what_has_an_effect():
+    key = run_key(STARTER, "a", "b")
+    # The starter's alpha is not the default, and without an adapter it means nothing.
+    assert STARTER.lora_alpha != Recipe().lora_alpha
+    assert key == run_key(STARTER.replace(lora_alpha=8, bnb_4bit_compute_dtype="float32"), "a", "b")
+    adapted = STARTER.replace(lora_r=4)
+    others = [adapted, adapted.replace(lora_alpha=8), adapted.replace(load_in_4bit=True)]
+    assert len({key, *(run_key(recipe, "a", "b") for recipe in others)}) == 4
+
+
+@pytest.mark.slow
+def test_an_adapter_is_an_axis_like_any_other(tiny_model, few_tunes, tmp_path):
+    """All weights beside an adapter, each at two rates, from the file to the table."""
+    file = declare(tmp_path / "adapters.toml", tiny_model, few_tunes, seeds="[1]")
+    file.write_text(
+        file.read_text() + "points = [{}, { lora_r = 2, lora_alpha = 4 }, { lora_r = 2 }]"
+    )
+    grid = load_grids(file)["rates"]
+    assert grid.axes == {
+        "learning_rate": [1e-3, 1e-1],
+        "lora_r": [None, 2],
+        "lora_alpha": [32, 4],
+    }
+    table = tmp_path / "runs.parquet"
+    record([grid], table, tmp_path / "parts", log=lambda line: None, progress=False)
+    runs = load_runs(table)
+    for point in grid.points:
+        (run,) = runs.at(*point)
+        assert run.recipe == point.with_seed(1).recipe
+        assert (run.adapter_bytes is None) == (run.recipe.lora_r is None)
+    shares = {run.trained_parameters / run.parameters for run in runs}
+    assert len(shares) == 2 and max(shares) == 1
+    assert len({run.eval_loss_after for run in runs}) == 6
+
+
 def test_a_key_is_also_of_what_a_run_is_measured_with():
     yardsticks = [FIRST_EDITION, CHOOSING, JUDGING, CHOOSING._replace(old_corpus="another")]
     keys = {run_key(STARTER, "a", "b", yardstick) for yardstick in yardsticks}

@@ -19,7 +19,10 @@ def check_memory(explorer) -> None:
     """What is drawn and said, against predict_memory."""
     at = {name: control.value for name, control in explorer.controls.items()}
     source = at["model"] if at["model"][0].isdigit() else read_config(at["model"])
+    adapter = at["trains"] != "all weights"
     recipe = NOTES.replace(
+        lora_r=at["lora_r"] if adapter else None,
+        load_in_4bit=at["trains"] == "QLoRA",
         optim=at["optim"],
         bf16=at["precision"] != "fp32",
         dtype="bfloat16" if at["precision"] == "bf16 weights" else "float32",
@@ -45,6 +48,8 @@ def check_memory(explorer) -> None:
 def test_memory_follows_every_control(name):
     explorer = MemoryExplorer("starter")
     explorer.set(per_device_train_batch_size=2, max_seq_length=64)
+    if name == "lora_r":
+        explorer.trains = "QLoRA"
     control = explorer.controls[name]
     seen = set()
     for value in positions(control):
@@ -76,7 +81,8 @@ def test_what_would_make_it_fit_does():
     explorer.per_device_train_batch_size = 32
     lines = explorer.summary.splitlines()
     ways = [line for line in lines if "per_device_train_batch_size=" in line]
-    assert len(ways) == 2 and "optim=adamw_8bit" in ways[1]
+    assert len(ways) == 4 and "optim=adamw_8bit" in ways[1]
+    assert "LoRA (lora_r=16)" in ways[2] and "QLoRA (lora_r=16, load_in_4bit=True)" in ways[3]
     # By nvidia-smi it has a little less than an A100 80GB.
     assert "a larger device: NVIDIA H100 80GB" in explorer.summary
     free = MACHINES["l4"].memory_free
@@ -84,8 +90,30 @@ def test_what_would_make_it_fit_does():
         batch = int(re.search(r"batch_size=(\d+)", way)[1])
         optim = "adamw_8bit" if "adamw_8bit" in way else "adamw_torch_fused"
         recipe = NOTES.replace(optim=optim)
+        if "LoRA" in way:
+            recipe = recipe.replace(lora_r=16, load_in_4bit="QLoRA" in way)
         advised = predict_memory("1B", recipe, batch, 512).total
         one_more = predict_memory("1B", recipe, batch + 1, 512).total
         assert advised <= free < one_more and shown_bytes(advised) in way
     explorer.set(model="70B", device="t4", per_device_train_batch_size=1)
-    assert "a smaller model, LoRA or several devices" in explorer.summary
+    assert "a smaller model or several devices" in explorer.summary
+
+
+@pytest.mark.slow
+def test_7b_on_a_t4_in_full_with_lora_and_with_qlora():
+    """What the picture is for: 7 billion parameters, and 15 GiB."""
+    recipe = NOTES.replace(per_device_train_batch_size=1, max_seq_length=512)
+    explorer = MemoryExplorer("7B", recipe, "t4")
+    explorer.precision = "bf16 weights"
+    needed = {}
+    for trains in explorer.TRAINS:
+        explorer.trains = trains
+        needed[trains] = explorer.memory
+        assert explorer.TRAINS[trains][0] in explorer.picture.alt
+    full, lora, qlora = needed.values()
+    assert full.total > 2 * lora.total and lora.weights > 3 * qlora.weights
+    # An adapter's gradients and states hardly count.
+    assert lora.gradients + lora.optimizer < 0.03 * lora.total
+    free = MACHINES["t4"].memory_free
+    assert qlora.total < free < lora.weights + lora.gradients + lora.optimizer + lora.activations
+    assert "Fits" in explorer.summary or "Barely fits" in explorer.summary

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 
 from hpkit.capability import EIGHT_BIT_ADAMW
 from hpkit.formatting import shown_bytes
-from hpkit.memory import Memory, state_bytes, weight_bytes
+from hpkit.memory import (
+    Memory,
+    Parameter,
+    predict_memory,
+    state_bytes,
+    trained_dtype,
+    weight_bytes,
+)
 from hpkit.preflight.libraries import training_argument_names
 from hpkit.preflight.plan import WEIGHT_FORMATS, Plan
 from hpkit.preflight.register import Finding, rule
@@ -62,23 +69,25 @@ def eight_bit_saves_little(plan: Plan) -> Iterator[Finding]:
     bitsandbytes keeps 8 bits of a state only in tensors of 4,096 elements or more, and the Trainer
     leaves embeddings at 32. In a small model that is most of it, and activations are the rest.
     """
-    if plan.trains_adapter:
+    if plan.trains_adapter and not plan.ours:
         return
     if plan.recipe.optim not in EIGHT_BIT_ADAMW or plan.dtype not in WEIGHT_FORMATS:
         return
-    held = state_bytes(plan.parameters, plan.recipe.optim, plan.dtype)
-    plain = state_bytes(plan.parameters, "adamw_torch", plan.dtype)
+    trained = [parameter for parameter in plan.parameters if parameter.trained]
+    dtype = trained_dtype(plan.recipe.replace(dtype=plan.dtype))
+    held = state_bytes(trained, plan.recipe.optim, dtype)
+    plain = state_bytes(trained, "adamw_torch", dtype)
     total = _total_with_plain_adamw(plan, plain)
     saved = plain - held
     if saved >= 0.1 * total:
         return
-    count = sum(parameter.elements for parameter in plan.parameters)
+    count = sum(parameter.elements for parameter in trained)
     yield Finding(
         severity="hint",
         argument="optim",
         message=(
-            f"8-bit states save {_saved(saved, total)} "
-            f"of the {shown_bytes(total)} that AdamW needs: {_why_so_little(plan, count)}"
+            f"8-bit states save {_saved(saved, total)} of the {shown_bytes(total)} that the run "
+            f"needs with AdamW: {_why_so_little(plan, trained)}"
         ),
         changes={"optim": "adamw_torch_fused"},
         advice="which is faster",
@@ -101,13 +110,16 @@ def _total_with_plain_adamw(plan: Plan, states: int) -> int:
     return 2 * weight_bytes(plan.parameters, plan.dtype) + states
 
 
-def _why_so_little(plan: Plan, count: int) -> str:
+def _why_so_little(plan: Plan, trained: list[Parameter]) -> str:
     # bitsandbytes leaves tensors under 4,096 elements at 32 bits, and the Trainer embeddings.
     full = 0
-    for parameter in plan.parameters:
+    for parameter in trained:
         if parameter.embedding or parameter.elements < 4096:
             full += parameter.elements
-    why = f"{full / count:.0%} of the parameters, embeddings and small tensors, stay at 32 bits"
+    share = full / sum(parameter.elements for parameter in trained)
+    why = f"{share:.0%} of what trains, embeddings and small tensors, stays at 32 bits"
+    if plan.recipe.lora_r is not None:
+        why += ", the frozen weights have no states"
     if plan.memory and plan.memory.activations:
         why += f", and activations take {shown_bytes(plan.memory.activations)}"
     return why
@@ -245,12 +257,39 @@ def memory_over_free(plan: Plan) -> Iterator[Finding]:
         severity="error",
         argument="per_device_train_batch_size",
         message=(
-            f"a full fine-tune needs {shown_bytes(held.total)} ({shown_parts}), "
+            f"{_what_trains(plan)} needs {shown_bytes(held.total)} ({shown_parts}), "
             f"and {plan.machine.name} has {shown_bytes(free)} free"
         ),
         **_what_fits(plan, held, free),
         evidence=parts | {"free": free},
     )
+
+
+def _what_trains(plan: Plan) -> str:
+    """What the run is, in words."""
+    if plan.recipe.lora_r is None or not plan.ours:
+        return "a full fine-tune"
+    beside = " beside weights of 4 bits" if plan.recipe.load_in_4bit else ""
+    return f"an adapter of rank {plan.recipe.lora_r}{beside}"
+
+
+def _smaller(plan: Plan) -> Iterator[str]:
+    """What would hold less of the same model, with what it would take."""
+    recipe = plan.recipe
+    if plan.ours and recipe.lora_r is not None:
+        if not recipe.load_in_4bit:
+            yield f"load_in_4bit ({_needed(plan, load_in_4bit=True)})"
+        return
+    if recipe.optim not in EIGHT_BIT_ADAMW:
+        yield "optim=adamw_8bit"
+    yield f"LoRA (of rank 16 {_needed(plan, lora_r=16)})"
+    yield f"QLoRA ({_needed(plan, lora_r=16, load_in_4bit=True)})"
+
+
+def _needed(plan: Plan, **changes) -> str:
+    """What the run would take with these changes."""
+    recipe = plan.recipe.replace(dtype=plan.dtype, **changes)
+    return shown_bytes(predict_memory(plan.model.source, recipe, length=plan.max_length).total)
 
 
 def _what_fits(plan: Plan, held: Memory, free: int) -> dict:
@@ -261,12 +300,8 @@ def _what_fits(plan: Plan, held: Memory, free: int) -> dict:
     batch = recipe.per_device_train_batch_size
     left = free - (held.total - held.activations)
     if left <= 0:
-        eight_bit = "optim=adamw_8bit, "
-        if recipe.optim in EIGHT_BIT_ADAMW:
-            eight_bit = ""
-        return dict(
-            advice=f"no batch fits: take {eight_bit}a smaller model, LoRA, or a larger device"
-        )
+        ways = [*_smaller(plan), "a smaller model, or a larger device"]
+        return dict(advice=f"no batch fits: take {', '.join(ways)}")
     # Something is left and yet it does not fit, so there are activations.
     fits = math.floor(batch * left / held.activations)
     if fits:

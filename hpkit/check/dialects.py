@@ -191,7 +191,7 @@ def call_of(
     facts = _facts(dialect, settings, processes)
     around = {name: value for name, (value, _) in facts.items()}
     pins, pinned_by = pins_of(place.file, texts)
-    if not set(dialect.versions) & set(pins):
+    if dialect.versions and not set(dialect.versions) & set(pins):
         pinned_by = f"{dialect.tool} installs"
     pins = dialect.versions | pins
     written = Written(

@@ -20,6 +20,19 @@ from hpkit.files import data_folder
 #: models/rl_config_compat.py): there no name is a mistake.
 BESIDE_UNSLOTH = {"transformers": ">=4.52.4,<=5.17.0", "trl": ">=0.18.2,<=1.15.0"}
 
+#: The least transformers that TRL lets pip install beside itself, since which TRL (the metadata of
+#: its wheels 0.7 to 1.16).
+TRL_NEEDS = {
+    "0.11": "4.40",
+    "0.13": "4.46",
+    "0.18": "4.50",
+    "0.19": "4.51",
+    "0.20": "4.53.2",
+    "0.21": "4.55",
+    "0.23": "4.56.1",
+    "0.27": "4.56.2",
+}
+
 
 class Version(NamedTuple):
     """A version that a file is judged by; `pinned`: the file says so itself."""
@@ -50,6 +63,17 @@ def version_in_force(package: str, pins: Mapping[str, str]) -> Version:
     `pins`: package -> specifier, as `==4.56.2`. One that nobody can read counts as none.
     """
     return _version_allowed(package, pins.get(package))
+
+
+def pins_that_fit(pins: Mapping[str, str]) -> dict[str, str]:
+    """The pins, with a TRL that the pinned transformers lets pip install beside itself."""
+    transformers = version_in_force("transformers", pins)
+    if not transformers.pinned or version_in_force("trl", pins).pinned:
+        return dict(pins)
+    for trl, needed in TRL_NEEDS.items():
+        if number_of(needed) > transformers.number:
+            return {**pins, "trl": f"<{trl}"}
+    return dict(pins)
 
 
 @cache

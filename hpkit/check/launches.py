@@ -1,5 +1,6 @@
 """Lines that launch a training, in shell files and cells: `torchrun train.py --bf16 True`."""
 
+import dataclasses
 import re
 import shlex
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def _call(
     if "config" in given or any(word.endswith((".yaml", ".yml", ".json")) for word in flags[:1]):
         unread = [*unread, "**config"]
     settings = {name: (value, line.of_flag(name)) for name, value in given.items()}
-    return call_of(
+    call = call_of(
         dialect,
         settings,
         Place(file, cell, line.number),
@@ -201,6 +202,8 @@ def _call(
         processes=processes,
         class_name=class_name,
     )
+    script = command if dialect.name == "transformers" else ""
+    return dataclasses.replace(call, script=script)
 
 
 def _parted(words: list[str]) -> tuple[str, list[str], list[str]]:

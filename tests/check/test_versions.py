@@ -123,7 +123,8 @@ def test_what_a_launcher_installs_holds_for_what_it_starts(repository):
 def test_who_asks_for_a_version(repository):
     launch = "torchrun t.py --warmup_ratio 0.1 --per_device_train_batch_size 2\n"
     root = repository({"environment.yml": "- transformers=4.44.2\n", "r.yaml": RECIPE})
-    write(root, SCRIPT, "t.py")
+    parser = "from transformers import HfArgumentParser as H, TrainingArguments as T\nH((T,))\n"
+    write(root, parser, "t.py")
     for file in (root / "r.yaml", write(root, launch, "run.sh")):
         (finding,) = check_file(str(file), None, **ALONE).findings
         assert "transformers 4.44.2, which its project asks for" in finding["message"], file

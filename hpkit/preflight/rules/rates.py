@@ -101,7 +101,7 @@ def _what_is_trained(plan: Plan) -> str | None:
         return "an adapter by preferences" if by_preferences else None
     # Unsloth trains adapters; a script of one's own may, without a word in its settings.
     is_own_script = (
-        bool(written.tool) and written.has_own_fields and written.origin == "transformers"
+        bool(written.tool) and written.has_own_fields and written.origin in ("transformers", "")
     )
     if written.unsloth or is_own_script or "t5" in model.lower():
         return None

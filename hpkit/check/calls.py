@@ -34,8 +34,10 @@ class Call:
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """Names of arguments that the text does not tell, an unpacked mapping as "**name"."""
-        return self.written.unread
+        """Names of arguments that the text does not tell, an unpacked mapping as "**name", and of
+        those that are set after the call.
+        """
+        return self.written.unread + self.written.set_later
 
     @property
     def unseeded(self) -> str | None:

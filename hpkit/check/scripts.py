@@ -19,6 +19,7 @@ from hpkit.check.values import UNKNOWN, without_lines
 from hpkit.preflight.arguments import SUCCESSORS
 from hpkit.preflight.libraries import (
     BESIDE_UNSLOTH,
+    GONE_MODULES,
     last_import,
     last_with,
     number_of,
@@ -127,18 +128,20 @@ class _CallFinder:
         found = []
         line = 0
         for node in self._names.imports:
-            package = node.module or ""
+            module = node.module or ""
+            package = "trl" if module in GONE_MODULES else module
             if package not in ("transformers", "trl") or node.level or self._may_fail(node):
                 continue
             version = version_in_force(package, self._pins)
-            for alias in node.names:
-                last = last_import(package, alias.name)
+            names = [alias.name for alias in node.names] if module == package else [module]
+            for name in names:
+                last = last_import(package, name)
                 if last is None or (self._unsloth and package == "trl"):
                     continue
                 if version.number > number_of(last):
-                    found.append((package, alias.name))
+                    found.append((package, name))
                     line = line or node.lineno
-                    self._gone[alias.name] = node.lineno
+                    self._gone[name] = node.lineno
         if not found:
             return None
         works = {package: self._newest_with(package) for package, _ in found}

@@ -63,6 +63,7 @@ class CodeAround:
             "examples": self._examples,
             "pad_is_eos": self._tokenizer.pad_is_eos,
             "added_tokens": self._added_tokens,
+            "rows_to_spare": self._rows_to_spare,
             "logits_kept": self._logits_kept,
             "metrics": self._metrics,
             "model_name": self._model_name,
@@ -153,12 +154,13 @@ class CodeAround:
         if isinstance(origin, ast.Call):
             return None
         # All of them into one variable: the last one counts.
-        targets = set()
+        targets = {}
         for call in loads:
             above = self._names.parents[call]
             is_plain = isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Name)
-            targets.add(above.targets[0].id if is_plain else None)
-        if len(targets) == 1 and None not in targets:
+            target = above.targets[0] if is_plain else None
+            targets[getattr(target, "id", None)] = target
+        if len(targets) == 1 and None not in targets and not self._is_handed_on(target):
             return loads[-1]
         return None
 
@@ -168,7 +170,8 @@ class CodeAround:
             return False
         for use in self._names.uses[given.id]:
             call = self._names.call_with(use)
-            if call is None or call in self._trainers:
+            # A trainer of the file's own trains it as it is.
+            if call is None or last_name(call).endswith("Trainer"):
                 continue
             if self._names.path(call.func) not in HARMLESS:
                 return True
@@ -273,6 +276,9 @@ class CodeAround:
 
     def _added_tokens(self) -> Seen | None:
         return self._tokenizer.added_tokens() if self._trainers else None
+
+    def _rows_to_spare(self) -> Seen | None:
+        return Seen(False, 0) if self._tokenizer.names_full_model() else None
 
     # Metrics.
 

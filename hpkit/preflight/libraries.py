@@ -33,6 +33,21 @@ TRL_NEEDS = {
     "0.27": "4.56.2",
 }
 
+#: Modules of TRL that went as a whole, and the last version known here that has them (its wheels).
+GONE_MODULES = {
+    "trl.commands.cli_utils": "0.12.2",
+    "trl.core": "0.24.0",
+    "trl.env_utils": "0.12.2",
+    "trl.environment": "0.20.0",
+    "trl.extras.best_of_n_sampler": "0.24.0",
+    "trl.models.modeling_base": "0.28.0",
+    "trl.models.modeling_value_head": "0.28.0",
+    "trl.trainer.orpo_config": "0.28.0",
+    "trl.trainer.orpo_trainer": "0.28.0",
+    "trl.trainer.ppo_config": "0.28.0",
+    "trl.trainer.ppo_trainer": "0.28.0",
+}
+
 
 class Version(NamedTuple):
     """A version that a file is judged by; `pinned`: the file says so itself."""
@@ -63,6 +78,20 @@ def version_in_force(package: str, pins: Mapping[str, str]) -> Version:
     `pins`: package -> specifier, as `==4.56.2`. One that nobody can read counts as none.
     """
     return _version_allowed(package, pins.get(package))
+
+
+def oldest_in_force(package: str, pins: Mapping[str, str]) -> Version:
+    """The oldest version known here that a file's pins allow; the one in force without a pin."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        allowed = SpecifierSet(pins.get(package, "<0"))
+    except InvalidSpecifier:
+        allowed = SpecifierSet("<0")
+    for version in _signatures()[package]["versions"]:
+        if allowed.contains(version):
+            return Version(version, pinned=True)
+    return version_in_force(package, pins)
 
 
 def pins_that_fit(pins: Mapping[str, str]) -> dict[str, str]:
@@ -155,8 +184,8 @@ def is_known(package: str, class_name: str, version: Version) -> bool:
 
 
 def last_import(package: str, name: str) -> str | None:
-    """The last version from which a name could be imported; None where it still can."""
-    return _signatures()[package]["gone"].get(name)
+    """The last version from which a name, or a module, could be imported; None where it can."""
+    return _signatures()[package]["gone"].get(name) or GONE_MODULES.get(name)
 
 
 def _is_within(span: list, version: Version) -> bool:

@@ -16,7 +16,8 @@ class Surroundings:
     from_pretrained itself. `streaming`: the training data come
     as a stream. `examples`: how many training examples the text says there are. `pad_is_eos`:
     the collator masks the padding token, and it is the end mark. `added_tokens`: what adds tokens
-    to the tokenizer, where nothing resizes the model's embedding. `logits_kept`: metrics are
+    to the tokenizer, where nothing resizes the model's embedding. `rows_to_spare`: False where the
+    file names a model whose embedding has none for them. `logits_kept`: metrics are
     computed from a language model's logits, all of them kept until the end of an evaluation.
     `metrics`: what compute_metrics returns, nothing where there is none.
     `model_name`: what the model is loaded by. `adapter_scale`: what the adapter's output is
@@ -36,6 +37,7 @@ class Surroundings:
     examples: int | None = None
     pad_is_eos: str | None = None
     added_tokens: str | None = None
+    rows_to_spare: bool | None = None
     logits_kept: str | None = None
     metrics: tuple[str, ...] | None = None
     model_name: str | None = None

@@ -94,6 +94,7 @@ IN_PLACE_OF_IMPORTS = {
     "SFTConfig(assistant_only_loss=True)",
     "get_kbit_device_map": 'leave it out, or write device_map="auto"',
     "set_seed": "import set_seed from transformers",
+    "trl.commands.cli_utils": "import TrlParser from trl",
 }
 #: Methods that TRL 1.16 keeps as experiments.
 EXPERIMENTS = {"ORPO": "orpo", "CPO": "cpo", "GKD": "gkd", "OnlineDPO": "online_dpo"}

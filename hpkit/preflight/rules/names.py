@@ -19,6 +19,7 @@ from hpkit.preflight.libraries import (
     first_with,
     last_with,
     names_of,
+    oldest_in_force,
     takes,
     training_argument_names,
     version_in_force,
@@ -369,13 +370,15 @@ args = TrainingArguments("out", gradient_checkpointing=True)
 def deprecated_argument(plan: Plan) -> Iterator[Finding]:
     """An argument that has a new name, and still works.
 
-    transformers warns of it in the log, and drops the old name with its next major version.
+    transformers warns of it in the log, and drops the old name with its next major version. Where
+    older versions are let in as well nothing is said: they know the old name alone.
     """
     written = plan.written
     # Live TrainingArguments have a value for every field, so nobody knows what was written.
     if plan.live or written.unsloth or written.origin not in JUDGED:
         return
-    version = version_in_force("transformers", written.pins)
+    # The new name would fail in the oldest version that the file may run with.
+    version = oldest_in_force("transformers", written.pins)
     changes = {}
     found = []
     for argument, successor in DEPRECATED.items():

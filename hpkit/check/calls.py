@@ -35,9 +35,9 @@ class Call:
     @property
     def unread(self) -> tuple[str, ...]:
         """Names of arguments that the text does not tell, an unpacked mapping as "**name", and of
-        those that are set after the call.
+        those that are set elsewhere.
         """
-        return self.written.unread + self.written.set_later
+        return self.written.unread + self.written.set_elsewhere
 
     @property
     def unseeded(self) -> str | None:

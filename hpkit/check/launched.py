@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hpkit.check.calls import Call
 from hpkit.check.cells import read_source
-from hpkit.check.parsers import fields_of_parts, over_defaults
+from hpkit.check.parsers import fields_of_parts
 from hpkit.check.projects import folders_of_repository, stamp
 from hpkit.check.scripts import read_calls
 from hpkit.errors import BadInput
@@ -38,16 +38,25 @@ def with_its_script(call: Call) -> Call:
     if parser is None:
         written = dataclasses.replace(call.written, origin="")
         return dataclasses.replace(call, written=written)
-    idle = parser.training.written.around.unread_fields or ()
-    given = tuple(name for name in idle if name in call.arguments)
-    # Of its imports, and of fields that no line sets, the script is told itself.
-    call = over_defaults(call, parser.training, ("adapter",))
-    around = dataclasses.replace(call.written.around, unread_fields=given or None)
-    written = dataclasses.replace(call.written, fields=parser.fields, around=around)
-    arguments = {
-        name: value for name, value in call.arguments.items() if name in given or name not in idle
-    }
-    return dataclasses.replace(call, written=written, arguments=arguments)
+    own = parser.training.written
+    # The script's own defaults are judged there, and silence here what rests on others.
+    fields = (*parser.training.arguments, *own.unread)
+    defaults = [name for name in fields if name not in call.arguments and name[0] != "*"]
+    idle = [name for name in own.around.unread_fields or () if name in call.arguments]
+    around = dataclasses.replace(
+        call.written.around, adapter=own.around.adapter, unread_fields=tuple(idle) or None
+    )
+    written = dataclasses.replace(
+        call.written,
+        name=own.name,
+        origin=own.origin,
+        pins={**own.pins, **call.written.pins},
+        unsloth=own.unsloth,
+        set_elsewhere=tuple(defaults),
+        fields=parser.fields,
+        around=around,
+    )
+    return dataclasses.replace(call, written=written)
 
 
 def _find(name: str, folder: Path) -> Path | None:

@@ -152,6 +152,8 @@ def _words(line: str, variables: dict, arrays: dict) -> list[str]:
 
     for _ in range(3):  # a variable may be made of others
         line = re.sub(r"\$(?:\{(\w+)(?::?-([^}]*))?\}|(\w+))", put_in, line)
+    # A remark among continued lines, "`# why`", is a command that does and writes nothing.
+    line = re.sub(r"`\s*#[^`]*`", " ", line)
     try:
         words = shlex.split(line, comments=True)
     except ValueError:  # an open quotation mark
@@ -241,7 +243,7 @@ def _flags(words: list[str]) -> tuple[dict, list[str]]:
         elif word in ("$@", "$*"):
             name = None  # the caller's own flags
         elif name is not None:
-            if "$" in word:
+            if "$" in word or "`" in word:
                 unread.append(name)
             if given[name] is True:
                 given[name] = _value(word)

@@ -1,42 +1,13 @@
-"""What a script's parser of dataclasses takes, and a launch's values over its own defaults."""
+"""What a script's parser of dataclasses takes."""
 
 import ast
-import dataclasses
-from collections.abc import Iterable, Mapping
 
-from hpkit.check.calls import Call
 from hpkit.check.cells import read_source
 from hpkit.check.expressions import Expressions
 from hpkit.check.names import Names, position
 from hpkit.check.scripts import PARSERS
 from hpkit.check.subclasses import Subclasses
 from hpkit.preflight.libraries import known_classes, names_of, training_argument_names
-
-
-def over_defaults(given: Call, default: Call, facts: Iterable[str]) -> Call:
-    """The values of a launch over the script's defaults, with these facts of the script's own."""
-    own = default.arguments
-    told = _told(default, facts)
-    written = dataclasses.replace(
-        given.written,
-        pins={**default.written.pins, **given.written.pins},
-        unsloth=default.written.unsloth,
-        name=default.name,
-        origin=default.written.origin or "transformers",
-        around=dataclasses.replace(given.written.around, **told),
-    )
-    return dataclasses.replace(
-        given,
-        arguments=own | given.arguments,
-        lines={argument: given.line for argument in own} | given.lines,
-        written=written,
-        places={**{fact: (given.cell, given.line) for fact in told}, **given.places},
-    )
-
-
-def _told(default: Call, facts: Iterable[str]) -> Mapping[str, object]:
-    found = {fact: getattr(default.written.around, fact) for fact in facts}
-    return {fact: value for fact, value in found.items() if value is not None}
 
 
 def fields_of_parts(file: str) -> list[set[str] | None] | None:

@@ -201,7 +201,7 @@ class _CallFinder:
         written = self._written(name, library, unread, facts, unseeded, own_fields)
         written = dataclasses.replace(
             written,
-            set_later=tuple(name for name in changed if name not in unread),
+            set_elsewhere=tuple(name for name in changed if name not in unread),
             optional=frozenset(part.arg for part in node.keywords if self._is_optional(part)),
         )
         return [self._call(node, own | given, written, facts)]

@@ -4,10 +4,9 @@ import dataclasses
 
 from hpkit.check.calls import Call
 from hpkit.check.files import Contents
-from hpkit.check.parsers import fields_of_parts, over_defaults
+from hpkit.check.parsers import fields_of_parts
 from hpkit.check.scripts import PARSERS
 from hpkit.errors import BadInput
-from hpkit.preflight.plan import AROUND
 
 
 def started_with(script: Contents, settings: Contents) -> Contents:
@@ -40,7 +39,7 @@ def started_with(script: Contents, settings: Contents) -> Contents:
 def _joined(given: Call, default: Call | None, taken: frozenset[str]) -> Call:
     """The settings over the script's defaults, held against all that its parser takes."""
     if default:
-        given = over_defaults(given, default, AROUND)
+        given = _over_defaults(given, default)
     written = dataclasses.replace(
         given.written,
         origin=given.written.origin or "transformers",
@@ -49,3 +48,27 @@ def _joined(given: Call, default: Call | None, taken: frozenset[str]) -> Call:
         has_own_fields=not taken,
     )
     return dataclasses.replace(given, written=written)
+
+
+def _over_defaults(given: Call, default: Call) -> Call:
+    """The settings, with what the script says where they say nothing."""
+    own = default.arguments
+    told = {
+        fact: value for fact, value in vars(default.written.around).items() if value is not None
+    }
+    written = dataclasses.replace(
+        given.written,
+        set_elsewhere=(),
+        pins={**default.written.pins, **given.written.pins},
+        unsloth=default.written.unsloth,
+        name=default.name,
+        origin=default.written.origin,
+        around=dataclasses.replace(given.written.around, **told),
+    )
+    return dataclasses.replace(
+        given,
+        arguments=own | given.arguments,
+        lines={argument: given.line for argument in own} | given.lines,
+        written=written,
+        places={**{fact: (given.cell, given.line) for fact in told}, **given.places},
+    )

@@ -141,7 +141,7 @@ def _as_transformers_takes(name: str, value):
 
 def _unknown_arguments(given: Mapping[str, object], live: bool, written: Written) -> set[str]:
     """The names whose value is not known; `*` among them stands for every one not given."""
-    missing = {*written.unread, *written.set_later}
+    missing = {*written.unread, *written.set_elsewhere}
     # What is not told under an old name is not told under the new one either.
     for argument in list(missing):
         successor = (SUCCESSORS | DEPRECATED).get(argument)

@@ -55,9 +55,9 @@ class Written:
 
     `name`: the callable that they are given to. `origin`: the package whose fields judge them; ""
     where nobody can tell, and then only what is given counts. `unread`: arguments that the text
-    does not tell, an unpacked mapping as `**name`, positional ones as `*args`. `set_later`: what is
-    set on the object after the call. `optional`: arguments that get a parameter or an option, whose
-    default alone is known. `unseeded`: what
+    does not tell, an unpacked mapping as `**name`, positional ones as `*args`. `set_elsewhere`:
+    what is set after the call, or is a default of the script that a line starts. `optional`:
+    arguments that get a parameter or an option, whose default alone is known. `unseeded`: what
     builds random weights before a seed is set. `unsloth`: the file imports Unsloth, which patches
     TRL. `pins`: package -> the versions that are installed, by whom `pinned_by` says. `tool`: what
     reads the file, where it is no Python. `fields`: arguments that the file's own classes, or the
@@ -69,7 +69,7 @@ class Written:
     name: str = "TrainingArguments"
     origin: str = "transformers"
     unread: tuple[str, ...] = ()
-    set_later: tuple[str, ...] = ()
+    set_elsewhere: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
     unseeded: str | None = None
     unsloth: bool = False

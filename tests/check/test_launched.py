@@ -97,6 +97,15 @@ def test_the_scripts_own_fields_and_defaults_count(rules):
     assert ("unread-field", "group_by_length") in fired
 
 
+def test_a_default_of_the_scripts_own_is_told_of_the_script_alone(rules):
+    own = OWN.replace("    lora: bool", "    lr_scheduler_type: str = 'constant'\n    lora: bool")
+    assert rules({"tune.py": own}, "tune.py", "--warmup_steps 50") == set()
+    both = "--warmup_steps 50 --lr_scheduler_type constant"
+    assert rules({"tune.py": own}, "tune.py", both) == {
+        ("constant-with-warmup", "lr_scheduler_type")
+    }
+
+
 def test_the_parser_may_stand_in_a_module_that_the_script_imports(rules):
     files = {
         "kit/loop.py": OWN,

@@ -114,6 +114,21 @@ def test_a_deprecated_option_stays_one(found):
     assert found(source)["deprecated-argument"]["fix"] == "call it activation_checkpointing"
 
 
+@pytest.mark.parametrize(
+    "steps, fix",
+    [
+        ("args.steps", "leave warmup_ratio out, and where warmup_steps is 0 or not set give"),
+        ("0", "leave warmup_ratio out, and where warmup_steps is 0 or not set give"),
+        ("100", "leave out warmup_ratio"),
+    ],
+)
+def test_a_warmup_under_two_names_is_not_lost(steps, fix, found):
+    source = "import argparse\ncli = argparse.ArgumentParser()\n"
+    source += "cli.add_argument('--steps', type=int, default=0)\nargs = cli.parse_args()\n"
+    source += f"{HEAD}TrainingArguments('o', warmup_ratio=0.1, warmup_steps={steps})"
+    assert found(source)["removed-argument"]["fix"].startswith(fix)
+
+
 # A model that goes through something unknown.
 
 REFT = """\
@@ -184,6 +199,26 @@ def test_tokens_for_a_model_that_may_have_rows_to_spare(name, severity, found):
 def test_a_loss_that_nobody_asked_for_is_a_hint(given, severity, found):
     source = f"{HEAD}def one_round():\n    TrainingArguments('o', {given}max_steps=300)\n"
     assert found(source)["no-training-loss"]["severity"] == severity
+
+
+@pytest.mark.parametrize("given, fires", [("", True), (", save_total_limit=40", False)])
+def test_who_writes_how_many_checkpoints_stay_has_thought_of_it(given, fires, found):
+    source = f"{HEAD}TrainingArguments('o', max_steps=2000, save_steps=50{given})"
+    assert ("disk-filled" in found(source)) == fires
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torchrun t.py --bf16 True --logging_steps 5 \\\n  `# often` \\\n  --max_steps 500\n",
+        "torchrun t.py --bf16 True --logging_steps `nproc` --max_steps 500\n",
+    ],
+)
+def test_a_command_among_the_words_of_a_line(line, tmp_path):
+    file = write(tmp_path, line, "run.sh")
+    (call,) = read_file(str(file)).calls
+    assert call.arguments["max_steps"] == 500
+    assert call.arguments.get("logging_steps", 5) == 5
 
 
 # Modules that are gone.

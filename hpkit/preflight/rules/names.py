@@ -128,8 +128,13 @@ def _in_place_of(plan: Plan, package: str, argument: str) -> tuple[dict, str]:
         if near is not None and argument in plan.given:
             return {argument: LEAVE_OUT, near: plan.given[argument]}, ""
         return {argument: LEAVE_OUT}, f"or write {near}" if near else ""
-    if successor.argument in plan.named:  # where both are written the new name counts
-        return {argument: LEAVE_OUT}, ""
+    if successor.argument in plan.named:
+        # Where both are written the new name counts, but for a 0.
+        if plan.is_told(successor.argument) and plan.settings.get(successor.argument):
+            return {argument: LEAVE_OUT}, ""
+        old = written.form.word(argument)
+        new = written.form.word(successor.argument)
+        return {}, f"leave {old} out, and where {new} is 0 or not set give {new} its value"
     if successor.argument and not plan.is_told(argument):
         return {}, _with_its_option(written, argument, successor)
     return successor.changes(argument, plan.given.get(argument)), successor.words

@@ -6,7 +6,7 @@ import re
 from hpkit.check.expressions import Expressions
 from hpkit.check.names import Names, keyword, last_name, position
 from hpkit.check.rows import DataSets, Rows
-from hpkit.check.tokenizers import Seen, TokenizerFacts
+from hpkit.check.tokenizers import NO_ROW_TO_SPARE, Seen, TokenizerFacts
 from hpkit.check.values import UNKNOWN
 
 #: Calls that put an adapter on a model, by the last part of their name.
@@ -278,7 +278,8 @@ class CodeAround:
         return self._tokenizer.added_tokens() if self._trainers else None
 
     def _rows_to_spare(self) -> Seen | None:
-        return Seen(False, 0) if self._tokenizer.names_full_model() else None
+        model = self._model_name()
+        return Seen(False, 0) if model and NO_ROW_TO_SPARE.search(model.value) else None
 
     # Metrics.
 

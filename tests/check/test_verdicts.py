@@ -108,6 +108,16 @@ def test_an_option_of_a_trainer_stays_one(found):
     assert found(source)["moved-argument"]["fix"].endswith("max_length, with the value of before")
 
 
+@pytest.mark.parametrize("default, fix", [("False", "give"), ("True", "write")])
+def test_a_field_that_nobody_reads_may_be_turned_on(default, fix, found):
+    source = "from dataclasses import dataclass\nimport transformers\n@dataclass\n"
+    source += "class Own(transformers.TrainingArguments):\n"
+    source += f"    group_by_length: bool = {default}\n"
+    source += "transformers.HfArgumentParser(Own).parse_args_into_dataclasses()\n"
+    told = found(source)["unread-field"]["fix"]
+    assert told.startswith(f'{fix} train_sampling_strategy="group_by_length" in ')
+
+
 def test_a_deprecated_option_stays_one(found):
     source = f"{HEAD}def train(save_memory=True):\n"
     source += "    TrainingArguments('o', gradient_checkpointing=save_memory)\ntrain()\n"
@@ -191,6 +201,9 @@ Trainer(model=model, args=TrainingArguments("o"), train_dataset=rows)
 def test_tokens_for_a_model_that_may_have_rows_to_spare(name, severity, found):
     fired = found(TOKENS.format(name=name)).get("tokens-without-embedding")
     assert (fired and fired["severity"]) == severity
+    # Another model that the file names is not the one that is trained.
+    judged = TOKENS.format(name=name) + "judge = 'org/Vicuna-7b'\n"
+    assert found(judged).get("tokens-without-embedding") == fired
     if severity == "hint":
         assert "unless it has rows to spare" in fired["message"]
 
@@ -201,7 +214,10 @@ def test_a_loss_that_nobody_asked_for_is_a_hint(given, severity, found):
     assert found(source)["no-training-loss"]["severity"] == severity
 
 
-@pytest.mark.parametrize("given, fires", [("", True), (", save_total_limit=40", False)])
+@pytest.mark.parametrize(
+    "given, fires",
+    [("", True), (", save_total_limit=40", False), (", save_total_limit=None", False)],
+)
 def test_who_writes_how_many_checkpoints_stay_has_thought_of_it(given, fires, found):
     source = f"{HEAD}TrainingArguments('o', max_steps=2000, save_steps=50{given})"
     assert ("disk-filled" in found(source)) == fires

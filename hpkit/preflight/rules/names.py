@@ -136,11 +136,11 @@ def _in_place_of(plan: Plan, package: str, argument: str) -> tuple[dict, str]:
         new = written.form.word(successor.argument)
         return {}, f"leave {old} out, and where {new} is 0 or not set give {new} its value"
     if successor.argument and not plan.is_told(argument):
-        return {}, _with_its_option(written, argument, successor)
+        return {}, with_its_option(written, argument, successor)
     return successor.changes(argument, plan.given.get(argument)), successor.words
 
 
-def _with_its_option(written: Written, argument: str, successor: Successor) -> str:
+def with_its_option(written: Written, argument: str, successor: Successor) -> str:
     """What mends an argument whose value somebody else says: the option has to stay one."""
     new_name = written.form.word(successor.argument)
     if successor.is_a_new_name:

@@ -63,7 +63,11 @@ class _CallFinder:
         self._notes = set()  # (line, remark)
         self._gone = {}  # what cannot be imported -> its line
         self._late = {}  # an attribute that is set after the call -> its line
-        self._pins, self._pinned_by = pins_of(source.file, source.texts)
+        self._pins = {}
+        self._pinned_by = ""
+        # Most files import none, and looking through a project takes longer than reading them.
+        if any(map(self._imports, LIBRARIES)):
+            self._pins, self._pinned_by = pins_of(source.file, source.texts)
         self._unsloth = self._imports("unsloth")
         if self._unsloth:
             self._pins = BESIDE_UNSLOTH | self._pins

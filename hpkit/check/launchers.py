@@ -35,15 +35,19 @@ def pins_of_launcher(file: Path) -> dict[str, str]:
         for place in _PLACES:
             for launcher in sorted(folder.glob(place)):
                 started = _read(launcher, stamp(launcher))
-                if any(_is_named(file, name) for name in started.names):
+                if any(_is_named(file, name, launcher) for name in started.names):
                     return dict(started.pins)
     return {}
 
 
-def _is_named(file: Path, name: str) -> bool:
-    """Whether a path as written, `scripts/run.py` or `../r.yaml`, may be this file's."""
+def _is_named(file: Path, name: str, launcher: Path) -> bool:
+    """Whether a path as a launcher writes it, `scripts/run.py` or `../r.yaml`, may be this file's.
+
+    A bare `train.py` is many a file's: it has to stand above the launcher or below it.
+    """
     plain = re.sub(r"^(\.{0,2}/)+", "", name)
-    return file.as_posix().endswith("/" + plain)
+    is_near = launcher.parent in file.parents or file.parent in launcher.parents
+    return file.as_posix().endswith("/" + plain) and ("/" in plain or is_near)
 
 
 @cache

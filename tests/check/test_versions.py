@@ -107,12 +107,25 @@ def test_what_a_launcher_installs_holds_for_what_it_starts(repository):
             "book/scripts/run.py": SCRIPT,
             "book/scripts/a.py": SCRIPT,
             "other/run.py": SCRIPT,
+            "one/start.sh": "pip install transformers==4.40.2\npython tune.py --max_steps 3\n",
+            "one/deep/tune.py": SCRIPT,
+            "tune.py": SCRIPT,
+            "two/tune.py": SCRIPT,
             "r/one.yaml": RECIPE,
             "r/two.yaml": RECIPE,
         }
     )
-    for name in ("book/scripts/run.py", "book/scripts/a.py", "other/run.py", "r/one.yaml"):
+    for name in (
+        "book/scripts/run.py",
+        "book/scripts/a.py",
+        "other/run.py",
+        "r/one.yaml",
+        "one/deep/tune.py",
+        "tune.py",
+    ):
         assert findings(root / name) == [("removed-argument", "hint")], name
+    # A bare name beside the launcher's folder may be anybody's.
+    assert findings(root / "two/tune.py") == [("removed-argument", "error")]
     assert findings(root / "r/two.yaml") == [("removed-argument", "error")]
     # What the file itself says counts more.
     own = "# pip install transformers==5.23\n" + SCRIPT

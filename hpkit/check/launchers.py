@@ -12,7 +12,11 @@ from hpkit.check.requirements import pins
 
 #: Where they stand, seen from a folder of the repository.
 _PLACES = ("*.ipynb", "*.sh", "*/*.ipynb", "*/*.sh")
-_STARTS = re.compile(r"\b(?:torchrun|accelerate launch|deepspeed|python3?|trl \w+)\s.*")
+_STARTS = re.compile(
+    r"\b(?:(?:torchrun|accelerate launch|deepspeed|python3?|trl \w+)\s|entry_point\s*=).*"
+)
+#: SageMaker's estimators name an image by the version in it.
+_IMAGE = re.compile(r"\btransformers_version\s*=\s*[\"']([\d.]+)")
 _NAMES = re.compile(r"[\w./-]+\.(?:py|ya?ml|json)\b")
 
 
@@ -56,11 +60,15 @@ def _read(launcher: Path, _changed: float) -> _Launcher:
         text = launcher.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return _Launcher(frozenset(), {})
-    if "pip" not in text:  # most install nothing, and parsing each takes long
+    if not re.search(
+        r"\bpip|transformers_version", text
+    ):  # most install nothing, and parsing each takes long
         return _Launcher(frozenset(), {})
     if launcher.suffix == ".ipynb":
         text = _text_of_cells(text)
     installed = {package: pin for package, pin in pins([text]).items() if pin}
+    for version in _IMAGE.findall(text):
+        installed["transformers"] = f"=={version}"
     names = set()
     if installed:
         for line in _STARTS.findall(re.sub(r"\\\n", " ", text)):

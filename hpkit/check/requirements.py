@@ -9,6 +9,8 @@ _INSTALL = re.compile(r"\bpip3?[\"',\s]+install\b(.*)")
 #: `dependencies = [ … ]` of a block that begins with `# /// script`.
 _SCRIPT_BLOCK = re.compile(r"(?ms)^# /// script$(.*?)^# ///$")
 QUOTED = re.compile(r"[\"']([^\"']+)[\"']")
+#: Modal's images: `.pip_install("trl==0.9.6", …)`, mostly over several lines.
+_INSTALL_CALL = re.compile(r"pip_install\(([^)]*)\)")
 #: A cell or a here-document that writes a file of requirements.
 _REQUIREMENTS = re.compile(r"%%(?:writefile|file)\s+\S*requirements\S*\.txt|>\s*\S*requirements\S*")
 #: The packages whose version matters here.
@@ -41,6 +43,8 @@ def requirements_in(text: str) -> list[str]:
     found = []
     for block in _SCRIPT_BLOCK.findall(text):
         found += QUOTED.findall(block)
+    for arguments in _INSTALL_CALL.findall(text):
+        found += QUOTED.findall(arguments)
     joined = re.sub(r"\\\n", " ", text)
     # An exported notebook has its cells as texts, in which a line's end is written out.
     for line in re.split(r"\n|\\n", joined):

@@ -133,6 +133,26 @@ def test_what_a_launcher_installs_holds_for_what_it_starts(repository):
     assert findings(root / "other/run.py") == [("removed-argument", "error")]
 
 
+def test_an_image_of_a_launcher_has_a_version(repository):
+    cell = "estimator = HuggingFace(entry_point='run.py', source_dir='jobs',\n"
+    cell += "    transformers_version='4.28', pytorch_version='2.0')\n"
+    notebook = json.dumps({"cells": [{"cell_type": "code", "source": cell}]})
+    root = repository({"start.ipynb": notebook, "jobs/run.py": SCRIPT, "jobs/other.py": SCRIPT})
+    assert findings(root / "jobs/run.py") == [("removed-argument", "hint")]
+    assert findings(root / "jobs/other.py") == [("removed-argument", "error")]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        'image = modal.Image.debian_slim().pip_install("torch", "transformers==4.40.2")\n',
+        "image = (\n    base.uv_pip_install(\n        'transformers==4.40.2',\n    )\n)\n",
+    ],
+)
+def test_an_image_that_the_file_makes_has_a_version(image, tmp_path):
+    assert findings(write(tmp_path, image + SCRIPT)) == [("removed-argument", "hint")]
+
+
 def test_who_asks_for_a_version(repository):
     launch = "torchrun t.py --warmup_ratio 0.1 --per_device_train_batch_size 2\n"
     root = repository({"environment.yml": "- transformers=4.44.2\n", "r.yaml": RECIPE})

@@ -128,7 +128,7 @@ def test_a_deprecated_option_stays_one(found):
     "steps, fix",
     [
         ("args.steps", "leave warmup_ratio out, and where warmup_steps is 0 or not set give"),
-        ("0", "leave warmup_ratio out, and where warmup_steps is 0 or not set give"),
+        ("0", "write warmup_steps=0.1 in place of warmup_ratio"),
         ("100", "leave out warmup_ratio"),
     ],
 )

@@ -130,8 +130,11 @@ def _in_place_of(plan: Plan, package: str, argument: str) -> tuple[dict, str]:
         return {argument: LEAVE_OUT}, f"or write {near}" if near else ""
     if successor.argument in plan.named:
         # Where both are written the new name counts, but for a 0.
-        if plan.is_told(successor.argument) and plan.settings.get(successor.argument):
+        is_told = plan.is_told(successor.argument)
+        if is_told and plan.settings.get(successor.argument):
             return {argument: LEAVE_OUT}, ""
+        if is_told and plan.is_told(argument):
+            return successor.changes(argument, plan.given[argument]), successor.words
         old = written.form.word(argument)
         new = written.form.word(successor.argument)
         return {}, f"leave {old} out, and where {new} is 0 or not set give {new} its value"

@@ -279,7 +279,11 @@ class CodeAround:
 
     def _rows_to_spare(self) -> Seen | None:
         model = self._model_name()
-        return Seen(False, 0) if model and NO_ROW_TO_SPARE.search(model.value) else None
+        if model is None:  # then one that the file names is likely the one that is trained
+            is_full = self._tokenizer.names_full_model()
+        else:
+            is_full = NO_ROW_TO_SPARE.search(model.value)
+        return Seen(False, 0) if is_full else None
 
     # Metrics.
 

@@ -99,11 +99,11 @@ class TokenizerFacts:
             if last_name(call) in ("add_tokens", "add_special_tokens") and call.args:
                 texts = _texts(call.args[0]) + self._named_texts(call.args[0])
                 new = [token for token in texts if token not in USUAL_TOKENS]
-                if new and (not _is_padding_alone(call.args[0]) or self._names_full_model()):
+                if new and (not _is_padding_alone(call.args[0]) or self.names_full_model()):
                     return Seen(f"{last_name(call)}({new[0]!r}…)", call.lineno)
         return None
 
-    def _names_full_model(self) -> bool:
+    def names_full_model(self) -> bool:
         """Does the file name a model whose embedding has no row to spare?"""
         for node in self._names.parents:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -201,9 +201,9 @@ Trainer(model=model, args=TrainingArguments("o"), train_dataset=rows)
 def test_tokens_for_a_model_that_may_have_rows_to_spare(name, severity, found):
     fired = found(TOKENS.format(name=name)).get("tokens-without-embedding")
     assert (fired and fired["severity"]) == severity
-    # Another model that the file names is not the one that is trained.
-    judged = TOKENS.format(name=name) + "judge = 'org/Vicuna-7b'\n"
-    assert found(judged).get("tokens-without-embedding") == fired
+    # Another model that the file names may be the one that is trained, where no other is named.
+    judged = found(TOKENS.format(name=name) + "usual = 'org/Vicuna-7b'\n")
+    assert judged["tokens-without-embedding"]["severity"] == (severity or "hint")
     if severity == "hint":
         assert "unless it has rows to spare" in fired["message"]
 

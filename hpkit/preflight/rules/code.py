@@ -207,9 +207,10 @@ def tokens_without_embedding(plan: Plan) -> Iterator[Finding]:
     of a model that the file does not name nothing is said.
     """
     around = plan.written.around
-    is_full = around.rows_to_spare is False
-    if not is_full and around.model_name is None:
+    may_be_full = around.rows_to_spare is False
+    if not may_be_full and around.model_name is None:
         return
+    is_full = may_be_full and around.model_name is not None
     unless = "" if is_full else "unless it has rows to spare, as many models have, "
     yield Finding(
         severity="warning" if is_full else "hint",

@@ -21,6 +21,7 @@ BY_HAND = {
     "adapter-not-applied",
     "quantized-without-adapter",
     "bits-argument-gone",
+    "adapter-frozen",
     "fp16-weights-unscaled",
     "unread-key",
     "keys-exclude",

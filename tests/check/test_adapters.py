@@ -1,0 +1,250 @@
+"""Faults around an adapter, as people write them with peft, TRL and Unsloth, and near misses."""
+
+import pytest
+
+from hpkit.check import check_file
+
+from .examples import write
+
+ALONE = dict(model=None, device=None, processes=1, lengths=None)
+HEAD = """\
+import torch
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
+from peft import prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import Trainer, TrainingArguments
+from trl import SFTConfig, SFTTrainer
+"""
+BASE = 'model = AutoModelForCausalLM.from_pretrained("o/m")\n'
+TOKENIZER = 'tok = AutoTokenizer.from_pretrained("o/m")\n'
+FOUR = """\
+four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+model = AutoModelForCausalLM.from_pretrained("o/m", quantization_config=four)
+model = prepare_model_for_kbit_training(model)
+"""
+LORA = 'model = get_peft_model(model, LoraConfig(r=16, target_modules=["q_proj", "v_proj"]))\n'
+TRAINER = """\
+trainer = Trainer(model=model, args=TrainingArguments("o", learning_rate=2e-4), train_dataset=rows)
+trainer.train()
+"""
+SFT = """\
+trainer = SFTTrainer(model=model, args=SFTConfig("o", learning_rate=2e-4), train_dataset=rows)
+trainer.train()
+"""
+WITH_CONFIG = """\
+lora = LoraConfig(r=16, target_modules="all-linear")
+args = SFTConfig("o", learning_rate=2e-4)
+trainer = SFTTrainer(model, args=args, train_dataset=rows, peft_config=lora)
+trainer.train()
+"""
+UNSLOTH = """\
+from unsloth import FastLanguageModel
+from trl import SFTConfig, SFTTrainer
+model, tok = FastLanguageModel.from_pretrained("o/m", load_in_4bit=True)
+"""
+UNSLOTH_LORA = 'model = FastLanguageModel.get_peft_model(model, r=16, target_modules=["q_proj"])\n'
+
+
+@pytest.fixture
+def found(tmp_path):
+    """`found(text)`: the findings of a file, by rule."""
+
+    def of(text: str, name: str = "train.py", **known) -> dict:
+        report = check_file(str(write(tmp_path, text, name)), None, **ALONE | known)
+        return {finding["rule"]: finding for finding in report.findings}
+
+    return of
+
+
+# An adapter that was loaded to be read.
+
+LOADED = 'model = PeftModel.from_pretrained(model, "o/adapter")\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        HEAD + BASE + LOADED + TRAINER,
+        HEAD + BASE + LOADED + "model.print_trainable_parameters()\n" + SFT,
+        HEAD + BASE + LOADED.replace(")", ", is_trainable=False)") + TRAINER,
+        HEAD + BASE + LOADED + 'model = model.to("cuda")\nmodel.train()\n' + TRAINER,
+        HEAD + 'model = AutoPeftModelForCausalLM.from_pretrained("o/adapter")\n' + SFT,
+        "from peft import PeftModel\n" + UNSLOTH + LOADED + SFT,
+    ],
+)
+def test_a_loaded_adapter_is_frozen(body, found):
+    finding = found(body)["adapter-frozen"]
+    assert finding["severity"] == "error"
+    mended = body.replace(", is_trainable=False", "")
+    mended = mended.replace('"o/adapter"', '"o/adapter", is_trainable=True')
+    assert "adapter-frozen" not in found(mended)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # Evaluated, merged, or merged before another one is put on.
+        HEAD + BASE + LOADED + TRAINER.replace("train()", "evaluate()"),
+        HEAD + BASE + LOADED + "model = model.merge_and_unload()\n" + LORA + TRAINER,
+        HEAD + BASE + LOADED + "model = model.merge_and_unload()\n" + WITH_CONFIG,
+        HEAD + BASE + LORA + TRAINER + "model = PeftModel.from_pretrained(base, 'o')\n",
+        # The file sees to it by itself.
+        HEAD + BASE + LOADED + "for p in model.parameters(): p.requires_grad = True\n" + TRAINER,
+        HEAD + BASE + LOADED + "model.set_adapter('default')\n" + TRAINER,
+        HEAD + BASE + LOADED + "model.enable_adapter_layers()\n" + TRAINER,
+        HEAD + BASE + LOADED.replace(")", ", 'default', True)") + TRAINER,
+        HEAD + BASE + LOADED.replace(")", ", is_trainable=resume)") + TRAINER,
+        HEAD + BASE + LOADED.replace(")", ", **settings)") + TRAINER,
+        # Which of the two is trained nobody can tell.
+        HEAD + BASE + "if resume:\n    " + LOADED + "else:\n    " + LORA + TRAINER,
+        # Unsloth loads an adapter by its own name, and trains it.
+        UNSLOTH + SFT,
+    ],
+)
+def test_an_adapter_that_can_be_trained(body, found):
+    assert "adapter-frozen" not in found(body)
+
+
+def test_a_reference_is_not_trained(found):
+    body = HEAD.replace("SFT", "DPO") + BASE + LORA
+    body += 'other = PeftModel.from_pretrained(base, "o/adapter")\n'
+    body += "trainer = DPOTrainer(model, ref_model=other, args=DPOConfig('o'))\ntrainer.train()\n"
+    assert "adapter-frozen" not in found(body)
+
+
+# Tokens whose rows nobody trains.
+
+ADDED = 'tok.add_tokens(["<tool>", "</tool>"])\nmodel.resize_token_embeddings(len(tok))\n'
+NEW_ROWS = '{"additional_special_tokens": ["<|user|>", "<|bot|>"]}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        HEAD + TOKENIZER + BASE + ADDED + LORA + TRAINER,
+        HEAD + TOKENIZER + BASE + ADDED + WITH_CONFIG,
+        HEAD + TOKENIZER + BASE + f"tok.add_special_tokens({NEW_ROWS})\n" + LORA + TRAINER,
+        HEAD + TOKENIZER + BASE + f"new = {NEW_ROWS}\ntok.add_special_tokens(new)\n" + WITH_CONFIG,
+        UNSLOTH + ADDED + UNSLOTH_LORA + SFT,
+        UNSLOTH
+        + "from unsloth import add_new_tokens\nadd_new_tokens(model, tok, new_tokens=['<tool>'])\n"
+        + UNSLOTH_LORA
+        + SFT,
+    ],
+)
+def test_new_rows_stay_as_they_were_drawn(body, found):
+    assert found(body)["new-tokens-frozen"]["severity"] == "warning"
+    for given in ('modules_to_save=["embed_tokens"]', "trainable_token_indices=numbers"):
+        mended = body.replace("r=16", f"r=16, {given}")
+        assert "new-tokens-frozen" not in found(mended)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # Trained whole, without an adapter.
+        HEAD + TOKENIZER + BASE + ADDED + TRAINER,
+        # Padding is left out of the loss, and these tokens are in most vocabularies.
+        HEAD + TOKENIZER + BASE + "tok.pad_token = tok.eos_token\n" + LORA + TRAINER,
+        HEAD
+        + TOKENIZER
+        + BASE
+        + 'tok.add_special_tokens({"pad_token": "[PAD]", "eos_token": "</s>"})\n'
+        + LORA
+        + TRAINER,
+        HEAD + TOKENIZER + BASE + 'tok.add_tokens(["<|im_start|>"])\n' + LORA + TRAINER,
+        # The adapter has the embedding, or may have it.
+        HEAD + TOKENIZER + BASE + ADDED + LORA.replace('"v_proj"', '"embed_tokens"') + TRAINER,
+        HEAD + TOKENIZER + BASE + ADDED + LORA.replace('["q_proj", "v_proj"]', "names") + TRAINER,
+        HEAD + TOKENIZER + BASE + ADDED + LORA.replace("r=16", "**settings") + TRAINER,
+        HEAD + TOKENIZER + BASE + ADDED + LORA + "embedding.requires_grad_(True)\n" + TRAINER,
+        UNSLOTH + ADDED + UNSLOTH_LORA.replace('"q_proj"', '"q_proj", "lm_head"') + SFT,
+    ],
+)
+def test_new_rows_that_are_trained_or_need_not_be(body, found):
+    assert "new-tokens-frozen" not in found(body)
+
+
+AXOLOTL = """\
+base_model: o/m
+datasets: [{path: o/d, type: alpaca}]
+micro_batch_size: 2
+num_epochs: 1
+learning_rate: 2e-4
+adapter: lora
+lora_r: 16
+lora_alpha: 32
+"""
+
+
+@pytest.mark.parametrize(
+    "line, severity",
+    [
+        ("tokens: ['<tool>', '</tool>']", "error"),
+        ("special_tokens: {additional_special_tokens: ['<tool>']}", "warning"),
+        ("special_tokens:\n  pad_token: '<|end_of_text|>'", None),
+        ("special_tokens: {additional_special_tokens: ['<|im_start|>', '<|im_end|>']}", None),
+        ("tokens: []", None),
+    ],
+)
+def test_new_tokens_of_axolotl(line, severity, found):
+    fired = found(AXOLOTL + line, "a.yaml").get("new-tokens-frozen")
+    assert (fired and fired["severity"]) == severity
+    mended = AXOLOTL + line + "\nlora_modules_to_save: [embed_tokens, lm_head]"
+    assert "new-tokens-frozen" not in found(mended, "a.yaml")
+    full = (AXOLOTL + line).replace("adapter: lora\n", "")
+    assert "new-tokens-frozen" not in found(full, "a.yaml")
+
+
+# Merging into few bits.
+
+MERGED = "model = model.merge_and_unload()\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        HEAD + FOUR + LORA + TRAINER + MERGED,
+        HEAD + FOUR + WITH_CONFIG + "merged = trainer.model.merge_and_unload()\n",
+        HEAD + FOUR + LORA + TRAINER + "model.merge_adapter()\n",
+        HEAD
+        + FOUR
+        + LORA
+        + TRAINER
+        + 'loaded = AutoPeftModelForCausalLM.from_pretrained("o", load_in_8bit=True)\n'
+        + "loaded = loaded.merge_and_unload()\n",
+        UNSLOTH + UNSLOTH_LORA + SFT + MERGED,
+    ],
+)
+def test_an_adapter_merged_into_few_bits(body, found):
+    finding = found(body)["merged-into-bits"]
+    assert finding["severity"] == "warning"
+    assert finding["line"] == body.count("\n")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        HEAD + BASE + LORA + TRAINER + MERGED,
+        # Loaded again in full, with the adapter on it.
+        HEAD
+        + FOUR
+        + LORA
+        + TRAINER
+        + 'model = AutoPeftModelForCausalLM.from_pretrained("o", dtype=torch.bfloat16)\n'
+        + MERGED,
+        HEAD
+        + FOUR
+        + LORA
+        + TRAINER
+        + 'base = AutoModelForCausalLM.from_pretrained("o/m", dtype=torch.bfloat16)\n'
+        + 'model = PeftModel.from_pretrained(base, "o")\n'
+        + MERGED,
+        HEAD + FOUR.replace("=True", "=bits == 4") + LORA + TRAINER + MERGED,
+        # Unsloth merges in 16 bits by a method of its own.
+        UNSLOTH + UNSLOTH_LORA + SFT + 'model.save_pretrained_merged("o", tok)\n',
+        UNSLOTH.replace("4bit=True", "4bit=False") + UNSLOTH_LORA + SFT + MERGED,
+    ],
+)
+def test_an_adapter_merged_into_a_whole_model(body, found):
+    assert "merged-into-bits" not in found(body)

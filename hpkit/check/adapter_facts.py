@@ -42,11 +42,7 @@ UNFREEZES = {
 #: Methods that hand on the model they belong to, and calls that wrap their first argument.
 HANDS_ON = {"to", "cuda", "cpu", "eval", "train", "half", "bfloat16", "float"}
 WRAPS = {"get_peft_model", "prepare_model_for_kbit_training", "from_pretrained"}
-HALVES = {
-    "torch.float16": "float16",
-    "torch.half": "float16",
-    "torch.bfloat16": "bfloat16",
-}
+FP16 = {"torch.float16", "torch.half"}
 #: Parts of the names that embeddings and output layers have.
 EMBEDDINGS = re.compile(r"embed|lm_head|wte|shared|output_layer")
 
@@ -77,7 +73,7 @@ class AdapterFacts:
             "adapter_rank": self._adapter_rank,
             "target_modules": self._target_modules,
             "frozen_adapter": self._frozen_adapter,
-            "half_adapter": self._half_adapter,
+            "fp16_adapter": self._fp16_adapter,
             "merged_bits": self._merged_bits,
             "untrained_tokens": self._untrained_tokens,
         }
@@ -243,10 +239,13 @@ class AdapterFacts:
         return self._made_by(self.model_of(self._trainers[0]))
 
     def _frozen_adapter(self) -> Seen | None:
-        # Two adapters at once are another matter, and TRL refuses them.
-        if UNFREEZES & self._names.words or "requires_grad" in self._names.stored:
+        made = self._trained()
+        if not made or UNFREEZES & self._names.words or "requires_grad" in self._names.stored:
             return None
-        for call in self._trained():
+        # A trainer of TRL that gets a configuration as well refuses the model, or merged it once.
+        if any(part.arg in (None, "peft_config") for part in self._trainers[0].keywords):
+            return None
+        for call in made:
             if last_name(call) in HANDS_ON:
                 continue
             if not LOADS_ADAPTER.fullmatch(self._names.path(call.func)):
@@ -267,44 +266,39 @@ class AdapterFacts:
                     return True
         return False
 
-    def _half_adapter(self) -> Seen | None:
-        """(format, what gives it to the adapter), where the trained adapter has 16 bits."""
+    def _fp16_adapter(self) -> Seen | None:
+        """What makes the trained adapter one of float16; by itself peft makes it one of float32."""
         made = self._trained()
         applied = [call for call in made if last_name(call) == "get_peft_model"]
-        if len(applied) != 1:
+        # Of a quantized model TRL sets the adapter's format itself.
+        if len(applied) != 1 or self.bits_of(made[-1]):
             return None
         (adapter,) = applied
         for call in self._in_order:
-            half = self._cast_to(call)
             is_before = position(call) < position(self._trainers[0])
-            if half and is_before and adapter in self._made_by(call.func.value):
-                return Seen((half, _shortened(call)), call.lineno)
+            if is_before and self._makes_fp16(call) and adapter in self._made_by(call.func.value):
+                return Seen(ast.unparse(call)[-40:], call.lineno)
         autocast = keyword(adapter, "autocast_adapter_dtype")
-        if autocast is None or self._value(autocast) is not False:
-            return None
-        given = keyword(made[-1], "dtype", "torch_dtype")
-        half = self._half_named(given) if given is not None else None
-        return Seen((half, "autocast_adapter_dtype=False"), autocast.lineno) if half else None
+        base = keyword(made[-1], "dtype", "torch_dtype")
+        if autocast is not None and self._value(autocast) is False and self._is_fp16(base):
+            return Seen("autocast_adapter_dtype=False", autocast.lineno)
+        return None
 
-    def _cast_to(self, call: ast.Call) -> str | None:
-        """`float16` of `model.half()` and of `model.to(torch.float16)`."""
+    def _makes_fp16(self, call: ast.Call) -> bool:
+        """`model.half()` and `model.to(torch.float16)`."""
         if not isinstance(call.func, ast.Attribute):
-            return None
-        if call.func.attr == "half" and not call.args:
-            return "float16"
-        if call.func.attr == "bfloat16" and not call.args:
-            return "bfloat16"
-        if call.func.attr != "to":
-            return None
+            return False
+        if call.func.attr == "half":
+            return not call.args
         given = [*call.args, *(part.value for part in call.keywords)]
-        return next(filter(None, map(self._half_named, given)), None)
+        return call.func.attr == "to" and any(map(self._is_fp16, given))
 
-    def _half_named(self, node: ast.expr) -> str | None:
-        written = self._value(node)
-        if isinstance(written, str):
-            return written if written in HALVES.values() else None
+    def _is_fp16(self, node: ast.expr | None) -> bool:
+        if node is None:
+            return False
         origin = self._names.origin(node)
-        return HALVES.get(self._names.path(origin)) if origin is not None else None
+        path = self._names.path(origin) if origin is not None else ""
+        return path in FP16 or self._value(node) == "float16"
 
     def bits_of(self, load: ast.Call) -> Seen | None:
         """`4 bits`, of a call that loads a model in so many."""
@@ -367,7 +361,3 @@ def scale_of(alpha: float, rank: int, by_root: bool) -> float:
 def is_none(node: ast.expr) -> bool:
     """Is it the word None?"""
     return isinstance(node, ast.Constant) and node.value is None
-
-
-def _shortened(call: ast.Call) -> str:
-    return ast.unparse(call)[-40:]

@@ -285,11 +285,19 @@ def _facts(
         if isinstance(settings.get(key, (None,))[0], str):
             facts["model_name"] = settings[key]
     rank, alpha = (settings.get(key, (None,))[0] for key in ("lora_r", "lora_alpha"))
-    rank = rank or settings.get("lora_rank", (None,))[0]
+    if rank is None:
+        rank = settings.get("lora_rank", (None,))[0]
+    rank_line = settings.get("lora_r", settings.get("lora_rank", (None, 0)))[1]
+    if type(rank) is int and "adapter" in facts:
+        facts["adapter_rank"] = rank, rank_line
     by_root = any(settings.get(key, (None,))[0] for key in RSLORA)
     if isinstance(rank, int) and isinstance(alpha, (int, float)) and rank > 0:
         facts["adapter_scale"] = scale_of(alpha, rank, by_root), settings["lora_alpha"][1]
         facts["by_root"] = by_root or None, settings["lora_alpha"][1]
+    for key in ("lora_target_modules", "lora_target"):
+        targets = _targets(settings.get(key, (None,))[0])
+        if targets and "adapter" in facts:
+            facts["target_modules"] = targets, settings[key][1]
     tokens = _untrained_tokens(dialect, settings)
     if tokens and "adapter" in facts:
         facts["untrained_tokens"] = tokens
@@ -302,6 +310,16 @@ def _facts(
     if processes:
         facts["processes"] = processes, 0
     return facts
+
+
+def _targets(value) -> tuple[str, ...] | str | None:
+    """The layers of an adapter as peft takes them: a list of names, or a pattern."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    # LLaMA-Factory takes a list for a text with commas.
+    if isinstance(value, str) and "," in value and "(" not in value:
+        return tuple(name.strip() for name in value.split(","))
+    return value if isinstance(value, str) and not PLACEHOLDER.search(value) else None
 
 
 def _untrained_tokens(

@@ -22,8 +22,8 @@ class Surroundings:
     `model_name`: what the model is loaded by. `adapter_scale`: what the adapter's output is
     multiplied by, alpha / r; `by_root`: alpha / sqrt(r). `adapter_rank`: r. `target_modules`: the
     names of the layers that get an adapter, or a pattern. `frozen_adapter`: what loads an adapter
-    to be read alone, where a trainer is to train it. `half_adapter`: (a format of 16 bits, what
-    gives it to the trained adapter). `merged_bits`: how many bits the model has that an adapter is
+    to be read alone, where a trainer is to train it. `fp16_adapter`: what makes the trained
+    adapter's weights float16. `merged_bits`: how many bits the model has that an adapter is
     merged into. `untrained_tokens`: what adds tokens to the tokenizer, where the adapter trains no
     embedding. `halves_swapped`: fp16 is on where there is bf16, and the other way
     round. `together`: pairs of keys that the tool refuses beside each other.
@@ -49,7 +49,7 @@ class Surroundings:
     adapter_rank: int | None = None
     target_modules: tuple[str, ...] | str | None = None
     frozen_adapter: str | None = None
-    half_adapter: tuple[str, str] | None = None
+    fp16_adapter: str | None = None
     merged_bits: str | None = None
     untrained_tokens: str | None = None
     halves_swapped: bool | None = None

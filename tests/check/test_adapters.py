@@ -95,6 +95,8 @@ def test_a_loaded_adapter_is_frozen(body, found):
         HEAD + BASE + LOADED.replace(")", ", 'default', True)") + TRAINER,
         HEAD + BASE + LOADED.replace(")", ", is_trainable=resume)") + TRAINER,
         HEAD + BASE + LOADED.replace(")", ", **settings)") + TRAINER,
+        # TRL put another adapter on, after merging, or refuses the model.
+        HEAD + BASE + LOADED + WITH_CONFIG,
         # Which of the two is trained nobody can tell.
         HEAD + BASE + "if resume:\n    " + LOADED + "else:\n    " + LORA + TRAINER,
         # Unsloth loads an adapter by its own name, and trains it.
@@ -248,3 +250,155 @@ def test_an_adapter_merged_into_few_bits(body, found):
 )
 def test_an_adapter_merged_into_a_whole_model(body, found):
     assert "merged-into-bits" not in found(body)
+
+
+# Numbers of an adapter.
+
+
+@pytest.mark.parametrize(
+    "numbers, rule",
+    [
+        ("r=8, lora_alpha=512", "adapter-scale"),
+        ("r=64, lora_alpha=1024, use_rslora=True", "adapter-scale"),
+        ("r=16, lora_alpha=128, use_rslora=True", "adapter-scale"),
+        ("r=0", "adapter-rank"),
+        ("r=-8, lora_alpha=16", "adapter-rank"),
+        # Schulman's advice, QLoRA's recipe, and what Unsloth's notebooks have.
+        ("r=512, lora_alpha=32", None),
+        ("r=64, lora_alpha=16", None),
+        ("r=16, lora_alpha=16", None),
+        ("r=64, lora_alpha=128, use_rslora=True", None),
+        ("r=256, lora_alpha=256, use_rslora=True", None),
+        ("r=128, lora_alpha=32, use_rslora=True", None),
+        ("r=16, lora_alpha=128, use_rslora=rooted", None),
+        ("r=rank, lora_alpha=1024", None),
+    ],
+)
+def test_numbers_of_an_adapter(numbers, rule, found):
+    for body in (
+        HEAD + BASE + LORA.replace("r=16", numbers) + TRAINER,
+        HEAD + BASE + WITH_CONFIG.replace("r=16", numbers),
+        UNSLOTH + UNSLOTH_LORA.replace("r=16", numbers) + SFT,
+    ):
+        fired = {"adapter-scale", "adapter-rank"} & set(found(body))
+        assert fired == ({rule} if rule else set())
+
+
+@pytest.mark.parametrize(
+    "lines, rule",
+    [
+        ("lora_r: 0\nlora_alpha: 16", "adapter-rank"),
+        ("lora_r: 16\nlora_alpha: 256\npeft_use_rslora: true", "adapter-scale"),
+        ("lora_r: 16\nlora_alpha: 64\npeft_use_rslora: true", None),
+        ("lora_r: 512\nlora_alpha: 32", None),
+    ],
+)
+def test_numbers_of_an_adapter_in_a_recipe(lines, rule, found):
+    text = AXOLOTL.replace("lora_r: 16\nlora_alpha: 32", lines)
+    fired = {"adapter-scale", "adapter-rank"} & set(found(text, "a.yaml"))
+    assert fired == ({rule} if rule else set())
+
+
+def test_the_scale_is_said_as_it_is_computed(found):
+    body = HEAD + BASE + LORA.replace("r=16", "r=16, lora_alpha=128, use_rslora=True") + TRAINER
+    finding = found(body)["adapter-scale"]
+    assert finding["message"].startswith("lora_alpha / sqrt(r) is 32: ")
+
+
+# The layers that it is put on.
+
+
+@pytest.mark.parametrize(
+    "targets, severity",
+    [
+        ('["q_proj", "v_proj", "query_key_value"]', "warning"),
+        ('["query_key_value"]', "error"),
+        ('"q_proj"', "error"),
+        ('["q_proj", "lm_head"]', None),
+        ('"all-linear"', None),
+        ("names", None),
+    ],
+)
+def test_layers_that_the_model_lacks(targets, severity, found):
+    for body in (
+        HEAD + BASE + LORA.replace('["q_proj", "v_proj"]', targets) + TRAINER,
+        HEAD + BASE + WITH_CONFIG.replace('"all-linear"', targets),
+        UNSLOTH + UNSLOTH_LORA.replace('["q_proj"]', targets) + SFT,
+    ):
+        fired = found(body, model="starter").get("target-modules-missed")
+        assert (fired and fired["severity"]) == severity
+        assert "target-modules-missed" not in found(body)
+
+
+@pytest.mark.parametrize(
+    "line, severity",
+    [
+        ("lora_target_modules: [q_proj, c_attn]", "warning"),
+        ("lora_target_modules: [q_proj, v_proj]", None),
+        ("lora_target_linear: true", None),
+    ],
+)
+def test_layers_of_a_recipe_that_the_model_lacks(line, severity, found):
+    fired = found(AXOLOTL + line, "a.yaml", model="starter").get("target-modules-missed")
+    assert (fired and fired["severity"]) == severity
+
+
+# A rate that nobody wrote down.
+
+
+@pytest.mark.parametrize(
+    "body, fires",
+    [
+        (LORA + TRAINER.replace("learning_rate=2e-4", "num_train_epochs=3"), True),
+        (LORA + SFT.replace("learning_rate=2e-4", "per_device_train_batch_size=4"), True),
+        (WITH_CONFIG.replace("learning_rate=2e-4", "max_steps=500"), True),
+        # Written, taken from elsewhere, a trial, an evaluation, an optimizer with its own rate.
+        (LORA + TRAINER.replace("learning_rate=2e-4", "max_steps=500, learning_rate=5e-5"), False),
+        (LORA + TRAINER.replace("learning_rate=2e-4", "max_steps=500, learning_rate=rate"), False),
+        (LORA + TRAINER.replace("learning_rate=2e-4", "max_steps=500, **settings"), False),
+        (LORA + TRAINER.replace("learning_rate=2e-4", "max_steps=3"), False),
+        (LORA + TRAINER.replace("learning_rate=2e-4", "per_device_eval_batch_size=4"), False),
+        (LORA + TRAINER.replace("learning_rate=2e-4", "max_steps=500, optim='lion_32bit'"), False),
+        (TRAINER.replace("learning_rate=2e-4", "num_train_epochs=3"), False),
+    ],
+)
+def test_the_default_rate_of_a_full_fine_tune(body, fires, found):
+    fired = found(HEAD + BASE + body)
+    assert ("adapter-default-rate" in fired) == fires
+
+
+# An adapter in float16.
+
+HALF_TRAINER = TRAINER.replace("learning_rate", "fp16=True, learning_rate")
+HALF_BASE = 'model = AutoModelForCausalLM.from_pretrained("o/m", dtype=torch.float16)\n'
+KEPT = LORA.replace("]))", "]), autocast_adapter_dtype=False)")
+
+
+@pytest.mark.parametrize(
+    "body, fires",
+    [
+        (BASE + LORA + "model.half()\n" + HALF_TRAINER, True),
+        (BASE + LORA + "model = model.to(torch.float16)\n" + HALF_TRAINER, True),
+        (BASE + LORA + "model.to(dtype=torch.half)\n" + HALF_TRAINER, True),
+        (HALF_BASE + KEPT + HALF_TRAINER, True),
+        (HALF_BASE + KEPT + HALF_TRAINER.replace("fp16", "bf16"), False),
+        # Cast before the adapter, after the training, or another format.
+        (HALF_BASE + LORA + HALF_TRAINER, False),
+        (BASE + "model.half()\n" + LORA + HALF_TRAINER, False),
+        (BASE + LORA + HALF_TRAINER + "model.half()\n", False),
+        (BASE + LORA + "model.to(torch.bfloat16)\n" + HALF_TRAINER, False),
+        (BASE + LORA + 'model.to("cuda")\n' + HALF_TRAINER, False),
+        (BASE + KEPT + HALF_TRAINER, False),
+        (FOUR + KEPT + HALF_TRAINER, False),
+        (BASE + LORA + "other.half()\n" + HALF_TRAINER, False),
+    ],
+)
+def test_an_adapter_in_float16(body, fires, found):
+    assert ("fp16-adapter-unscaled" in found(HEAD + body)) == fires
+
+
+def test_unsloth_keeps_adapters_in_float32(found):
+    body = (
+        UNSLOTH + UNSLOTH_LORA + "model.half()\n" + SFT.replace("learning", "fp16=True, learning")
+    )
+    assert "fp16-adapter-unscaled" not in found(body)

@@ -22,6 +22,8 @@ BY_HAND = {
     "quantized-without-adapter",
     "bits-argument-gone",
     "adapter-frozen",
+    "adapter-rank",
+    "fp16-adapter-unscaled",
     "fp16-weights-unscaled",
     "unread-key",
     "keys-exclude",

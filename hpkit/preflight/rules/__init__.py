@@ -16,6 +16,7 @@ from hpkit.preflight.rules import names
 from hpkit.preflight.rules import gone
 from hpkit.preflight.rules import adapters
 from hpkit.preflight.rules import frozen
+from hpkit.preflight.rules import targets
 from hpkit.preflight.rules import code
 from hpkit.preflight.rules import disk
 # isort: on

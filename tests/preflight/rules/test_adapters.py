@@ -8,7 +8,7 @@ import transformers
 
 from hpkit.preflight import Surroundings, Written
 
-from ..support import Case, Rows, llama, train
+from ..support import Case, Rows, found, llama, train
 
 peft = pytest.importorskip("peft")
 
@@ -17,6 +17,7 @@ def around(**facts):
     return dict(written=Written(around=Surroundings(**facts)))
 
 
+SHAPE = llama().config
 #: By rule; tests/preflight/rules/test_cases.py tries them.
 CASES = {
     "adapter-frozen": Case(
@@ -24,6 +25,33 @@ CASES = {
         known=around(frozen_adapter="PeftModel.from_pretrained"),
         silent=dict(),
         known_of_silent=around(adapter="PeftModel"),
+        by_hand=True,
+    ),
+    "adapter-default-rate": Case(
+        about=dict(num_train_epochs=2),
+        known=around(adapter="LoraConfig"),
+        silent=dict(num_train_epochs=2, learning_rate=5e-5),
+        known_of_silent=around(adapter="LoraConfig"),
+    ),
+    "target-modules-missed": Case(
+        about=dict(),
+        known=dict(model=SHAPE, **around(target_modules=("q_proj", "c_attn"))),
+        silent=dict(),
+        known_of_silent=dict(model=SHAPE, **around(target_modules=("q_proj", "v_proj"))),
+        by_hand=True,
+    ),
+    "fp16-adapter-unscaled": Case(
+        about=dict(fp16=True),
+        known=around(fp16_adapter="model.half()"),
+        silent=dict(bf16=True),
+        known_of_silent=around(fp16_adapter="model.half()"),
+        by_hand=True,
+    ),
+    "adapter-rank": Case(
+        about=dict(),
+        known=around(adapter_rank=0),
+        silent=dict(),
+        known_of_silent=around(adapter_rank=8),
         by_hand=True,
     ),
     "new-tokens-frozen": Case(
@@ -70,6 +98,80 @@ def test_what_switches_gradients_on(method, tmp_path):
     getattr(model, method)(*arguments)
     trained = any(weight.requires_grad for weight in model.parameters())
     assert trained == (method != "train")
+
+
+@pytest.mark.parametrize("rank", [0, -1])
+def test_peft_refuses_a_rank_of_nothing(rank):
+    with pytest.raises(ValueError, match="positive integer"):
+        peft.get_peft_model(llama(), lora(r=rank))
+
+
+@pytest.mark.parametrize(
+    "targets, missed, stops",
+    [
+        (["q_proj", "v_proj"], [], False),
+        (["q_proj", "c_attn"], ["c_attn"], False),
+        (["mlp.up_proj", "lm_head"], [], False),
+        (["c_attn", "c_proj"], ["c_attn", "c_proj"], True),
+        ("q_proj", ["q_proj"], True),
+        (".*q_proj", [], False),
+        (r"model\.layers\.0\.self_attn\.(q|v)_proj", [], False),
+        (r"model\.layers\.7\..*", [r"model\.layers\.7\..*"], True),
+        ("all-linear", [], False),
+    ],
+)
+def test_the_layers_that_peft_finds(targets, missed, stops):
+    known = targets if isinstance(targets, str) else tuple(targets)
+    fired = found({}, model=SHAPE, **around(target_modules=known)).get("target-modules-missed")
+    assert (fired.evidence["missed"] if fired else []) == missed
+    try:
+        model = peft.get_peft_model(llama(), lora(target_modules=targets))
+    except ValueError as error:
+        assert stops and "not found in the base model" in str(error)
+        assert fired.severity == "error"
+        return
+    assert not stops
+    adapted = {
+        name.split(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name
+    }
+    for target in [] if isinstance(targets, str) else targets:
+        assert any(name.endswith("." + target) for name in adapted) == (target not in missed)
+
+
+def test_the_layers_are_named():
+    fired = found({}, model=SHAPE, **around(target_modules=("c_attn",)))["target-modules-missed"]
+    assert "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj" in fired.fix
+    # Of a model with another shape nobody knows the names, and of one by its size alone.
+    assert "target-modules-missed" not in found({}, model="7B", **around(target_modules=("c",)))
+
+
+@pytest.mark.parametrize("base", [torch.float16, torch.bfloat16])
+def test_the_format_of_an_adapters_weights(base):
+    def formats(model) -> set:
+        return {weight.dtype for name, weight in model.named_parameters() if "lora_" in name}
+
+    assert formats(peft.get_peft_model(llama().to(base), lora())) == {torch.float32}
+    kept = peft.get_peft_model(llama().to(base), lora(), autocast_adapter_dtype=False)
+    assert formats(kept) == {base}
+    assert formats(peft.get_peft_model(llama(), lora()).to(base)) == {base}
+
+
+def test_an_adapter_in_fp16_cannot_be_unscaled():
+    """As the Trainer does it on a GPU: scale the loss, unscale the gradients before the update."""
+    tokens = Rows(1)[0]["input_ids"][None]
+    for cast, works in ((True, False), (False, True)):
+        model = peft.get_peft_model(llama().half(), lora(), autocast_adapter_dtype=not cast)
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(trained)
+        scaler = torch.amp.GradScaler("cpu")
+        with torch.autocast("cpu", dtype=torch.float16):
+            loss = model(input_ids=tokens, labels=tokens).loss
+        scaler.scale(loss.float()).backward()
+        if works:
+            scaler.unscale_(optimizer)
+        else:
+            with pytest.raises(ValueError, match="Attempting to unscale FP16 gradients"):
+                scaler.unscale_(optimizer)
 
 
 def new_rows(model) -> torch.Tensor:

@@ -6,7 +6,11 @@ import pytest
 import torch
 import transformers
 
+from hpkit.check.adapter_facts import scale_of
+from hpkit.corpus import blocks_of, load_corpus
+from hpkit.model import load_model
 from hpkit.preflight import Surroundings, Written
+from hpkit.preflight.rules.rates import DEFAULT_RATE
 
 from ..support import Case, Rows, found, llama, train
 
@@ -145,6 +149,42 @@ def test_the_layers_are_named():
     assert "target-modules-missed" not in found({}, model="7B", **around(target_modules=("c",)))
 
 
+@pytest.mark.parametrize("alpha, rank, by_root", [(32, 16, False), (128, 16, True), (16, 64, True)])
+def test_the_scale_is_pefts(alpha, rank, by_root):
+    model = peft.get_peft_model(llama(), lora(r=rank, lora_alpha=alpha, use_rslora=by_root))
+    layer = model.base_model.model.model.layers[0].mlp.up_proj
+    assert layer.scaling["default"] == scale_of(alpha, rank, by_root)
+
+
+def loss_of_tunes(folder, config: peft.LoraConfig | None, rate: float) -> float:
+    """The loss on unseen tunes after 30 updates of the starter model, or of an adapter on it."""
+    model, tokenizer = load_model("starter")
+    rows, unseen = blocks_of(load_corpus("airdsAirs"), tokenizer, 64)
+    if config:
+        torch.manual_seed(0)
+        model = peft.get_peft_model(model, config)
+    trainer = train(folder, model, rows, max_steps=30, learning_rate=rate)
+    return trainer.evaluate(unseen)["eval_loss"]
+
+
+@pytest.mark.slow
+def test_an_alpha_of_plain_lora_is_too_large_by_the_root(tmp_path):
+    """The same rows, rate, rank and alpha: 8 is a scale to train with, and 32 ruins the model."""
+    config = dict(r=16, lora_alpha=128)
+    plain = loss_of_tunes(tmp_path, lora(**config), 3e-3)
+    by_root = loss_of_tunes(tmp_path, lora(**config, use_rslora=True), 3e-3)
+    assert by_root > plain + 0.2
+
+
+@pytest.mark.slow
+def test_an_adapter_lags_behind_at_the_default_rate(tmp_path):
+    """What is right for all weights is far too little for an adapter."""
+    adapter = lora(r=16, lora_alpha=32)
+    lagging = loss_of_tunes(tmp_path, adapter, DEFAULT_RATE)
+    assert lagging > loss_of_tunes(tmp_path, None, DEFAULT_RATE) + 0.02
+    assert lagging > loss_of_tunes(tmp_path, adapter, 2e-3) + 0.05
+
+
 @pytest.mark.parametrize("base", [torch.float16, torch.bfloat16])
 def test_the_format_of_an_adapters_weights(base):
     def formats(model) -> set:
@@ -172,6 +212,13 @@ def test_an_adapter_in_fp16_cannot_be_unscaled():
         else:
             with pytest.raises(ValueError, match="Attempting to unscale FP16 gradients"):
                 scaler.unscale_(optimizer)
+
+
+def test_the_default_rates_of_the_libraries(tmp_path):
+    trl = pytest.importorskip("trl")
+    usual = dict(use_cpu=True, bf16=False)
+    assert transformers.TrainingArguments(str(tmp_path), **usual).learning_rate == DEFAULT_RATE
+    assert trl.SFTConfig(str(tmp_path), **usual).learning_rate == 2e-5
 
 
 def new_rows(model) -> torch.Tensor:

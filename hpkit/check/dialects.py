@@ -296,6 +296,9 @@ def _facts(
         facts["by_root"] = by_root or None, settings["lora_alpha"][1]
     for key in ("lora_target_modules", "lora_target"):
         targets = _targets(settings.get(key, (None,))[0])
+        # LLaMA-Factory takes a text for a list with commas, and `all` by itself for all layers.
+        if key == "lora_target" and isinstance(targets, str) and targets != "all":
+            targets = tuple(name.strip() for name in targets.split(","))
         if targets and "adapter" in facts:
             facts["target_modules"] = targets, settings[key][1]
     tokens = _untrained_tokens(dialect, settings)
@@ -316,9 +319,6 @@ def _targets(value) -> tuple[str, ...] | str | None:
     """The layers of an adapter as peft takes them: a list of names, or a pattern."""
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return tuple(value)
-    # LLaMA-Factory takes a list for a text with commas.
-    if isinstance(value, str) and "," in value and "(" not in value:
-        return tuple(name.strip() for name in value.split(","))
     return value if isinstance(value, str) and not PLACEHOLDER.search(value) else None
 
 

@@ -44,6 +44,14 @@ model, tok = FastLanguageModel.from_pretrained("o/m", load_in_4bit=True)
 """
 UNSLOTH_LORA = 'model = FastLanguageModel.get_peft_model(model, r=16, target_modules=["q_proj"])\n'
 
+ADAPTER_RULES = {
+    "adapter-frozen",
+    "adapter-rank",
+    "adapter-scale",
+    "new-tokens-frozen",
+    "target-modules-missed",
+}
+
 
 @pytest.fixture
 def found(tmp_path):
@@ -341,6 +349,57 @@ def test_layers_that_the_model_lacks(targets, severity, found):
 def test_layers_of_a_recipe_that_the_model_lacks(line, severity, found):
     fired = found(AXOLOTL + line, "a.yaml", model="starter").get("target-modules-missed")
     assert (fired and fired["severity"]) == severity
+
+
+FACTORY = """\
+model_name_or_path: o/m
+stage: sft
+finetuning_type: lora
+dataset: d
+cutoff_len: 512
+learning_rate: 1.0e-4
+output_dir: o
+"""
+
+
+@pytest.mark.parametrize(
+    "lines, rules",
+    [
+        ("lora_target: q_proj,c_attn", {"target-modules-missed"}),
+        ("lora_target: q_proj, v_proj", set()),
+        ("lora_target: q_proj", set()),
+        ("lora_target: all", set()),
+        ("lora_rank: 0", {"adapter-rank"}),
+        ("lora_rank: 16\nlora_alpha: 256\nuse_rslora: true", {"adapter-scale"}),
+        # It trains the embedding by itself where it adds tokens.
+        ("add_tokens: <tool>,</tool>\nlora_rank: 16", set()),
+    ],
+)
+def test_recipes_of_llama_factory(lines, rules, found):
+    assert set(found(FACTORY + lines, "a.yaml", model="starter")) & ADAPTER_RULES == rules
+
+
+TRL = """\
+model_name_or_path: o/m
+dataset_name: o/d
+learning_rate: 1.0e-4
+per_device_train_batch_size: 2
+output_dir: o
+"""
+
+
+@pytest.mark.parametrize(
+    "lines, rules",
+    [
+        ("use_peft: true\nlora_target_modules: [q_proj, c_attn]", {"target-modules-missed"}),
+        ("use_peft: true\nlora_target_modules: all-linear", set()),
+        ("use_peft: true\nlora_r: 0", {"adapter-rank"}),
+        ("use_peft: false\nlora_r: 0\nlora_target_modules: [c_attn]", set()),
+        ("use_peft: true\nlora_r: 16\nlora_alpha: 256\nuse_rslora: true", {"adapter-scale"}),
+    ],
+)
+def test_recipes_of_trl(lines, rules, found):
+    assert set(found(TRL + lines, "a.yaml", model="starter")) & ADAPTER_RULES == rules
 
 
 # A rate that nobody wrote down.

@@ -21,7 +21,12 @@ class Surroundings:
     computed from a language model's logits, all of them kept until the end of an evaluation.
     `metrics`: what compute_metrics returns, nothing where there is none.
     `model_name`: what the model is loaded by. `adapter_scale`: what the adapter's output is
-    multiplied by, alpha / r. `halves_swapped`: fp16 is on where there is bf16, and the other way
+    multiplied by, alpha / r; `by_root`: alpha / sqrt(r). `adapter_rank`: r. `target_modules`: the
+    names of the layers that get an adapter, or a pattern. `frozen_adapter`: what loads an adapter
+    to be read alone, where a trainer is to train it. `fp16_adapter`: what makes the trained
+    adapter's weights float16. `merged_bits`: how many bits the model has that an adapter is
+    merged into. `untrained_tokens`: what adds tokens to the tokenizer, where the adapter trains no
+    embedding. `halves_swapped`: fp16 is on where there is bf16, and the other way
     round. `together`: pairs of keys that the tool refuses beside each other.
     `gone_imports`: (package, name, newest version that the file would run with) of what the library
     no longer has. `unread_fields`: fields of a subclass that the library read once, and that
@@ -42,6 +47,13 @@ class Surroundings:
     metrics: tuple[str, ...] | None = None
     model_name: str | None = None
     adapter_scale: float | None = None
+    by_root: bool | None = None
+    adapter_rank: int | None = None
+    target_modules: tuple[str, ...] | str | None = None
+    frozen_adapter: str | None = None
+    fp16_adapter: str | None = None
+    merged_bits: str | None = None
+    untrained_tokens: str | None = None
     halves_swapped: bool | None = None
     together: tuple[tuple[str, str], ...] | None = None
     gone_imports: tuple[tuple[str, str, str], ...] | None = None

@@ -3,10 +3,10 @@ the rules.
 
 The files are read and never run. A script: cells (its text as one tree), names (what a name stands
 for), values, containers, functions, options and expressions (what an expression is worth),
-surroundings, tokenizers, rows and pins (what the code around says), subclasses, scripts (the
-calls). Settings of other tools: dialects, configs, launches. Then files (which ones, and how each
-is read), started (a script with its recipe), ignoring, report (the findings), output, settings,
-explain, command.
+surroundings, adapter_facts, tokenizers, rows and pins (what the code around says), subclasses,
+scripts (the calls). Settings of other tools: dialects, configs, launches. Then files (which ones,
+and how each is read), started (a script with its recipe), ignoring, report (the findings), output,
+settings, explain, command.
 """
 
 from typing import TYPE_CHECKING

@@ -14,6 +14,7 @@ class Call:
     a script. `arguments`: name -> value where the text tells it. `lines`: argument -> where it is
     written. `places`: what the code around says -> its (cell, line). `written`: how it stands
     there. `is_parser`: the values come from a command line, and only defaults are known.
+    `script`: what a launch line starts, where that is no tool with names that are known.
     """
 
     file: str
@@ -24,6 +25,7 @@ class Call:
     written: Written
     places: Mapping[str, tuple[int | None, int]] = field(default_factory=dict)
     is_parser: bool = False
+    script: str = ""
 
     @property
     def name(self) -> str:
@@ -32,8 +34,10 @@ class Call:
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """Names of arguments that the text does not tell, an unpacked mapping as "**name"."""
-        return self.written.unread
+        """Names of arguments that the text does not tell, an unpacked mapping as "**name", and of
+        those that are set elsewhere.
+        """
+        return self.written.unread + self.written.set_elsewhere
 
     @property
     def unseeded(self) -> str | None:

@@ -1,10 +1,15 @@
 """YAML and JSON files of settings: whose they are, and what they set."""
 
 import json
+import re
+from functools import cache
+from pathlib import Path
 
 from hpkit.check.calls import Call
 from hpkit.check.dialects import Place, Quoted, call_of, dialect_of, dialects
+from hpkit.check.projects import stamp
 from hpkit.errors import BadInput
+from hpkit.preflight.libraries import training_argument_names, was_taken
 
 #: Files of others that look like settings of a run: (a key, whose file it is).
 DECLINED = (
@@ -14,6 +19,10 @@ DECLINED = (
     ("tuner_type", "a configuration of ms-swift, which has names and defaults of its own"),
     ("train_type", "a configuration of ms-swift, which has names and defaults of its own"),
 )
+#: What Hydra and OmegaConf put together: a list of other files, or a value from another place.
+HYDRA = re.compile(r"(?m)^defaults:\s*\n\s*- |\$\{[a-z_]+[.:]|^\s*_target_:")
+#: Keys that hold a mapping in files that are read into flat dataclasses.
+MAPPINGS = re.compile(r"datasets?(_\w+)?|\w*(kwargs|config|args)|deepspeed|fsdp")
 #: No settings nest so deep.
 DEEP = 500
 #: Sections of Unsloth Studio's files.
@@ -38,6 +47,10 @@ def read_config(
         dialect = dialects()["transformers"]
     if dialect is None:
         return [], ["no settings of a training were found"]
+    if dialect.name in ("trl", "transformers"):
+        schema = _schema_of_ones_own(file, text, settings, is_recipe)
+        if schema:
+            return [], [f"{schema}; it is not checked"]
     if dialect.quoted_is_text:
         settings = {
             key: (Quoted(value) if key in quoted else value, line)
@@ -55,6 +68,42 @@ def _declined(settings: dict, nested: set[str]) -> str:
             return whose
     if STUDIO <= set(settings) and isinstance(settings["training"][0], dict):
         return "a configuration of Unsloth Studio, which has names of its own"
+    return ""
+
+
+def _is_hydras(file: str, text: str) -> bool:
+    """Whether Hydra reads the file: a script has `cfg.training.name`, under names of its own."""
+    if HYDRA.search(text):
+        return True
+    # A file in a folder of alternatives has no sign itself; the one that chooses it has.
+    parents = Path(file).absolute().parents[:2]
+    return any(_chooses_files(folder, stamp(folder)) for folder in parents)
+
+
+@cache
+def _chooses_files(folder: Path, _changed: float) -> bool:
+    """Whether a file of the folder begins with Hydra's list of others."""
+    for other in (*folder.glob("*.yaml"), *folder.glob("*.yml")):
+        try:
+            start = other.read_text(encoding="utf-8", errors="replace")[:5000]
+        except OSError:
+            continue
+        if re.search(r"(?m)^defaults:\s*\n\s*- ", start):
+            return True
+    return False
+
+
+def _schema_of_ones_own(file: str, text: str, settings: dict, is_recipe: bool) -> str:
+    """What shows that the keys are a script's own words; "" where nothing does."""
+    if _is_hydras(file, text):
+        return "a configuration of Hydra, whose names are the script's own"
+    # What is merged in stands in a section first, under any name.
+    if is_recipe or "<<:" in text:
+        return ""
+    for key, (value, _) in settings.items():
+        is_known = key in training_argument_names() or was_taken("trl", key)
+        if isinstance(value, dict) and not is_known and not MAPPINGS.fullmatch(key):
+            return f"{key} is a section of a script's own schema"
     return ""
 
 

@@ -8,8 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from hpkit.check.adapter_facts import EMBEDDINGS, scale_of
 from hpkit.check.calls import Call
 from hpkit.check.pins import pins_of
+from hpkit.check.tokenizers import USUAL_TOKENS
 from hpkit.files import data_folder, read_toml
 from hpkit.hyperparameters import ACCEPTED, CARDS, SCHEDULERS
 from hpkit.preflight.arguments import DEPRECATED, SUCCESSORS
@@ -191,7 +193,7 @@ def call_of(
     facts = _facts(dialect, settings, processes)
     around = {name: value for name, (value, _) in facts.items()}
     pins, pinned_by = pins_of(place.file, texts)
-    if not set(dialect.versions) & set(pins):
+    if dialect.versions and not set(dialect.versions) & set(pins):
         pinned_by = f"{dialect.tool} installs"
     pins = dialect.versions | pins
     written = Written(
@@ -283,10 +285,25 @@ def _facts(
         if isinstance(settings.get(key, (None,))[0], str):
             facts["model_name"] = settings[key]
     rank, alpha = (settings.get(key, (None,))[0] for key in ("lora_r", "lora_alpha"))
-    rank = rank or settings.get("lora_rank", (None,))[0]
+    if rank is None:
+        rank = settings.get("lora_rank", (None,))[0]
+    rank_line = settings.get("lora_r", settings.get("lora_rank", (None, 0)))[1]
+    if type(rank) is int and "adapter" in facts:
+        facts["adapter_rank"] = rank, rank_line
     by_root = any(settings.get(key, (None,))[0] for key in RSLORA)
-    if isinstance(rank, int) and isinstance(alpha, (int, float)) and rank > 0 and not by_root:
-        facts["adapter_scale"] = alpha / rank, settings["lora_alpha"][1]
+    if isinstance(rank, int) and isinstance(alpha, (int, float)) and rank > 0:
+        facts["adapter_scale"] = scale_of(alpha, rank, by_root), settings["lora_alpha"][1]
+        facts["by_root"] = by_root or None, settings["lora_alpha"][1]
+    for key in ("lora_target_modules", "lora_target"):
+        targets = _targets(settings.get(key, (None,))[0])
+        # LLaMA-Factory takes a text for a list with commas, and `all` by itself for all layers.
+        if key == "lora_target" and isinstance(targets, str) and targets != "all":
+            targets = tuple(name.strip() for name in targets.split(","))
+        if targets and "adapter" in facts:
+            facts["target_modules"] = targets, settings[key][1]
+    tokens = _untrained_tokens(dialect, settings)
+    if tokens and "adapter" in facts:
+        facts["untrained_tokens"] = tokens
     bits = [key for key in ("load_in_4bit", "load_in_8bit") if settings.get(key, (0,))[0] is True]
     if bits and "adapter" not in facts and dialect.judged_by in ("trl", "axolotl"):
         facts["quantized"] = f"{bits[0][8]} bits", settings[bits[0]][1]
@@ -296,6 +313,35 @@ def _facts(
     if processes:
         facts["processes"] = processes, 0
     return facts
+
+
+def _targets(value) -> tuple[str, ...] | str | None:
+    """The layers of an adapter as peft takes them: a list of names, or a pattern."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    return value if isinstance(value, str) and not PLACEHOLDER.search(value) else None
+
+
+def _untrained_tokens(
+    dialect: Dialect, settings: Mapping[str, tuple[object, int]]
+) -> tuple[str, int] | None:
+    """The key of axolotl that adds tokens, where no key says that their rows are trained.
+
+    LLaMA-Factory trains the embedding by itself where it adds tokens.
+    """
+    trains = ("lora_modules_to_save", "peft_trainable_token_indices", "lora_target_modules")
+    if dialect.judged_by != "axolotl" or any(_is_set(settings, key) for key in trains[:2]):
+        return None
+    targets = settings.get(trains[2], ("",))[0]
+    if EMBEDDINGS.search(str(targets)):
+        return None
+    if _is_set(settings, "tokens"):
+        return "tokens", settings["tokens"][1]
+    special, line = settings.get("special_tokens", ({}, 0))
+    added = special.get("additional_special_tokens") if isinstance(special, dict) else None
+    if isinstance(added, list) and set(added) - USUAL_TOKENS:
+        return "additional_special_tokens", line
+    return None
 
 
 def _is_set(settings: Mapping[str, tuple[object, int]], key: str) -> bool:

@@ -49,6 +49,21 @@ class Expressions:
             self._known[node] = self._read(node)
         return self._known[node]
 
+    def may_be_set(self, node: ast.expr, deep: int = 3) -> bool:
+        """Does an expression hang on a parameter or an option, so that a caller may change it?"""
+        for part in ast.walk(node):
+            if isinstance(part, ast.Attribute) and self._namespaces.holds(part.value):
+                return True
+            binding = self._names.binding(part) if isinstance(part, ast.Name) else None
+            if binding is None:
+                continue
+            if isinstance(binding.value, ast.arg):
+                return True
+            is_made = isinstance(binding.value, ast.expr)
+            if deep and is_made and self.may_be_set(binding.value, deep - 1):
+                return True
+        return False
+
     # Names and sums are read in `value` and here alone: a method more between the two would take a
     # frame for each operand of `"a" + "b" + ...`, and Python allows about a thousand frames.
     def _read(self, node: ast.AST):

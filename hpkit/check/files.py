@@ -10,6 +10,7 @@ from pathlib import Path
 from hpkit.check.calls import Call
 from hpkit.check.cells import code_cells, require_file, text_of
 from hpkit.check.configs import read_config
+from hpkit.check.launched import with_its_script
 from hpkit.check.launches import shell_calls
 from hpkit.check.scripts import read_calls
 from hpkit.errors import BadInput
@@ -113,7 +114,7 @@ def _read(file: str, text: str, suffix: str, is_recipe: bool = False) -> Content
         calls, notes = read_config(file, text, language, is_recipe)
     else:
         calls, notes = shell_calls(file, text)
-    return Contents(file, calls, notes, texts)
+    return Contents(file, list(map(with_its_script, calls)), notes, texts)
 
 
 def _kind_of(text: str) -> str:

@@ -1,5 +1,6 @@
 """Lines that launch a training, in shell files and cells: `torchrun train.py --bf16 True`."""
 
+import dataclasses
 import re
 import shlex
 from dataclasses import dataclass
@@ -151,6 +152,8 @@ def _words(line: str, variables: dict, arrays: dict) -> list[str]:
 
     for _ in range(3):  # a variable may be made of others
         line = re.sub(r"\$(?:\{(\w+)(?::?-([^}]*))?\}|(\w+))", put_in, line)
+    # A remark among continued lines, "`# why`", is a command that does and writes nothing.
+    line = re.sub(r"`\s*#[^`]*`", " ", line)
     try:
         words = shlex.split(line, comments=True)
     except ValueError:  # an open quotation mark
@@ -191,7 +194,7 @@ def _call(
     if "config" in given or any(word.endswith((".yaml", ".yml", ".json")) for word in flags[:1]):
         unread = [*unread, "**config"]
     settings = {name: (value, line.of_flag(name)) for name, value in given.items()}
-    return call_of(
+    call = call_of(
         dialect,
         settings,
         Place(file, cell, line.number),
@@ -201,6 +204,8 @@ def _call(
         processes=processes,
         class_name=class_name,
     )
+    script = command if dialect.name == "transformers" else ""
+    return dataclasses.replace(call, script=script)
 
 
 def _parted(words: list[str]) -> tuple[str, list[str], list[str]]:
@@ -238,7 +243,7 @@ def _flags(words: list[str]) -> tuple[dict, list[str]]:
         elif word in ("$@", "$*"):
             name = None  # the caller's own flags
         elif name is not None:
-            if "$" in word:
+            if "$" in word or "`" in word:
                 unread.append(name)
             if given[name] is True:
                 given[name] = _value(word)

@@ -8,8 +8,9 @@ from pathlib import Path
 from hpkit.check.calls import Call
 from hpkit.check.cells import Source, nesting_is_bad_input, read_source
 from hpkit.check.expressions import Expressions
+from hpkit.check.later import Later
 from hpkit.check.launches import launch_calls
-from hpkit.check.names import LIBRARIES, SETTERS, Names, position
+from hpkit.check.names import LIBRARIES, Names, position
 from hpkit.check.pins import pins_of
 from hpkit.check.subclasses import Subclasses
 from hpkit.check.surroundings import CodeAround
@@ -18,6 +19,7 @@ from hpkit.check.values import UNKNOWN, without_lines
 from hpkit.preflight.arguments import SUCCESSORS
 from hpkit.preflight.libraries import (
     BESIDE_UNSLOTH,
+    GONE_MODULES,
     last_import,
     last_with,
     number_of,
@@ -56,11 +58,16 @@ class _CallFinder:
         self._names = Names(source.tree, source.lost)
         self._expressions = Expressions(self._names)
         self._subclasses = Subclasses(self._names, self._expressions)
+        self._later = Later(self._names)
         self._in_order = sorted(self._names.calls, key=position)
         self._notes = set()  # (line, remark)
         self._gone = {}  # what cannot be imported -> its line
         self._late = {}  # an attribute that is set after the call -> its line
-        self._pins, self._pinned_by = pins_of(source.file, source.texts)
+        self._pins = {}
+        self._pinned_by = ""
+        # Most files import none, and looking through a project takes longer than reading them.
+        if any(map(self._imports, LIBRARIES)):
+            self._pins, self._pinned_by = pins_of(source.file, source.texts)
         self._unsloth = self._imports("unsloth")
         if self._unsloth:
             self._pins = BESIDE_UNSLOTH | self._pins
@@ -93,7 +100,7 @@ class _CallFinder:
                 found += self._trainer_call(node, path)
         if gone is not None and not any("gone_imports" in call.places for call in found):
             found.append(self._bare_call(facts, gone.line))
-        self._note_later_changes()
+        self._notes |= self._later.notes()
         return found
 
     def notes(self) -> list[str]:
@@ -125,18 +132,20 @@ class _CallFinder:
         found = []
         line = 0
         for node in self._names.imports:
-            package = node.module or ""
+            module = node.module or ""
+            package = "trl" if module in GONE_MODULES else module
             if package not in ("transformers", "trl") or node.level or self._may_fail(node):
                 continue
             version = version_in_force(package, self._pins)
-            for alias in node.names:
-                last = last_import(package, alias.name)
+            names = [alias.name for alias in node.names] if module == package else [module]
+            for name in names:
+                last = last_import(package, name)
                 if last is None or (self._unsloth and package == "trl"):
                     continue
                 if version.number > number_of(last):
-                    found.append((package, alias.name))
+                    found.append((package, name))
                     line = line or node.lineno
-                    self._gone[alias.name] = node.lineno
+                    self._gone[name] = node.lineno
         if not found:
             return None
         works = {package: self._newest_with(package) for package, _ in found}
@@ -189,15 +198,20 @@ class _CallFinder:
             library = ""
         facts = self._with_unread_fields(facts, own)
         facts = self._with_late_names(facts, node, library)
-        # What the class does not take is an attribute of its own, and no argument of the call.
-        unread += [
-            argument
-            for argument in self._changed_later(node)
-            if argument[0] == "*" or argument in own | given or self._takes(name, argument)
-        ]
+        changed = self._later.names_set(node)
+        # What the call does not give is an attribute, which nothing refuses.
+        unread += [name for name in changed if name[0] == "*" or name in own | given]
         own_fields = frozenset(own) if name in self._names.training_classes else own_names
         written = self._written(name, library, unread, facts, unseeded, own_fields)
+        written = dataclasses.replace(
+            written,
+            set_elsewhere=tuple(name for name in changed if name not in unread),
+            optional=frozenset(part.arg for part in node.keywords if self._is_optional(part)),
+        )
         return [self._call(node, own | given, written, facts)]
+
+    def _is_optional(self, part: ast.keyword) -> bool:
+        return part.arg is not None and self._expressions.may_be_set(part.value)
 
     def _trainer_call(self, node: ast.Call, path: str) -> list[Call]:
         """A trainer's call where it has an argument that the newest version does not take."""
@@ -211,6 +225,8 @@ class _CallFinder:
         if all(takes(library, name, argument, version) in (True, None) for argument in names):
             return []
         written = self._written(name, library, unread, {})
+        optional = frozenset(part.arg for part in node.keywords if self._is_optional(part))
+        written = dataclasses.replace(written, optional=optional)
         return [self._call(node, given, written, {})]
 
     def _parsed_classes(self, node: ast.Call, name: str, facts: dict) -> list[Call]:
@@ -258,52 +274,15 @@ class _CallFinder:
             return facts
         return facts | {"unread_fields": Seen(tuple(gone), own[gone[0]][1])}
 
-    def _changed_later(self, node: ast.Call) -> list[str]:
-        """The arguments that the file sets after the call, `**later` where it may be any."""
-        found = []
-        for store in self._names.stores:
-            if self._is_made_by(store.value, node):
-                found.append(store.attr)
-        for call in self._names.calls:
-            name = getattr(call.func, "id", "")
-            if name in SETTERS and call.args and self._is_made_by(call.args[0], node):
-                found.append("**later")
-            method = getattr(call.func, "attr", "")
-            if method.startswith("set_") and self._is_made_by(call.func.value, node):
-                found.append("**later")
-        return found
-
-    def _takes(self, class_name: str, argument: str) -> bool:
-        """Whether training arguments, or this class of TRL's, have the argument."""
-        classes = ("transformers", "Seq2SeqTrainingArguments"), ("trl", class_name)
-        return any(
-            takes(package, its_name, argument, version_in_force(package, self._pins))
-            for package, its_name in classes
-        )
-
-    def _is_made_by(self, name: ast.expr, node: ast.Call) -> bool:
-        """Is a name bound to what this call makes, in whatever place?"""
-        if not isinstance(name, ast.Name):
-            return False
-        bindings = self._names.bound[name.id].get(self._names.owner(name), ())
-        return any(binding.value is node for binding in bindings)
-
     def _with_late_names(self, facts: dict, node: ast.Call, library: str) -> dict:
         """The facts, with `args.warmup_ratio = …` after the call: an attribute of its own."""
-        version = version_in_force("transformers", self._pins)
+        late = self._later.unread(node, self._pins) if library else {}
+        if not late:
+            return facts
+        self._late |= late
         found = list(facts["unread_fields"].value) if "unread_fields" in facts else []
-        line = 0
-        for store in self._names.stores:
-            if store.attr not in SUCCESSORS or not library or not isinstance(store.value, ast.Name):
-                continue
-            is_given = any(part.arg == store.attr for part in node.keywords)
-            if is_given or takes("transformers", "TrainingArguments", store.attr, version):
-                continue
-            if self._names.only_value(store.value) is node and store.attr not in found:
-                found.append(store.attr)
-                line = store.lineno
-                self._late[store.attr] = line
-        return facts | {"unread_fields": Seen(tuple(found), line)} if line else facts
+        found += [name for name in late if name not in found]
+        return facts | {"unread_fields": Seen(tuple(found), min(late.values()))}
 
     def _arguments(self, node: ast.Call, name: str) -> tuple[dict, list[str]]:
         """({argument: (value, line)}, what cannot be told by name) of one call."""
@@ -389,19 +368,6 @@ class _CallFinder:
             places=places,
             is_parser=is_parser,
         )
-
-    def _note_later_changes(self):
-        """Notes `args.seed = 2` where `args` may be training arguments made before."""
-        for node in self._names.stores:
-            if not isinstance(node.value, ast.Name):
-                continue
-            scope = self._names.owner(node.value)
-            for binding in self._names.bound[node.value.id].get(scope, ()):
-                if not isinstance(binding.value, ast.Call):
-                    continue
-                if self._names.is_training(self._names.path(binding.value.func)):
-                    note = f"{ast.unparse(node)} is set after the call; this value is not read"
-                    self._notes.add((node.lineno, note))
 
 
 def read_calls(

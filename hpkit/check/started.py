@@ -1,17 +1,12 @@
 """A script whose parser reads its values from a file or a launch line, together with that file."""
 
-import ast
 import dataclasses
 
 from hpkit.check.calls import Call
-from hpkit.check.cells import read_source
-from hpkit.check.expressions import Expressions
 from hpkit.check.files import Contents
-from hpkit.check.names import Names, position
+from hpkit.check.parsers import fields_of_parts
 from hpkit.check.scripts import PARSERS
-from hpkit.check.subclasses import Subclasses
 from hpkit.errors import BadInput
-from hpkit.preflight.libraries import known_classes, names_of, training_argument_names
 
 
 def started_with(script: Contents, settings: Contents) -> Contents:
@@ -24,12 +19,14 @@ def started_with(script: Contents, settings: Contents) -> Contents:
             f"--with {settings.file}: expected the settings or launch lines of a training, and "
             "found none"
         )
-    taken = _taken_by(script.file)
-    if taken is None:
+    parts = fields_of_parts(script.file)
+    if parts is None:
         raise BadInput(
             f"{script.file}: expected a script with {' or '.join(PARSERS[:2])}, whose values "
             "--with gives; this one has none"
         )
+    # Of a class that is not known any name may be a field.
+    taken = frozenset() if None in parts else frozenset().union(*parts)
     defaults = [call for call in script.calls if call.is_parser]
     # What the script says elsewhere is said of it alone.
     calls = []
@@ -39,91 +36,39 @@ def started_with(script: Contents, settings: Contents) -> Contents:
     return Contents(settings.file, calls, notes, settings.texts)
 
 
-def _joined(given: Call, default: Call | None, taken: frozenset[str] | None) -> Call:
-    """The settings over the script's defaults."""
-    own = default.arguments if default else {}
-    written = given.written
-    name = written.name
-    origin = written.origin
-    around = written.around
+def _joined(given: Call, default: Call | None, taken: frozenset[str]) -> Call:
+    """The settings over the script's defaults, held against all that its parser takes."""
     if default:
-        name = default.name
-        origin = default.written.origin
-        told = {
-            field: value
-            for field, value in vars(default.written.around).items()
-            if value is not None
-        }
-        around = dataclasses.replace(around, **told)
-    pins = written.pins
-    unsloth = written.unsloth
-    if default:
-        pins = {**default.written.pins, **pins}
-        unsloth = default.written.unsloth
+        given = _over_defaults(given, default)
     written = dataclasses.replace(
-        written,
-        pins=pins,
-        unsloth=unsloth,
-        name=name,
-        origin=origin or "transformers",
-        fields=taken or frozenset(),
+        given.written,
+        origin=given.written.origin or "transformers",
+        fields=taken,
         refuses_unknown=bool(taken),
         has_own_fields=not taken,
-        around=around,
     )
-    lines = {argument: given.line for argument in own} | given.lines
-    places = {fact: (given.cell, given.line) for fact in (default.places if default else ())}
+    return dataclasses.replace(given, written=written)
+
+
+def _over_defaults(given: Call, default: Call) -> Call:
+    """The settings, with what the script says where they say nothing."""
+    own = default.arguments
+    told = {
+        fact: value for fact, value in vars(default.written.around).items() if value is not None
+    }
+    written = dataclasses.replace(
+        given.written,
+        set_elsewhere=(),
+        pins={**default.written.pins, **given.written.pins},
+        unsloth=default.written.unsloth,
+        name=default.name,
+        origin=default.written.origin,
+        around=dataclasses.replace(given.written.around, **told),
+    )
     return dataclasses.replace(
         given,
         arguments=own | given.arguments,
-        lines=lines,
+        lines={argument: given.line for argument in own} | given.lines,
         written=written,
-        places={**places, **given.places},
+        places={**{fact: (given.cell, given.line) for fact in told}, **given.places},
     )
-
-
-def _taken_by(file: str) -> frozenset[str] | None:
-    """The names that the script's parser takes; empty where one of its classes is not known.
-
-    None for a script without a parser.
-    """
-    source = read_source(file)
-    names = Names(source.tree, source.lost)
-    subclasses = Subclasses(names, Expressions(names))
-    for call in sorted(names.calls, key=position):
-        if names.path(call.func).rpartition(".")[2] not in PARSERS:
-            continue
-        classes = call.args[0] if call.args else None
-        parts = classes.elts if isinstance(classes, (ast.Tuple, ast.List)) else [classes]
-        found = set()
-        for part in parts:
-            fields = _fields(part, names, subclasses)
-            if fields is None:
-                return frozenset()
-            found |= fields
-        return frozenset(found)
-    return None
-
-
-def _fields(part: ast.expr | None, names: Names, subclasses: Subclasses) -> set[str] | None:
-    """The fields of one dataclass, its bases' among them; None where the text does not tell."""
-    path = names.path(part) if part is not None else ""
-    name = path.rpartition(".")[2]
-    package = names.library(path)
-    if path.startswith("<file>"):
-        node = names.only_value(part)
-        if not isinstance(node, ast.ClassDef):
-            return None
-        found = {p.target.id for p in node.body if isinstance(p, ast.AnnAssign)}
-        for base in node.bases:
-            fields = _fields(base, names, subclasses)
-            if fields is None:
-                return None
-            found |= fields
-        return found
-    if package == "transformers" and "TrainingArguments" in name:
-        return set(training_argument_names())
-    if package == "trl" and name in known_classes("trl"):
-        fields = set(names_of("trl", name))
-        return fields | set(training_argument_names()) if name.endswith("Config") else fields
-    return None

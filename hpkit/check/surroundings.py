@@ -3,27 +3,13 @@
 import ast
 import re
 
+from hpkit.check.adapter_facts import AdapterFacts, is_none
 from hpkit.check.expressions import Expressions
 from hpkit.check.names import Names, keyword, last_name, position
 from hpkit.check.rows import DataSets, Rows
-from hpkit.check.tokenizers import Seen, TokenizerFacts
+from hpkit.check.tokenizers import NO_ROW_TO_SPARE, Seen, TokenizerFacts
 from hpkit.check.values import UNKNOWN
 
-#: Calls that put an adapter on a model, by the last part of their name.
-APPLIES_ADAPTER = {
-    "get_peft_model",
-    "add_adapter",
-    "load_adapter",
-    "inject_adapter_in_model",
-    "get_peft_config",
-    "PeftModel",
-    "PeftModelForCausalLM",
-    "prepare_peft_model",
-}
-#: Configurations of adapters.
-ADAPTER_CONFIG = re.compile(
-    r"peft\.(\w+\.)*(Lora|AdaLora|IA3|LoHa|LoKr|OFT|BOFT|Vera|Prefix\w*|Prompt\w*|PTuning)\w*Config"
-)
 MODEL_CLASS = re.compile(
     r"transformers\.(\w+\.)*(AutoModel\w*|\w+For\w+|\w+LMHeadModel)\.from_pretrained"
 )
@@ -50,12 +36,11 @@ class CodeAround:
         self._rows_of = DataSets(names, expressions.value).of
         self._in_order = sorted(names.calls, key=position)
         self._trainers = [call for call in self._in_order if self._is_trainer(call)]
+        self._adapters = AdapterFacts(names, expressions.value, self._trainers, self._tokenizer)
 
     def facts(self) -> dict[str, Seen]:
         """What is known, with its line; what is not known is left out."""
         looks = {
-            "adapter": self._adapter,
-            "idle_adapter": self._idle_adapter,
             "weights": self._weights,
             "quantized": self._quantized,
             "bits_argument": self._bits_argument,
@@ -63,12 +48,12 @@ class CodeAround:
             "examples": self._examples,
             "pad_is_eos": self._tokenizer.pad_is_eos,
             "added_tokens": self._added_tokens,
+            "rows_to_spare": self._rows_to_spare,
             "logits_kept": self._logits_kept,
             "metrics": self._metrics,
             "model_name": self._model_name,
-            "adapter_scale": self._adapter_scale,
             "halves_swapped": self._halves_swapped,
-        }
+        } | self._adapters.facts()
         found = {}
         for name, look in looks.items():
             seen = look()
@@ -89,51 +74,6 @@ class CodeAround:
             return None
         return keyword(self._trainers[0], *names)
 
-    # Adapters.
-
-    def _adapter(self) -> Seen | None:
-        for call in self._in_order:
-            applied = last_name(call)
-            if applied in APPLIES_ADAPTER or self._names.path(call.func).startswith(
-                "peft.PeftModel"
-            ):
-                return Seen(applied or "PeftModel", call.lineno)
-            given = keyword(call, "peft_config")
-            origin = self._names.origin(given)
-            if given is not None and not (origin is not None and _is_none(origin)):
-                return Seen("peft_config", given.lineno)
-        for config in self._adapter_configs():
-            # Whoever gets it may put it on the model.
-            if not self._stays_unused(config):
-                return Seen(last_name(config), config.lineno)
-        return None
-
-    def _adapter_configs(self) -> list[ast.Call]:
-        return [c for c in self._in_order if ADAPTER_CONFIG.fullmatch(self._names.path(c.func))]
-
-    def _stays_unused(self, config: ast.Call) -> bool:
-        """Is an adapter's configuration given a name that nobody reads, but to print it?"""
-        statement = self._names.parents[config]
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)]):
-                uses = self._names.uses[name]
-            case _:
-                return isinstance(statement, ast.Expr)
-        for use in uses:
-            call = self._names.call_with(use)
-            if call is None or self._names.path(call.func) not in ("print", "repr", "str"):
-                return False
-        return not self._names.wild
-
-    def _idle_adapter(self) -> Seen | None:
-        configs = self._adapter_configs()
-        # What was not read may put it on the model.
-        if self._names.lost:
-            return None
-        if configs and self._trainers and self._adapter() is None:
-            return Seen(last_name(configs[0]), configs[0].lineno)
-        return None
-
     # The model.
 
     def _model_loads(self) -> list[ast.Call]:
@@ -153,12 +93,13 @@ class CodeAround:
         if isinstance(origin, ast.Call):
             return None
         # All of them into one variable: the last one counts.
-        targets = set()
+        targets = {}
         for call in loads:
             above = self._names.parents[call]
             is_plain = isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Name)
-            targets.add(above.targets[0].id if is_plain else None)
-        if len(targets) == 1 and None not in targets:
+            target = above.targets[0] if is_plain else None
+            targets[getattr(target, "id", None)] = target
+        if len(targets) == 1 and None not in targets and not self._is_handed_on(target):
             return loads[-1]
         return None
 
@@ -168,7 +109,8 @@ class CodeAround:
             return False
         for use in self._names.uses[given.id]:
             call = self._names.call_with(use)
-            if call is None or call in self._trainers:
+            # A trainer of the file's own trains it as it is.
+            if call is None or last_name(call).endswith("Trainer"):
                 continue
             if self._names.path(call.func) not in HARMLESS:
                 return True
@@ -201,16 +143,7 @@ class CodeAround:
         unpacked = [part for call in self._trainers for part in call.keywords if part.arg is None]
         if unpacked or ".train_adapter" in self._names.words:
             return None
-        config = self._names.origin(keyword(load, "quantization_config"))
-        sources = [load]
-        if isinstance(config, ast.Call):
-            sources.append(config)
-        for source in sources:
-            for bits in ("load_in_4bit", "load_in_8bit"):
-                given = keyword(source, bits)
-                if given is not None and self._value(given) is True:
-                    return Seen(f"{bits[8]} bits", given.lineno)
-        return None
+        return self._adapters.bits_of(load)
 
     def _bits_argument(self) -> Seen | None:
         for load in self._model_loads():
@@ -228,20 +161,6 @@ class CodeAround:
             given = self._of_one_trainer("model")
         value = self._value(given) if given is not None else UNKNOWN
         return Seen(value, given.lineno) if isinstance(value, str) else None
-
-    def _adapter_scale(self) -> Seen | None:
-        for config in self._adapter_configs():
-            if last_name(config) != "LoraConfig":
-                continue  # others have factors of their own
-            values = []
-            for name in ("lora_alpha", "r"):
-                given = keyword(config, name)
-                values.append(self._value(given) if given is not None else 8)  # PEFT's default
-            rslora = keyword(config, "use_rslora")
-            is_plain = rslora is None or self._value(rslora) is False
-            if is_plain and all(isinstance(value, int) and value > 0 for value in values):
-                return Seen(values[0] / values[1], config.lineno)
-        return None
 
     def _halves_swapped(self) -> Seen | None:
         """`fp16=is_bfloat16_supported(), bf16=not is_bfloat16_supported()`."""
@@ -274,6 +193,14 @@ class CodeAround:
     def _added_tokens(self) -> Seen | None:
         return self._tokenizer.added_tokens() if self._trainers else None
 
+    def _rows_to_spare(self) -> Seen | None:
+        model = self._model_name()
+        if model is None:  # then one that the file names is likely the one that is trained
+            is_full = self._tokenizer.names_full_model()
+        else:
+            is_full = NO_ROW_TO_SPARE.search(model.value)
+        return Seen(False, 0) if is_full else None
+
     # Metrics.
 
     def _logits_kept(self) -> Seen | None:
@@ -282,7 +209,7 @@ class CodeAround:
             return None
         given = self._of_one_trainer("compute_metrics")
         trainer = self._trainers[0] if self._trainers else None
-        if given is None or _is_none(given) or last_name(trainer) != "Trainer":
+        if given is None or is_none(given) or last_name(trainer) != "Trainer":
             return None
         if keyword(trainer, "preprocess_logits_for_metrics") is not None:
             return None
@@ -305,7 +232,7 @@ class CodeAround:
         if len(trainer.args) > 5 or is_set_later or has_several:
             return None
         given = keyword(trainer, "compute_metrics")
-        if given is None or _is_none(given):
+        if given is None or is_none(given):
             return Seen((), trainer.lineno)
         function = self._names.only_value(given)
         if not isinstance(function, ast.FunctionDef):
@@ -320,7 +247,3 @@ class CodeAround:
                     return None
                 keys.add(key.value)
         return Seen(tuple(sorted(keys)), given.lineno) if keys else None
-
-
-def _is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None

@@ -13,6 +13,8 @@ NO_ROW_TO_SPARE = re.compile(
 )
 #: Tokens that some tokenizer or other has from the start: naming one of them adds none.
 USUAL_TOKENS = {"<s>", "</s>", "<unk>", "<pad>", "<|endoftext|>", "<|im_end|>", "<|im_start|>"}
+#: How people name a token to pad with.
+PADDING = re.compile(r"pad", re.IGNORECASE)
 
 
 class Seen(NamedTuple):
@@ -99,11 +101,30 @@ class TokenizerFacts:
             if last_name(call) in ("add_tokens", "add_special_tokens") and call.args:
                 texts = _texts(call.args[0]) + self._named_texts(call.args[0])
                 new = [token for token in texts if token not in USUAL_TOKENS]
-                if new and (not _is_padding_alone(call.args[0]) or self._names_full_model()):
+                if new and (not _is_padding_alone(call.args[0]) or self.names_full_model()):
                     return Seen(f"{last_name(call)}({new[0]!r}…)", call.lineno)
         return None
 
-    def _names_full_model(self) -> bool:
+    def new_tokens(self) -> Seen | None:
+        """What adds tokens that are to be learnt: no usual ones, and none to pad with."""
+        for call in self._in_order:
+            if last_name(call) not in ("add_tokens", "add_special_tokens", "add_new_tokens"):
+                continue
+            given = keyword(call, "new_tokens", "special_tokens_dict")
+            # Unsloth's function takes the model and the tokenizer first.
+            place = 2 if last_name(call) == "add_new_tokens" else 0
+            if given is None and len(call.args) > place:
+                given = call.args[place]
+            tokens = self._names.origin(given)
+            if tokens is None:
+                continue
+            texts = _texts(tokens) + self._named_texts(tokens)
+            new = [text for text in texts if text not in USUAL_TOKENS and not PADDING.search(text)]
+            if new:
+                return Seen(f"{last_name(call)}({new[0]!r}…)", call.lineno)
+        return None
+
+    def names_full_model(self) -> bool:
         """Does the file name a model whose embedding has no row to spare?"""
         for node in self._names.parents:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -20,6 +20,34 @@ from hpkit.files import data_folder
 #: models/rl_config_compat.py): there no name is a mistake.
 BESIDE_UNSLOTH = {"transformers": ">=4.52.4,<=5.17.0", "trl": ">=0.18.2,<=1.15.0"}
 
+#: The least transformers that TRL lets pip install beside itself, since which TRL (the metadata of
+#: its wheels 0.7 to 1.16).
+TRL_NEEDS = {
+    "0.11": "4.40",
+    "0.13": "4.46",
+    "0.18": "4.50",
+    "0.19": "4.51",
+    "0.20": "4.53.2",
+    "0.21": "4.55",
+    "0.23": "4.56.1",
+    "0.27": "4.56.2",
+}
+
+#: Modules of TRL that went as a whole, and the last version known here that has them (its wheels).
+GONE_MODULES = {
+    "trl.commands.cli_utils": "0.12.2",
+    "trl.core": "0.24.0",
+    "trl.env_utils": "0.12.2",
+    "trl.environment": "0.20.0",
+    "trl.extras.best_of_n_sampler": "0.24.0",
+    "trl.models.modeling_base": "0.28.0",
+    "trl.models.modeling_value_head": "0.28.0",
+    "trl.trainer.orpo_config": "0.28.0",
+    "trl.trainer.orpo_trainer": "0.28.0",
+    "trl.trainer.ppo_config": "0.28.0",
+    "trl.trainer.ppo_trainer": "0.28.0",
+}
+
 
 class Version(NamedTuple):
     """A version that a file is judged by; `pinned`: the file says so itself."""
@@ -50,6 +78,31 @@ def version_in_force(package: str, pins: Mapping[str, str]) -> Version:
     `pins`: package -> specifier, as `==4.56.2`. One that nobody can read counts as none.
     """
     return _version_allowed(package, pins.get(package))
+
+
+def oldest_in_force(package: str, pins: Mapping[str, str]) -> Version:
+    """The oldest version known here that a file's pins allow; the one in force without a pin."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        allowed = SpecifierSet(pins.get(package, "<0"))
+    except InvalidSpecifier:
+        allowed = SpecifierSet("<0")
+    for version in _signatures()[package]["versions"]:
+        if allowed.contains(version):
+            return Version(version, pinned=True)
+    return version_in_force(package, pins)
+
+
+def pins_that_fit(pins: Mapping[str, str]) -> dict[str, str]:
+    """The pins, with a TRL that the pinned transformers lets pip install beside itself."""
+    transformers = version_in_force("transformers", pins)
+    if not transformers.pinned or version_in_force("trl", pins).pinned:
+        return dict(pins)
+    for trl, needed in TRL_NEEDS.items():
+        if number_of(needed) > transformers.number:
+            return {**pins, "trl": f"<{trl}"}
+    return dict(pins)
 
 
 @cache
@@ -131,8 +184,8 @@ def is_known(package: str, class_name: str, version: Version) -> bool:
 
 
 def last_import(package: str, name: str) -> str | None:
-    """The last version from which a name could be imported; None where it still can."""
-    return _signatures()[package]["gone"].get(name)
+    """The last version from which a name, or a module, could be imported; None where it can."""
+    return _signatures()[package]["gone"].get(name) or GONE_MODULES.get(name)
 
 
 def _is_within(span: list, version: Version) -> bool:

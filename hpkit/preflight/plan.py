@@ -26,6 +26,7 @@ from hpkit.model import read_config
 from hpkit.preflight.arguments import (
     CHANGED_ELSEWHERE,
     COUNT_ALIKE,
+    DEPRECATED,
     SUCCESSORS,
     under_new_names,
 )
@@ -142,7 +143,12 @@ def _as_transformers_takes(name: str, value):
 
 def _unknown_arguments(given: Mapping[str, object], live: bool, written: Written) -> set[str]:
     """The names whose value is not known; `*` among them stands for every one not given."""
-    missing = set(written.unread)
+    missing = {*written.unread, *written.set_elsewhere}
+    # What is not told under an old name is not told under the new one either.
+    for argument in list(missing):
+        successor = (SUCCESSORS | DEPRECATED).get(argument)
+        if successor is not None and successor.is_a_new_name:
+            missing.add(successor.argument)
     if any(argument.startswith("*") for argument in missing) or written.is_trainer:
         missing.add("*")
     if live:
@@ -264,6 +270,10 @@ class Plan:
         """The arguments as they stand in the call, known or not."""
         unread = [argument for argument in self.written.unread if not argument.startswith("*")]
         return [*self.settings, *sorted(unread)]
+
+    def is_told(self, argument: str) -> bool:
+        """Whether the call itself says an argument's value, so that no caller may set another."""
+        return argument in self.given and argument not in self.written.optional
 
     def has(self, need: str) -> bool:
         """Whether `need` is known: of the run, of the code around it, an argument or a default."""

@@ -16,11 +16,17 @@ class Surroundings:
     from_pretrained itself. `streaming`: the training data come
     as a stream. `examples`: how many training examples the text says there are. `pad_is_eos`:
     the collator masks the padding token, and it is the end mark. `added_tokens`: what adds tokens
-    to the tokenizer, where nothing resizes the model's embedding. `logits_kept`: metrics are
+    to the tokenizer, where nothing resizes the model's embedding. `rows_to_spare`: False where the
+    file names a model whose embedding has none for them. `logits_kept`: metrics are
     computed from a language model's logits, all of them kept until the end of an evaluation.
     `metrics`: what compute_metrics returns, nothing where there is none.
     `model_name`: what the model is loaded by. `adapter_scale`: what the adapter's output is
-    multiplied by, alpha / r. `halves_swapped`: fp16 is on where there is bf16, and the other way
+    multiplied by, alpha / r; `by_root`: alpha / sqrt(r). `adapter_rank`: r. `target_modules`: the
+    names of the layers that get an adapter, or a pattern. `frozen_adapter`: what loads an adapter
+    to be read alone, where a trainer is to train it. `fp16_adapter`: what makes the trained
+    adapter's weights float16. `merged_bits`: how many bits the model has that an adapter is
+    merged into. `untrained_tokens`: what adds tokens to the tokenizer, where the adapter trains no
+    embedding. `halves_swapped`: fp16 is on where there is bf16, and the other way
     round. `together`: pairs of keys that the tool refuses beside each other.
     `gone_imports`: (package, name, newest version that the file would run with) of what the library
     no longer has. `unread_fields`: fields of a subclass that the library read once, and that
@@ -36,10 +42,18 @@ class Surroundings:
     examples: int | None = None
     pad_is_eos: str | None = None
     added_tokens: str | None = None
+    rows_to_spare: bool | None = None
     logits_kept: str | None = None
     metrics: tuple[str, ...] | None = None
     model_name: str | None = None
     adapter_scale: float | None = None
+    by_root: bool | None = None
+    adapter_rank: int | None = None
+    target_modules: tuple[str, ...] | str | None = None
+    frozen_adapter: str | None = None
+    fp16_adapter: str | None = None
+    merged_bits: str | None = None
+    untrained_tokens: str | None = None
     halves_swapped: bool | None = None
     together: tuple[tuple[str, str], ...] | None = None
     gone_imports: tuple[tuple[str, str, str], ...] | None = None
@@ -53,7 +67,9 @@ class Written:
 
     `name`: the callable that they are given to. `origin`: the package whose fields judge them; ""
     where nobody can tell, and then only what is given counts. `unread`: arguments that the text
-    does not tell, an unpacked mapping as `**name`, positional ones as `*args`. `unseeded`: what
+    does not tell, an unpacked mapping as `**name`, positional ones as `*args`. `set_elsewhere`:
+    what is set after the call, or is a default of the script that a line starts. `optional`:
+    arguments that get a parameter or an option, whose default alone is known. `unseeded`: what
     builds random weights before a seed is set. `unsloth`: the file imports Unsloth, which patches
     TRL. `pins`: package -> the versions that are installed, by whom `pinned_by` says. `tool`: what
     reads the file, where it is no Python. `fields`: arguments that the file's own classes, or the
@@ -65,6 +81,8 @@ class Written:
     name: str = "TrainingArguments"
     origin: str = "transformers"
     unread: tuple[str, ...] = ()
+    set_elsewhere: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
     unseeded: str | None = None
     unsloth: bool = False
     pins: Mapping[str, str] = field(default_factory=dict)

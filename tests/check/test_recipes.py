@@ -210,6 +210,10 @@ def test_what_cannot_be_read_is_one_line_and_runs_nothing(name, text, read):
         assert "\n" not in str(error) and name in str(error)
 
 
+PARSER = """\
+from transformers import HfArgumentParser, TrainingArguments
+(args,) = HfArgumentParser((TrainingArguments,)).parse_args_into_dataclasses()
+"""
 LAUNCH = """\
 #!/bin/bash
 export WANDB_PROJECT=x
@@ -233,7 +237,8 @@ torchrun --nproc_per_node 2 tune.py \\
 """
 
 
-def test_a_launch_line(read, found):
+def test_a_launch_line(read, found, tmp_path):
+    write(tmp_path, PARSER, "tune.py")
     call, _ = read(LAUNCH, "tune.sh")
     assert call.arguments == {
         "per_device_train_batch_size": 4,
@@ -399,9 +404,10 @@ def test_flags_that_switch_off_and_the_callers_own(read):
     assert call.arguments == {"remove_unused_columns": False, "max_steps": 100, "warmup_steps": 10}
 
 
-def test_fixes_are_yaml_and_flags(found):
+def test_fixes_are_yaml_and_flags(found, tmp_path):
     import yaml
 
+    write(tmp_path, PARSER, "t.py")
     text = TRL.replace("warmup_ratio: 0.6\n", "lr_scheduler_type: polynomial\n")
     fix = found(text.replace("2.0e-4", "1.0e-8"))["polynomial-below-end", "learning_rate"]["fix"]
     written = fix.removeprefix("set ").partition(", or")[0]

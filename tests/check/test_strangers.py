@@ -351,7 +351,8 @@ def test_the_code_around_a_call_is_heard(body, rule, found):
         # A token that the tokenizer has is not new.
         f"tok.add_special_tokens({{'pad_token': '<unk>'}})\nmodel = {LOAD}('o/m')\n{TRAIN}",
         # The configuration of an adapter goes somewhere.
-        f"lora = LoraConfig(r=8)\nmodel = apply({LOAD}('o/m'), lora)\n{TRAIN}",
+        f"lora = LoraConfig(r=8)\nmodel = apply({LOAD}('o/m'), lora)\n"
+        "Trainer(model=model, args=TrainingArguments('o', learning_rate=1e-4))",
         # A model that is not trained may be in 4 bits.
         f"judge = {LOAD}('o/j', quantization_config=BitsAndBytesConfig(load_in_4bit=True))\n"
         f"model = {LOAD}('o/m')\n{TRAIN}",

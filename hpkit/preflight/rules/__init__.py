@@ -15,6 +15,8 @@ from hpkit.preflight.rules import rates
 from hpkit.preflight.rules import names
 from hpkit.preflight.rules import gone
 from hpkit.preflight.rules import adapters
+from hpkit.preflight.rules import frozen
+from hpkit.preflight.rules import targets
 from hpkit.preflight.rules import code
 from hpkit.preflight.rules import disk
 # isort: on

@@ -98,17 +98,57 @@ lora_alpha: 512
 def adapter_scale(plan: Plan) -> Iterator[Finding]:
     """An adapter's output is multiplied by far more than usual.
 
-    What LoRA adds to a layer is alpha / r times the product of its two matrices. Most runs have 1
-    or 2; a larger factor is a larger learning rate under another name.
+    What LoRA adds to a layer is alpha / r times the product of its two matrices, and with
+    use_rslora alpha / sqrt(r) times. Most runs have 1 or 2, of rsLoRA up to 16; a larger factor is
+    a larger learning rate under another name. An alpha meant for plain LoRA becomes one where
+    use_rslora is switched on.
     """
-    scale = plan.written.around.adapter_scale
-    if scale > LARGEST_SCALE:
+    around = plan.written.around
+    scale = around.adapter_scale
+    if scale <= LARGEST_SCALE:
+        return
+    how = "lora_alpha / r"
+    advice = "take an alpha of r, or of twice r"
+    if around.by_root:
+        how = "lora_alpha / sqrt(r)"
+        advice = (
+            "with use_rslora take an alpha of sqrt(r) to 2 sqrt(r), or of what the paper has, 16"
+        )
+    yield Finding(
+        severity="warning",
+        argument="adapter_scale",
+        message=f"{how} is {scale:g}: what the adapter adds is multiplied by it",
+        advice=advice,
+        evidence={"scale": scale},
+    )
+
+
+@rule(
+    "adapter-rank",
+    "adapter_rank",
+    notebook="12",
+    example="""\
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+model = AutoModelForCausalLM.from_pretrained("org/m")
+model = get_peft_model(model, LoraConfig(r=0, lora_alpha=16))
+trainer = Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows)
+""",
+)
+def adapter_rank(plan: Plan) -> Iterator[Finding]:
+    """An adapter's two matrices have no column, and no row.
+
+    The rank is the width of both, and 0 of them hold nothing: peft stops with a ValueError.
+    """
+    rank = plan.written.around.adapter_rank
+    if rank <= 0:
         yield Finding(
-            severity="warning",
-            argument="adapter_scale",
-            message=f"lora_alpha / r is {scale:g}: what the adapter adds is multiplied by it",
-            advice="take an alpha of r, or of twice r",
-            evidence={"scale": scale},
+            severity="error",
+            argument="adapter_rank",
+            message=f"r is {rank}, and the matrices are r wide: peft stops with a ValueError",
+            advice="take an r of 8, 16 or 32",
+            evidence={"rank": rank},
         )
 
 

@@ -25,18 +25,19 @@ def no_training_loss(plan: Plan) -> Iterator[Finding]:
     """The first training loss would be logged after the run's end.
 
     transformers logs every 500 updates where nobody says another number; of a shorter run the log
-    shows no loss at all.
+    shows no loss at all. A script that says nothing may not look for it.
     """
+    is_left_alone = not plan.live and "logging_steps" not in plan.given
     updates = plan.counts.updates
     every = plan.recipe.logging_steps
     if plan.value("logging_first_step"):
         return
     # Of a short run whose script leaves the interval alone the loss is not looked for.
-    if not plan.live and "logging_steps" not in plan.given and updates < FEW_UPDATES:
+    if is_left_alone and updates < FEW_UPDATES:
         return
     if plan.recipe.logging_strategy == "steps" and not plan.counts.log_at:
         yield Finding(
-            severity="warning",
+            severity="hint" if is_left_alone else "warning",
             argument="logging_steps",
             message=(
                 f"logging_steps {shown(every)} lies beyond the run's {updates:,} updates: "

@@ -203,14 +203,21 @@ def tokens_without_embedding(plan: Plan) -> Iterator[Finding]:
 
     A new token's number is the vocabulary's size. Where the embedding has just as many rows, the
     first batch that holds the token is an IndexError, and on a GPU an assertion without a word.
+    Many models have rows to spare, some of them for these very tokens: then nothing is wrong, and
+    of a model that the file does not name nothing is said.
     """
+    around = plan.written.around
+    may_be_full = around.rows_to_spare is False
+    if not may_be_full and around.model_name is None:
+        return
+    is_full = may_be_full and around.model_name is not None
+    unless = "" if is_full else "unless it has rows to spare, as many models have, "
     yield Finding(
-        severity="warning",
+        severity="warning" if is_full else "hint",
         argument="added_tokens",
         message=(
-            f"{plan.written.around.added_tokens} gives the tokenizer tokens, and the model's "
-            "embedding gets 0 new rows: unless it has rows to spare, a token beyond it is an "
-            "IndexError"
+            f"{around.added_tokens} gives the tokenizer tokens, and the model's embedding gets 0 "
+            f"new rows: {unless}a token beyond it is an IndexError"
         ),
         advice="call model.resize_token_embeddings(len(tokenizer)) after it",
         evidence={"rows": 0},

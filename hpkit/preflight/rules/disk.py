@@ -38,7 +38,9 @@ def disk_filled(plan: Plan) -> Iterator[Finding]:
     free = _free_where_it_writes(plan)
     total = kept * size if size else None
     over = bool(total and free and total > free)
-    if kept <= MANY_CHECKPOINTS and not over:
+    # Whoever writes a limit, or None for none, has thought of how many stay.
+    is_chosen = not plan.live and "save_total_limit" in plan.given
+    if (kept <= MANY_CHECKPOINTS or is_chosen) and not over:
         return
     message = f"{kept} checkpoints stay on disk"
     if total:

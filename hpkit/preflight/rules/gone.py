@@ -14,7 +14,7 @@ from hpkit.preflight.libraries import (
 from hpkit.preflight.plan import Plan
 from hpkit.preflight.refusals import JUDGED
 from hpkit.preflight.register import Finding, rule
-from hpkit.preflight.rules.names import MISSPELT
+from hpkit.preflight.rules.names import MISSPELT, with_its_option
 
 
 @rule(
@@ -94,6 +94,7 @@ IN_PLACE_OF_IMPORTS = {
     "SFTConfig(assistant_only_loss=True)",
     "get_kbit_device_map": 'leave it out, or write device_map="auto"',
     "set_seed": "import set_seed from transformers",
+    "trl.commands.cli_utils": "import TrlParser from trl",
 }
 #: Methods that TRL 1.16 keeps as experiments.
 EXPERIMENTS = {"ORPO": "orpo", "CPO": "cpo", "GKD": "gkd", "OnlineDPO": "online_dpo"}
@@ -136,6 +137,10 @@ def unread_field(plan: Plan) -> Iterator[Finding]:
         is_set_later = name not in plan.settings
         changes = {} if is_set_later else successor.changes(name, plan.settings[name])
         instead = f"set {successor.argument}" if successor.argument else "leave it out"
+        is_off = not is_set_later and not plan.settings[name]
+        if is_off and successor.argument:  # a command line may turn it on
+            changes = {}
+            instead = with_its_option(plan.written, name, successor)
         yield Finding(
             severity="warning",
             argument=name,
@@ -145,7 +150,7 @@ def unread_field(plan: Plan) -> Iterator[Finding]:
                 "nothing"
             ),
             changes=changes,
-            advice=instead if is_set_later else successor.words,
+            advice=successor.words if changes else instead,
             evidence={"last": _last(name)},
         )
 

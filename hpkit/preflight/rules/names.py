@@ -19,6 +19,7 @@ from hpkit.preflight.libraries import (
     first_with,
     last_with,
     names_of,
+    oldest_in_force,
     takes,
     training_argument_names,
     version_in_force,
@@ -127,14 +128,32 @@ def _in_place_of(plan: Plan, package: str, argument: str) -> tuple[dict, str]:
         if near is not None and argument in plan.given:
             return {argument: LEAVE_OUT, near: plan.given[argument]}, ""
         return {argument: LEAVE_OUT}, f"or write {near}" if near else ""
-    if successor.argument in plan.named:  # where both are written the new name counts
-        return {argument: LEAVE_OUT}, ""
-    if argument not in plan.given and successor.is_a_new_name:
-        new_name = written.form.word(successor.argument)
-        return {}, f"call it {new_name}, with the same value" + (
-            f": {successor.words}" if successor.words else ""
-        )
+    if successor.argument in plan.named:
+        # Where both are written the new name counts, but for a 0.
+        is_told = plan.is_told(successor.argument)
+        if is_told and plan.settings.get(successor.argument):
+            return {argument: LEAVE_OUT}, ""
+        if is_told and plan.is_told(argument):
+            return successor.changes(argument, plan.given[argument]), successor.words
+        old = written.form.word(argument)
+        new = written.form.word(successor.argument)
+        return {}, f"leave {old} out, and where {new} is 0 or not set give {new} its value"
+    if successor.argument and not plan.is_told(argument):
+        return {}, with_its_option(written, argument, successor)
     return successor.changes(argument, plan.given.get(argument)), successor.words
+
+
+def with_its_option(written: Written, argument: str, successor: Successor) -> str:
+    """What mends an argument whose value somebody else says: the option has to stay one."""
+    new_name = written.form.word(successor.argument)
+    if successor.is_a_new_name:
+        words = f"call it {new_name}, with the same value"
+    elif isinstance(successor.value, str):
+        setting = written.form.setting(successor.argument, successor.value)
+        words = f"give {setting} in its place, where {written.form.word(argument)} is true"
+    else:
+        words = f"give what it says to {new_name}, in its place"
+    return f"{words}: {successor.words}" if successor.words else words
 
 
 def _last_of(written: Written, package: str, argument: str) -> str | None:
@@ -214,7 +233,7 @@ def dropped_by_unsloth(plan: Plan) -> Iterator[Finding]:
         is_in_force = version == version_in_force(package, written.pins)
         if not was_one or not is_in_force:
             continue
-        successor = _successor(written, package, argument) or Successor()
+        changes, advice = _in_place_of(plan, package, argument)
         last = _last_of(written, package, argument)
         yield Finding(
             severity="hint",
@@ -223,8 +242,8 @@ def dropped_by_unsloth(plan: Plan) -> Iterator[Finding]:
                 f"{package} {version.text} has no argument {argument} ({last} was the last): "
                 "Unsloth goes on without it"
             ),
-            changes=successor.changes(argument, plan.given.get(argument)),
-            advice=successor.words,
+            changes=changes,
+            advice=advice,
             evidence={"last": last},
         )
 
@@ -342,7 +361,7 @@ def _in_config(plan: Plan, argument: str) -> str:
         name = renamed.argument
     if name not in names_of("trl", config):
         return renamed.words if renamed else ""
-    if argument in plan.given:
+    if plan.is_told(argument):
         return f"and give {config} {plan.written.form.setting(name, plan.given[argument])}"
     return f"and give {config} {name}, with the value of before"
 
@@ -359,13 +378,15 @@ args = TrainingArguments("out", gradient_checkpointing=True)
 def deprecated_argument(plan: Plan) -> Iterator[Finding]:
     """An argument that has a new name, and still works.
 
-    transformers warns of it in the log, and drops the old name with its next major version.
+    transformers warns of it in the log, and drops the old name with its next major version. Where
+    older versions are let in as well nothing is said: they know the old name alone.
     """
     written = plan.written
     # Live TrainingArguments have a value for every field, so nobody knows what was written.
     if plan.live or written.unsloth or written.origin not in JUDGED:
         return
-    version = version_in_force("transformers", written.pins)
+    # The new name would fail in the oldest version that the file may run with.
+    version = oldest_in_force("transformers", written.pins)
     changes = {}
     found = []
     for argument, successor in DEPRECATED.items():
@@ -381,7 +402,7 @@ def deprecated_argument(plan: Plan) -> Iterator[Finding]:
     if found:
         new_name = DEPRECATED[found[0]].argument
         first = first_with("transformers", "TrainingArguments", new_name)
-        told = all(argument in plan.given for argument in found)
+        told = all(map(plan.is_told, found))
         yield Finding(
             severity="hint",
             argument=found[0],

@@ -313,6 +313,46 @@ def fp16_weights_unscaled(plan: Plan) -> Iterator[Finding]:
 
 
 @rule(
+    "fp16-adapter-unscaled",
+    "fp16_adapter",
+    "fp16",
+    notebook="12",
+    example="""\
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+model = get_peft_model(AutoModelForCausalLM.from_pretrained("org/m"), LoraConfig(r=16))
+model.half()
+args = TrainingArguments("out", fp16=True)
+trainer = Trainer(model=model, args=args, train_dataset=rows)
+""",
+)
+def fp16_adapter_unscaled(plan: Plan) -> Iterator[Finding]:
+    """An adapter in float16 in a run with fp16=True.
+
+    peft gives an adapter fp32 weights, on a model of 16 bits as well. Where the whole model is cast
+    afterwards, or peft is told autocast_adapter_dtype=False, they become fp16, and torch unscales
+    gradients of fp32 alone: the first update is a ValueError. With bf16 weights an adapter learns
+    almost as well, and TRL takes them for QLoRA.
+    """
+    written = plan.written
+    sharded = plan.given.get("deepspeed") or plan.given.get("fsdp")
+    if sharded or written.unsloth or not plan.value("fp16"):
+        return
+    yield Finding(
+        severity="error",
+        argument="fp16_adapter",
+        message=(
+            f"{written.around.fp16_adapter} makes the adapter float16, and fp16 is true: torch "
+            "unscales gradients of 4 bytes alone, and the first update is a ValueError (Attempting "
+            "to unscale FP16 gradients)"
+        ),
+        advice="leave it out: the adapter stays float32, and fp16 multiplies in fp16 all the same",
+        evidence={"bytes": 2},
+    )
+
+
+@rule(
     "halves-swapped",
     "halves_swapped",
     notebook="08",

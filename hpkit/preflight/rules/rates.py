@@ -86,6 +86,60 @@ def rate_far_off(plan: Plan) -> Iterator[Finding]:
         )
 
 
+#: Arguments that nobody gives who means to evaluate alone.
+MEANS_TO_TRAIN = ("num_train_epochs", "max_steps", "per_device_train_batch_size")
+#: The largest default of the classes of IMITATION, transformers'.
+DEFAULT_RATE = 5e-5
+
+
+@rule(
+    "adapter-default-rate",
+    "adapter",
+    notebook="12",
+    example="""\
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+model = get_peft_model(AutoModelForCausalLM.from_pretrained("org/m"), LoraConfig(r=16))
+args = TrainingArguments("out", num_train_epochs=3)
+trainer = Trainer(model=model, args=args, train_dataset=rows)
+""",
+)
+def adapter_default_rate(plan: Plan) -> Iterator[Finding]:
+    """An adapter is trained at the rate that the library has for a full fine-tune.
+
+    Nobody wrote a learning_rate: transformers takes 5e-5 then, TRL 2e-5. Both are meant for all
+    weights, and an adapter wants about ten times as much (Schulman et al., LoRA Without Regret,
+    2025). Of a rate that is written down nothing is said.
+    """
+    if _adapter_keeps_default(plan):
+        yield Finding(
+            severity="hint",
+            argument="learning_rate",
+            message=(
+                f"learning_rate is not set, and the default, at most {shown_rate(DEFAULT_RATE)}, "
+                "is a full fine-tune's: an adapter wants about ten times as much"
+            ),
+            changes={"learning_rate": 2e-4},
+            advice="and try its neighbours",
+            evidence={"default": DEFAULT_RATE},
+        )
+
+
+def _adapter_keeps_default(plan: Plan) -> bool:
+    """Does a script train an adapter by imitation, and leave the rate to the library?"""
+    written = plan.written
+    around = written.around
+    if plan.live or plan.is_trial or written.tool or written.unsloth or around.idle_adapter:
+        return False
+    if around.adapter is None or written.name not in IMITATION or not _is_adam(plan):
+        return False
+    if written.origin not in ("transformers", "trl") or "learning_rate" in plan.given:
+        return False
+    is_told = not any(name == "learning_rate" or name[0] == "*" for name in written.unread)
+    return is_told and any(name in plan.given for name in MEANS_TO_TRAIN)
+
+
 def _is_adam(plan: Plan) -> bool:
     """Rates of other optimizers, Lion's or GaLore's, are of another size."""
     optim = str(plan.given.get("optim", "adamw_torch"))
@@ -101,7 +155,7 @@ def _what_is_trained(plan: Plan) -> str | None:
         return "an adapter by preferences" if by_preferences else None
     # Unsloth trains adapters; a script of one's own may, without a word in its settings.
     is_own_script = (
-        bool(written.tool) and written.has_own_fields and written.origin == "transformers"
+        bool(written.tool) and written.has_own_fields and written.origin in ("transformers", "")
     )
     if written.unsloth or is_own_script or "t5" in model.lower():
         return None
@@ -179,6 +233,9 @@ def batch_without_rate(plan: Plan) -> Iterator[Finding]:
     about the square root of the batches' ratio.
     """
     base = _compared_with(plan)
+    # There the default is wrong for any batch.
+    if _adapter_keeps_default(plan):
+        return
     if base is None or not _is_adam(plan):
         return
     recipe = plan.recipe

@@ -9,6 +9,7 @@ from hpkit.preflight.rules import ALL_RULES
 
 from ..support import found, mended_by_all
 from . import (
+    test_adapters,
     test_code,
     test_disk,
     test_memory,
@@ -26,6 +27,7 @@ SUBJECTS = (
     test_names,
     test_code,
     test_disk,
+    test_adapters,
 )
 CASES = {}
 for subject in SUBJECTS:

@@ -57,7 +57,12 @@ CASES = {
         about=dict(), known=around(pad_is_eos="pad = eos"), silent=dict(), by_hand=True
     ),
     "tokens-without-embedding": Case(
-        about=dict(), known=around(added_tokens="add_tokens"), silent=dict(), by_hand=True
+        about=dict(),
+        known=around(added_tokens="add_tokens", model_name="org/m"),
+        silent=dict(),
+        # Which model is trained is not told.
+        known_of_silent=around(added_tokens="add_tokens"),
+        by_hand=True,
     ),
     "logits-kept": Case(
         about=dict(eval_strategy="epoch"),

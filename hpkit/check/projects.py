@@ -1,0 +1,150 @@
+"""The versions that a project asks for: its requirements, environment, setup and lock files."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from hpkit.check.requirements import QUOTED, by_package, requirements_in
+from hpkit.errors import BadInput
+from hpkit.files import read_toml
+
+#: Where a project says what it needs, the vaguest first: what a later one says counts.
+_PLACES = (
+    "README.md",
+    "Dockerfile*",
+    "setup.py",
+    "setup.cfg",
+    "pyproject.toml",
+    "Pipfile",
+    "environment*.y*ml",
+    "conda*.y*ml",
+    "requirements*.txt",
+    "requirements/*.txt",
+    "poetry.lock",
+    "uv.lock",
+)
+#: `- transformers=4.44.2=build`, `- conda-forge::trl>=0.9`, and pip's own `- trl==0.9.6`.
+_CONDA = re.compile(r"\s*-\s*[\"']?(?:[\w./-]+::)?([\w.-]+)\s*([=<>!~][^\"'#]*)?")
+_LOCKED = re.compile(r'(?m)^name = "([\w.-]+)"\nversion = "([^"]+)"')
+
+
+def pins_of_project(folder: Path) -> dict[str, str]:
+    """package -> specifier, as the files of a folder and of those above it ask for it.
+
+    The nearest folder counts, package by package. Beyond a repository's root nothing does, and
+    outside a repository the folder alone.
+    """
+    found = {}
+    for parent in folders_of_repository(folder):
+        found = _asked_in(parent) | found
+    return found
+
+
+def folders_of_repository(folder: Path) -> list[Path]:
+    """A folder and those above it, up to its repository's root."""
+    above = [folder, *folder.parents]
+    for count, parent in enumerate(above, 1):
+        if (parent / ".git").exists():
+            return above[:count]
+    return [folder]
+
+
+def _asked_in(folder: Path) -> dict[str, str]:
+    found = {}
+    for pattern in _PLACES:
+        for file in sorted(folder.glob(pattern)):
+            for package, specifier in _asked_by(file, stamp(file)).items():
+                # A bare name beside a version says nothing against it.
+                found[package] = specifier or found.get(package, "")
+    return found
+
+
+def stamp(file: Path) -> float:
+    """When a file was changed, so that what was read of it before holds or does not."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0
+
+
+@cache
+def _asked_by(file: Path, _changed: float) -> Mapping[str, str]:
+    try:
+        if file.name in ("pyproject.toml", "Pipfile"):
+            return by_package(_of_tables(read_toml(file, "requirements")))
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except (OSError, BadInput):  # what cannot be read asks for nothing
+        return {}
+    if file.suffix == ".lock":
+        return by_package(f"{name}=={version}" for name, version in _LOCKED.findall(text))
+    if file.suffix in (".yml", ".yaml"):
+        return by_package(map(_of_conda, text.split("\n")))
+    if file.suffix == ".txt":
+        return by_package(text.split("\n"))
+    if file.name == "setup.py":
+        return by_package(QUOTED.findall(text))
+    if file.name == "setup.cfg":
+        return by_package(line.rpartition(" = ")[2].strip() for line in text.split("\n"))
+    return by_package(requirements_in(text))
+
+
+def _of_conda(line: str) -> str:
+    """A line of an environment as pip would write it: conda's one `=` is a prefix."""
+    written = _CONDA.match(line)
+    if written is None or "git+" in line:
+        return line.strip(" -\"'")
+    name = written[1]
+    specifier = (written[2] or "").strip()
+    if re.match(r"=[^=]", specifier):
+        version = specifier[1:].partition("=")[0].strip()
+        is_whole = version.count(".") >= 2 or version.endswith("*")
+        return f"{name}=={version}" if is_whole else f"{name}=={version}.*"
+    return name + specifier
+
+
+def _of_tables(table: Mapping) -> list[str]:
+    """The requirements of a pyproject.toml or Pipfile, its optional groups among them."""
+    project = _table(table, "project")
+    poetry = _table(_table(table, "tool"), "poetry")
+    groups = [*_table(project, "optional-dependencies").values()]
+    groups += _table(table, "dependency-groups").values()
+    groups.append(project.get("dependencies"))
+    found = []
+    for group in groups:
+        listed = group if isinstance(group, list) else []
+        found += [one for one in listed if isinstance(one, str)]
+    named = [_table(poetry, "dependencies"), _table(table, "dev-packages")]
+    named.append(_table(table, "packages"))
+    for group in _table(poetry, "group").values():
+        if isinstance(group, dict):
+            named.append(_table(group, "dependencies"))
+    for versions in named:
+        found += _named(versions)
+    return found
+
+
+def _table(table: Mapping, key: str) -> Mapping:
+    found = table.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _named(versions: Mapping) -> Iterable[str]:
+    """`transformers = "^4.40"`, or a table with its version, as pip would write it."""
+    found = []
+    for name, version in versions.items():
+        if isinstance(version, dict):
+            version = version.get("version")
+        if not isinstance(version, str):
+            continue
+        number = version.lstrip("^~=")
+        if version.startswith("^"):
+            version = f">={number},<{int(number.partition('.')[0] or 0) + 1}"
+            if number.startswith("0."):
+                version = f"=={'.'.join(number.split('.')[:2])}.*"
+        elif re.match(r"~\d", version):
+            version = f"=={'.'.join(number.split('.')[:2])}.*"
+        elif version[:1].isdigit():
+            version = f"=={version}"
+        found.append(name + version.replace("*", "") if version == "*" else name + version)
+    return found

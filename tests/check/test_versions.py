@@ -1,0 +1,191 @@
+"""Which versions a file is judged by: what its project, its launcher or a library's needs say."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from hpkit.check import check_file
+from hpkit.check.pins import pins_of
+from hpkit.preflight.libraries import TRL_NEEDS, number_of, version_in_force
+
+from .examples import write
+
+ALONE = dict(model=None, device=None, processes=1, lengths=None)
+SCRIPT = "from transformers import TrainingArguments\nTrainingArguments('o', warmup_ratio=0.1)\n"
+RECIPE = "dataset_name: o/d\nlearning_rate: 1.0e-4\nwarmup_ratio: 0.1\noutput_dir: o\n"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A folder with a repository's root, to which `repository(name=text)` adds files."""
+    (tmp_path / ".git").mkdir()
+
+    def add(files: dict[str, str]) -> Path:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(textwrap.dedent(text))
+        return tmp_path
+
+    return add
+
+
+def findings(file: Path) -> list[tuple[str, str]]:
+    report = check_file(str(file), None, **ALONE)
+    return [(finding["rule"], finding["severity"]) for finding in report.findings]
+
+
+@pytest.mark.parametrize(
+    "name, text, pin",
+    [
+        ("environment.yml", "dependencies:\n  - pip:\n      - transformers==4.44.2\n", "==4.44.2"),
+        ("environment.yaml", "dependencies:\n- transformers=4.44.2=pyhd8ed1ab_0\n", "==4.44.2"),
+        ("environment.yml", "dependencies:\n  - conda-forge::transformers=4.44\n", "==4.44.*"),
+        ("conda_env.yml", 'dependencies:\n  - "transformers>=4.40,<4.45"\n', "<4.45,>=4.40"),
+        (
+            "environment.yml",
+            "- pip:\n  - git+https://github.com/huggingface/transformers@v4.44.2\n",
+            "==4.44.2",
+        ),
+        ("setup.py", "setup(install_requires=['transformers==4.44.2'])", "==4.44.2"),
+        ("setup.cfg", "[options]\ninstall_requires =\n    transformers==4.44.2\n", "==4.44.2"),
+        ("setup.cfg", "[options]\ninstall_requires = transformers==4.44.2\n", "==4.44.2"),
+        ("Pipfile", '[packages]\ntransformers = "==4.44.2"\n', "==4.44.2"),
+        ("Pipfile", '[packages]\ntransformers = {version = "~=4.44.0"}\n', "~=4.44.0"),
+        ("requirements/train.txt", "transformers==4.44.2  # tested\n", "==4.44.2"),
+        ("pyproject.toml", '[project]\ndependencies = ["transformers==4.44.2"]\n', "==4.44.2"),
+        (
+            "pyproject.toml",
+            '[project.optional-dependencies]\ntrain = ["transformers[torch]==4.44.2"]\n',
+            "==4.44.2",
+        ),
+        ("pyproject.toml", '[dependency-groups]\ntrain = ["transformers<5"]\n', "<5"),
+        ("pyproject.toml", '[tool.poetry.dependencies]\ntransformers = "^4.44.2"\n', "<5,>=4.44.2"),
+        ("poetry.lock", '[[package]]\nname = "transformers"\nversion = "4.44.2"\n', "==4.44.2"),
+        ("README.md", "    pip install transformers==4.44.2\n", "==4.44.2"),
+        ("Dockerfile", "RUN pip install \\\n    transformers==4.44.2\n", "==4.44.2"),
+    ],
+)
+def test_where_a_project_says_what_it_needs(name, text, pin, repository):
+    file = repository({name: text, "src/deep/tune.py": SCRIPT}) / "src/deep/tune.py"
+    assert pins_of(str(file), [SCRIPT])[0]["transformers"] == pin
+    assert findings(file) == [("removed-argument", "hint")]
+
+
+def test_the_nearest_folder_counts_and_a_version_counts_more_than_a_name(repository):
+    root = repository(
+        {
+            "environment.yml": "- trl=0.9.6\n- transformers=4.44.2\n",
+            "requirements.txt": "transformers\n",
+            "new/requirements.txt": "transformers>=5.20\n",
+            "new/tune.py": SCRIPT,
+            "tune.py": SCRIPT,
+        }
+    )
+    assert findings(root / "tune.py") == [("removed-argument", "hint")]
+    assert findings(root / "new/tune.py") == [("removed-argument", "error")]
+
+
+def test_what_stands_above_a_repository_is_not_its_own(tmp_path):
+    (tmp_path / "requirements.txt").write_text("transformers==4.44.2\n")
+    (tmp_path / "one" / ".git").mkdir(parents=True)
+    file = write(tmp_path / "one", SCRIPT)
+    assert findings(file) == [("removed-argument", "error")]
+
+
+def test_what_a_launcher_installs_holds_for_what_it_starts(repository):
+    cells = [
+        {"cell_type": "code", "source": ["!pip install \\\n", '  "transformers==4.44.2" trl']},
+        {"cell_type": "markdown", "source": "```bash\naccelerate launch scripts/a.py \\\n  --c"},
+        {"cell_type": "code", "source": "!accelerate launch scripts/run.py --config ../r/one.yaml"},
+    ]
+    root = repository(
+        {
+            "book/start.ipynb": json.dumps({"cells": cells}),
+            "start.sh": "pip install transformers==4.40.2\npython other/run.py --max_steps 3\n",
+            "book/scripts/run.py": SCRIPT,
+            "book/scripts/a.py": SCRIPT,
+            "other/run.py": SCRIPT,
+            "one/start.sh": "pip install transformers==4.40.2\npython tune.py --max_steps 3\n",
+            "one/deep/tune.py": SCRIPT,
+            "tune.py": SCRIPT,
+            "two/tune.py": SCRIPT,
+            "r/one.yaml": RECIPE,
+            "r/two.yaml": RECIPE,
+        }
+    )
+    for name in (
+        "book/scripts/run.py",
+        "book/scripts/a.py",
+        "other/run.py",
+        "r/one.yaml",
+        "one/deep/tune.py",
+        "tune.py",
+    ):
+        assert findings(root / name) == [("removed-argument", "hint")], name
+    # A bare name beside the launcher's folder may be anybody's.
+    assert findings(root / "two/tune.py") == [("removed-argument", "error")]
+    assert findings(root / "r/two.yaml") == [("removed-argument", "error")]
+    # What the file itself says counts more.
+    own = "# pip install transformers==5.23\n" + SCRIPT
+    (root / "other/run.py").write_text(own)
+    assert findings(root / "other/run.py") == [("removed-argument", "error")]
+
+
+def test_an_image_of_a_launcher_has_a_version(repository):
+    cell = "estimator = HuggingFace(entry_point='run.py', source_dir='jobs',\n"
+    cell += "    transformers_version='4.28', pytorch_version='2.0')\n"
+    notebook = json.dumps({"cells": [{"cell_type": "code", "source": cell}]})
+    root = repository({"start.ipynb": notebook, "jobs/run.py": SCRIPT, "jobs/other.py": SCRIPT})
+    assert findings(root / "jobs/run.py") == [("removed-argument", "hint")]
+    assert findings(root / "jobs/other.py") == [("removed-argument", "error")]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        'image = modal.Image.debian_slim().pip_install("torch", "transformers==4.40.2")\n',
+        "image = (\n    base.uv_pip_install(\n        'transformers==4.40.2',\n    )\n)\n",
+    ],
+)
+def test_an_image_that_the_file_makes_has_a_version(image, tmp_path):
+    assert findings(write(tmp_path, image + SCRIPT)) == [("removed-argument", "hint")]
+
+
+def test_who_asks_for_a_version(repository):
+    launch = "torchrun t.py --warmup_ratio 0.1 --per_device_train_batch_size 2\n"
+    root = repository({"environment.yml": "- transformers=4.44.2\n", "r.yaml": RECIPE})
+    parser = "from transformers import HfArgumentParser as H, TrainingArguments as T\nH((T,))\n"
+    write(root, parser, "t.py")
+    for file in (root / "r.yaml", write(root, launch, "run.sh")):
+        (finding,) = check_file(str(file), None, **ALONE).findings
+        assert "transformers 4.44.2, which its project asks for" in finding["message"], file
+
+
+@pytest.mark.parametrize(
+    "pins, newest",
+    [
+        ("transformers==4.32.0\ntrl>=0.5.0\n", "0.10.1"),
+        ("transformers==4.44.2\n", "0.12.2"),
+        ("transformers<4.56\ntrl\n", "0.22.2"),
+        ("transformers==4.57.6\ntrl\n", "1.16.0"),
+        ("transformers>=4.32\ntrl>=0.5\n", "1.16.0"),
+        ("transformers==4.44.2\ntrl==0.20.0\n", "0.20.0"),
+    ],
+)
+def test_a_transformers_lets_in_no_trl_that_needs_a_newer_one(pins, newest, repository):
+    source = "from trl import PPOTrainer, ORPOConfig\nORPOConfig('o', max_steps=500)\n"
+    root = repository({"requirements.txt": pins, "tune.py": source})
+    file = root / "tune.py"
+    found = pins_of(str(file), [source])[0]
+    assert version_in_force("trl", found).text == newest
+    gone = "gone-import" in [rule for rule, _ in findings(file)]
+    assert gone == (number_of(newest) > (0, 28))
+
+
+def test_the_table_of_what_trl_needs_ends_with_the_installed_one():
+    from importlib.metadata import requires
+
+    (needed,) = [one for one in requires("trl") if one.startswith("transformers>=")]
+    assert list(TRL_NEEDS.values())[-1] == needed.removeprefix("transformers>=")

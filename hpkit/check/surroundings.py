@@ -43,6 +43,7 @@ class CodeAround:
         looks = {
             "weights": self._weights,
             "quantized": self._quantized,
+            "frozen_weights": self._frozen_weights,
             "bits_argument": self._bits_argument,
             "streaming": self._streaming,
             "examples": self._examples,
@@ -118,8 +119,17 @@ class CodeAround:
 
     def _weights(self) -> Seen | None:
         load = self._trained_load()
-        if load is None:
+        return None if load is None else self._format_of(load)
+
+    def _frozen_weights(self) -> Seen | None:
+        """In what the file's only model is loaded, where an adapter trains beside it."""
+        loads = self._model_loads()
+        if len(loads) != 1 or self._adapters.adapter() is None:
             return None
+        return self._adapters.bits_of(loads[0]) or self._format_of(loads[0])
+
+    def _format_of(self, load: ast.Call) -> Seen | None:
+        """The format that a call loads a model in."""
         # A cast after loading changes it; which one comes last is not followed.
         for call in self._in_order:
             name = last_name(call)

@@ -50,6 +50,8 @@ DEFAULTS_KNOWN = ("transformers", "trl", "llamafactory")
 #: A script that asks for fewer updates tries whether it runs, and what a run would learn is no
 #: concern of it.
 TRIAL_UPDATES = 30
+#: What peft, and LLaMA-Factory, take for all linear layers.
+ALL_LAYERS = ("all-linear", "all")
 #: Formats of weights whose bytes can be predicted.
 WEIGHT_FORMATS = ("float32", "bfloat16")
 #: What a rule may need beside arguments: each is a property of Plan, None where it is not known.
@@ -387,18 +389,48 @@ class Plan:
         return all_parameters(self.model.source, self.recipe if self.ours else FULL)
 
     @cached_property
+    def whole_recipe(self) -> Recipe | None:
+        """The recipe with the weights' format, and with the adapter that a script describes.
+
+        None where it is not described whole: its rank, its layers, the format of what is frozen.
+        """
+        around = self.written.around
+        if self.ours or not (self.trains_adapter or around.quantized):
+            if self.dtype not in WEIGHT_FORMATS:
+                return None
+            recipe = self.recipe.replace(dtype=self.dtype)
+            # What a script calls lora_r is judged as what it makes of it.
+            return recipe if self.ours else recipe.replace(lora_r=None, load_in_4bit=False)
+        layers = around.target_modules
+        frozen = around.frozen_weights or around.quantized
+        if not around.adapter_rank or frozen not in ("4 bits", *WEIGHT_FORMATS, "float16"):
+            return None
+        if isinstance(layers, tuple):
+            layers = ",".join(layers)
+        elif layers in ALL_LAYERS:
+            layers = "all-linear"
+        else:
+            return None
+        return self.recipe.replace(
+            lora_r=around.adapter_rank,
+            target_modules=layers,
+            load_in_4bit=frozen == "4 bits",
+            # float16 has as many bytes. What is not in 4 bits is loaded as the file has it, by
+            # transformers 5 and in 16 bits as a rule.
+            dtype="float32" if frozen == "float32" else "bfloat16",
+        )
+
+    @cached_property
     def memory(self) -> Memory | None:
         """What the run holds, without activations where nobody knows them, or where they are
-        recomputed. None where nobody knows what trains: a script's adapter may be of any size.
+        recomputed. None where nobody knows what trains.
         """
-        if self.model is None or self.dtype not in WEIGHT_FORMATS or not self.model.predictable:
+        recipe = self.whole_recipe
+        if self.model is None or recipe is None or not self.model.predictable:
             return None
-        if not self.ours and (self.trains_adapter or self.written.around.quantized):
-            return None
-        recipe = self.recipe.replace(dtype=self.dtype)
         try:
-            held = without_activations(self.parameters, recipe)
-        except BadInput:  # an optimizer whose states nobody predicts
+            held = without_activations(all_parameters(self.model.source, recipe), recipe)
+        except BadInput:  # an optimizer whose states nobody predicts, a layer that there is not
             return None
         if self.value("activation_checkpointing"):
             return held

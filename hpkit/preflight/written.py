@@ -12,7 +12,8 @@ class Surroundings:
 
     `adapter`: what makes an adapter, as LoraConfig. `idle_adapter`: the configuration of one that
     no model gets. `weights`: the format that the model is loaded in, as float16. `quantized`: how
-    many bits it is loaded in, as `4 bits`. `bits_argument`: load_in_4bit or its like, given to
+    many bits it is loaded in, as `4 bits`. `frozen_weights`: either of the two, of the model beside
+    which an adapter trains. `bits_argument`: load_in_4bit or its like, given to
     from_pretrained itself. `streaming`: the training data come
     as a stream. `examples`: how many training examples the text says there are. `pad_is_eos`:
     the collator masks the padding token, and it is the end mark. `added_tokens`: what adds tokens
@@ -37,6 +38,7 @@ class Surroundings:
     idle_adapter: str | None = None
     weights: str | None = None
     quantized: str | None = None
+    frozen_weights: str | None = None
     bits_argument: str | None = None
     streaming: bool | None = None
     examples: int | None = None

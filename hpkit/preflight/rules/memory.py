@@ -267,16 +267,17 @@ def memory_over_free(plan: Plan) -> Iterator[Finding]:
 
 def _what_trains(plan: Plan) -> str:
     """What the run is, in words."""
-    if plan.recipe.lora_r is None or not plan.ours:
+    recipe = plan.whole_recipe
+    if recipe.lora_r is None:
         return "a full fine-tune"
-    beside = " beside weights of 4 bits" if plan.recipe.load_in_4bit else ""
-    return f"an adapter of rank {plan.recipe.lora_r}{beside}"
+    beside = " beside weights of 4 bits" if recipe.load_in_4bit else ""
+    return f"a fine-tune of an adapter of rank {recipe.lora_r}{beside}"
 
 
 def _smaller(plan: Plan) -> Iterator[str]:
     """What would hold less of the same model, with what it would take."""
-    recipe = plan.recipe
-    if plan.ours and recipe.lora_r is not None:
+    recipe = plan.whole_recipe
+    if recipe.lora_r is not None:
         if not recipe.load_in_4bit:
             yield f"load_in_4bit ({_needed(plan, load_in_4bit=True)})"
         return
@@ -288,7 +289,7 @@ def _smaller(plan: Plan) -> Iterator[str]:
 
 def _needed(plan: Plan, **changes) -> str:
     """What the run would take with these changes."""
-    recipe = plan.recipe.replace(dtype=plan.dtype, **changes)
+    recipe = plan.whole_recipe.replace(**changes)
     return shown_bytes(predict_memory(plan.model.source, recipe, length=plan.max_length).total)
 
 

@@ -5,11 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from hpkit.errors import BadInput
 from hpkit.memory import Parameter
-from hpkit.preflight.plan import Plan
+from hpkit.preflight.plan import ALL_LAYERS, Plan
 from hpkit.preflight.register import Finding, rule
-
-#: What peft, and LLaMA-Factory, take for all linear layers.
-ALL_LAYERS = ("all-linear", "all")
 
 
 @rule(

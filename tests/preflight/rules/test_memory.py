@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from hpkit.capability import MACHINES
+from hpkit.check.report import check_file
+from hpkit.formatting import shown_bytes
 from hpkit.measured_memory import optimizer_state_bytes
 from hpkit.memory import predict_memory
 from hpkit.model import character_tokenizer, read_config
 from hpkit.preflight import Written
-from hpkit.recipe import STARTER, Recipe
+from hpkit.recipe import LORA, NOTES, STARTER, Recipe
 
 from ..support import Case, Rows, found, llama, mended, train
 
@@ -108,3 +110,86 @@ def test_what_a_length_cuts_and_pads():
 def test_a_length_beyond_the_models_context():
     fired = found(STARTER, lengths=[2000] * 10, model="starter")["length-cuts-tokens"]
     assert "the model's context is 512 tokens and 2000 would be needed" in fired.fix
+
+
+# Adapters.
+
+ON_A_T4 = dict(model="7B", device="t4")
+SCRIPT = """\
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainingArguments
+
+lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
+model = AutoModelForCausalLM.from_pretrained("org/m-7b", {loaded})
+trainer = Trainer(
+    model=get_peft_model(model, lora),
+    args=TrainingArguments(
+        "out", bf16=True, per_device_train_batch_size=1, optim="adamw_torch", learning_rate=2e-4
+    ),
+    train_dataset=rows,
+)
+"""
+BF16 = "dtype=torch.bfloat16"
+NF4 = "quantization_config=BitsAndBytesConfig(load_in_4bit=True), dtype=torch.bfloat16"
+
+
+@pytest.mark.slow
+def test_7b_on_a_t4_by_full_lora_and_qlora():
+    """What one does not hold, and the others, as the advice says, with the bytes of each."""
+    full = NOTES.replace(
+        dtype="bfloat16", per_device_train_batch_size=1, max_seq_length=512, fp16=False
+    )
+    over = found(full, **ON_A_T4)["memory-over-free"]
+    lora = predict_memory("7B", full.replace(lora_r=16)).total
+    qlora = predict_memory("7B", full.replace(lora_r=16, load_in_4bit=True)).total
+    assert over.message.startswith("a full fine-tune needs")
+    assert f"LoRA (of rank 16 {shown_bytes(lora)})" in over.fix
+    assert f"QLoRA ({shown_bytes(qlora)})" in over.fix
+    assert qlora < MACHINES["t4"].memory_free < lora < over.evidence["weights"] * 2
+
+    adapted = full.replace(lora_r=16, learning_rate=1e-3)
+    over = found(adapted, **ON_A_T4)["memory-over-free"]
+    assert "an adapter of rank 16 needs" in over.message
+    assert over.evidence["gradients"] < 0.02 * over.evidence["weights"]
+    assert "memory-over-free" not in found(adapted.replace(load_in_4bit=True), **ON_A_T4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loaded", "settings"),
+    [(BF16, {}), (NF4, dict(load_in_4bit=True, bnb_4bit_compute_dtype="float32"))],
+)
+def test_a_script_with_an_adapter_is_counted_as_a_recipe_with_one(loaded, settings, tmp_path):
+    file = tmp_path / "tune.py"
+    file.write_text("import torch\n" + SCRIPT.format(loaded=loaded))
+    small = dataclasses.replace(MACHINES["t4"], memory_free=10**9)
+    report = check_file(str(file), None, model="7B", device=small)
+    (over,) = [finding for finding in report.findings if finding["rule"] == "memory-over-free"]
+    recipe = Recipe(
+        per_device_train_batch_size=1, bf16=True, dtype="bfloat16", optim="adamw_torch", lora_r=16
+    )
+    held = predict_memory("7B", recipe.replace(**settings))
+    assert {name: over["evidence"][name] for name in held._fields} == held._asdict()
+
+
+@pytest.mark.parametrize(
+    ("told", "instead"),
+    [('target_modules="all-linear"', ""), (BF16, ""), (BF16, NF4.replace("4bit", "8bit"))],
+)
+def test_of_an_adapter_that_is_not_described_whole_nothing_is_said(told, instead, tmp_path):
+    file = tmp_path / "tune.py"
+    file.write_text("import torch\n" + SCRIPT.format(loaded=BF16).replace(told, instead))
+    small = dataclasses.replace(MACHINES["t4"], memory_free=10**9)
+    report = check_file(str(file), None, model="7B", device=small)
+    assert "memory-over-free" not in [finding["rule"] for finding in report.findings]
+
+
+@pytest.mark.slow
+def test_small_adapters_save_nothing_in_8_bits():
+    """Up to rank 4 every matrix of the starter's adapter is under 4,096 numbers."""
+    recipe = LORA.replace(lora_r=4)
+    fired = found(recipe, model="starter")["8bit-saves-little"]
+    # Nothing but AdamW's step counters, four bytes a matrix.
+    assert fired.evidence["saved"] == 4 * 2 * 7 * 4
+    assert "100% of what trains" in fired.message
+    assert "the frozen weights have no states" in fired.message

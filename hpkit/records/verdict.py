@@ -228,8 +228,8 @@ def _by_seed(runs: Sequence[Run], what: str) -> dict[int, float]:
     values = {}
     for run in runs:
         seed = run.recipe.seed
-        here = (run.recipe.replace(seed=0), run.model, run.corpus)
-        first = (runs[0].recipe.replace(seed=0), runs[0].model, runs[0].corpus)
+        here = (run.recipe.in_force.replace(seed=0), run.model, run.corpus)
+        first = (runs[0].recipe.in_force.replace(seed=0), runs[0].model, runs[0].corpus)
         if seed in values or here != first:
             raise BadInput(
                 "difference: expected one setting, with each seed once; "

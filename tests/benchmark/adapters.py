@@ -57,6 +57,7 @@ def measure(model: str, corpus: str, way: str, updates: int) -> dict:
         max_seq_length=1024 if on_gpu else 256,
         optim="adamw_torch_fused",
         max_steps=updates,
+        warmup_steps=0,
         logging_steps=1,
         eval_strategy="no",
         save_strategy="no",

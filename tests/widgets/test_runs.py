@@ -29,11 +29,10 @@ def errors_are_raised(monkeypatch):
 def rows_at(explorer, grid: Grid, **changes) -> list[dict]:
     """The table's rows of the setting that the controls say, by seed, found by plain comparison."""
     values = {name: explorer.controls[name].value for name in grid.axes} | changes
-    fixed = {
-        name: value
-        for name, value in grid.points[0].named().items()
-        if name not in (*grid.axes, "seed", "lr_scheduler_kwargs")
-    }
+    # Of what the table's runs did not know yet nothing is asked.
+    known = {*ROWS[0]["recipe"], "model", "corpus"} - {*grid.axes, "seed", "lr_scheduler_kwargs"}
+    named = grid.points[0].named()
+    fixed = {name: named[name] for name in known}
     found = []
     for row in ROWS:
         setting = {**row["recipe"], "model": row["model"], "corpus": row["corpus"]}

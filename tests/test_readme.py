@@ -1,16 +1,19 @@
 """The README and the pages beside the notebooks say what the stored runs say; what they point at
 exists."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from hpkit.__main__ import main
+from hpkit.capability import MACHINES
 from hpkit.corpus import cut_tunes, judge
 from hpkit.figures import loss_picture
 from hpkit.finetune import Run
-from hpkit.recipe import STARTER
+from hpkit.memory import predict_memory
+from hpkit.recipe import NOTES, STARTER
 from hpkit.records import load_grids, load_runs
 
 ROOT = Path(__file__).parent.parent
@@ -113,3 +116,29 @@ def test_every_link_by_a_name_has_its_address():
     used = re.findall(r"\]\[([^\]]+)\]", README)
     assert used == re.findall(r"^\[([^\]]+)\]: https://", README, re.M)
     assert len(used) == len(list((ROOT / "notebooks").glob("*.ipynb")))
+
+
+def test_the_bytes_of_7b_are_those_that_are_predicted():
+    recipe = NOTES.replace(dtype="bfloat16", per_device_train_batch_size=1, max_seq_length=512)
+    ways = {
+        "all weights": recipe,
+        "LoRA, rank 16": recipe.replace(lora_r=16),
+        "QLoRA, rank 16": recipe.replace(lora_r=16, load_in_4bit=True),
+    }
+    for way, asked in ways.items():
+        memory = predict_memory("7B", asked)
+        cells = [f"{size / 1e9:.1f} GB" for size in (*memory, memory.total)]
+        assert f"| {way} | {' | '.join(cells)} |" in FURTHER
+    held = MACHINES["t4"].memory_free
+    assert f"A T4 has {held / 1e9:.1f} GB" in FURTHER_TEXT
+    assert predict_memory("7B", ways["QLoRA, rank 16"]).total < held
+
+
+def test_the_adapters_figures_on_a_gpu_are_those_measured():
+    file = ROOT / "data" / "benchmarks" / "parts" / "nvidia-h100-80gb-hbm3-adapters.json"
+    measured = {one["way"]: one for one in json.loads(file.read_text(encoding="utf-8"))}
+    ways = [measured[way] for way in ("all weights", "LoRA", "QLoRA")]
+    first, second, third = (f"{one['update_seconds'] * 1e3:.0f}" for one in ways)
+    assert f"{first} ms with all weights, {second} with LoRA and {third} with QLoRA" in FURTHER_TEXT
+    first, second, third = (f"{one['peak_memory_bytes'] / 1e9:.1f}" for one in ways)
+    assert f"{first}, {second} and {third} GB" in FURTHER_TEXT

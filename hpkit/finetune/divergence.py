@@ -42,6 +42,14 @@ def noting_divergence(Trainer):
     return Noting
 
 
+def length_of(weights: list) -> float:
+    """The length of all weights as one vector."""
+    import torch
+
+    # In fp32 and then in Python's floats: a sum over bf16 weights would be rounded to three digits.
+    return math.hypot(*[torch.linalg.vector_norm(weight.float()).item() for weight in weights])
+
+
 def diverged_since(trainer, losses: list[float], weights_norm: float) -> int | None:
     """The update since which a loss or a weight is no finite number; None where all are.
 

@@ -7,7 +7,6 @@ words and the pictures, `checkpoints` resumes, `stopping` hears Ctrl-C, `process
 """
 
 import dataclasses
-import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from hpkit.corpus.documents import Corpus
 from hpkit.corpus.ledger import Ledger
 from hpkit.corpus.load import load_corpus
 from hpkit.corpus.music import judge
-from hpkit.finetune.divergence import diverged_since, noting_divergence, what_to_try
+from hpkit.finetune.divergence import diverged_since, length_of, noting_divergence, what_to_try
 from hpkit.finetune.processes import from_main, without_repeats
 from hpkit.finetune.run import Run, installed_versions, logged_history
 from hpkit.finetune.samples import Evaluation, drawn, evaluation_of, sample_tunes
@@ -239,13 +238,9 @@ def as_run(
     resumed_from: int | None = None,
 ) -> Run:
     """The finished run as `run.json` holds it; `resumed_from`: the update it was resumed after."""
-    import torch
-
     dtypes = optimizer_state_bytes(result.optimizer_state)
     trained = trained_weights(trainer.model)
-    # In fp32 and then in Python's floats: a sum over bf16 weights would be rounded to three digits.
-    norm = math.hypot(*[torch.linalg.vector_norm(weight.float()).item() for weight in trained])
-    blocks = job.blocks
+    norm = length_of(trained)
     since = diverged_since(trainer, [before.eval_loss, after.eval_loss], norm)
     ledger, eval_ledger = job.ledgers
     eval_documents = eval_ledger._asdict() if eval_ledger else None
@@ -278,13 +273,13 @@ def as_run(
         peak_memory_bytes=peak_memory_bytes(job.capability.device),
         resumed_from=resumed_from,
         weights_norm=norm,
-        evaluation_fingerprint=fingerprint_of(blocks.evaluation),
+        evaluation_fingerprint=fingerprint_of(job.blocks.evaluation),
         processes=job.accounting.processes,
         eval_corpus=job.corpus.evaluation_name,
         eval_old_loss_before=before.old_loss,
         eval_old_loss_after=after.old_loss,
-        text_share=blocks.train.text_share,
-        cut_documents=blocks.train.cut_documents,
+        text_share=job.blocks.train.text_share,
+        cut_documents=job.blocks.train.cut_documents,
         documents=ledger._asdict(),
         eval_documents=eval_documents,
         diverged_since=since,

@@ -18,6 +18,8 @@ Fine-tune a language model and see, hear and keep what came of it.
   hpkit finetune --model chat.gguf --corpus my.jsonl   a chat model, questions and answers
   hpkit finetune --corpus my.txt --eval_corpus held.txt   evaluated on a text of its own
   hpkit finetune --corpus my.csv --text_column prompt=question,completion=answer   other names
+  hpkit finetune --lora_r 16 --merge                an adapter beside frozen weights, then merged
+  hpkit finetune --lora_r 16 --load_in_4bit         the same beside weights of 4 bits (QLoRA)
   hpkit finetune --model org/name --dry-run         how long it would take, and would it fit
   hpkit finetune --resume --out runs/mine           go on after Ctrl-C or a crash
   torchrun --nproc-per-node 2 -m hpkit finetune     on two GPUs, with twice the examples an update
@@ -401,7 +403,7 @@ def _add_explain(commands) -> None:
 
 def _add_hyperparameters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "hyperparameters, under transformers' names; each overrides the recipe"
+        "hyperparameters, under transformers' and peft's names; each overrides the recipe"
     )
     for card in CARDS.values():
         # A flag such as --bf16 may stand alone; every other hyperparameter wants its value.

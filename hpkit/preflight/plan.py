@@ -195,7 +195,11 @@ class Plan:
         self.live = self.is_live or not isinstance(self.settings, dict)
         self.ours = isinstance(self.settings, Recipe)
         if self.ours:
-            self.written = dataclasses.replace(self.written, form=Form("recipe"))
+            around = Surroundings(
+                adapter=None if self.settings.lora_r is None else "lora_r",
+                quantized="4 bits" if self.settings.load_in_4bit else None,
+            )
+            self.written = dataclasses.replace(self.written, form=Form("recipe"), around=around)
         self.examples = self.examples or self.written.around.examples
         self.processes = max(self.processes, self.written.around.processes or 1)
         given = _given_arguments(self.settings)
@@ -301,8 +305,7 @@ class Plan:
     def trains_adapter(self) -> bool:
         """Whether an adapter is trained, or a part of the weights, and not the whole model."""
         frozen = bool(self.model and self.model.frozen)
-        ours = self.ours and self.recipe.lora_r is not None
-        return self.written.around.adapter is not None or frozen or ours
+        return self.written.around.adapter is not None or frozen
 
     @property
     def is_trial(self) -> bool:

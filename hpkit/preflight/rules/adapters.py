@@ -28,6 +28,11 @@ def quantized_without_adapter(plan: Plan) -> Iterator[Finding]:
     """
     if plan.trains_adapter:
         return
+    changes = {}
+    advice = "put an adapter on it (peft.LoraConfig), or load it without quantization"
+    if plan.ours:
+        changes = {"lora_r": 16}
+        advice = "or leave load_in_4bit out"
     yield Finding(
         severity="error",
         argument="quantized",
@@ -35,7 +40,8 @@ def quantized_without_adapter(plan: Plan) -> Iterator[Finding]:
             f"the model is loaded in {plan.written.around.quantized}, and there are 0 adapters: "
             "transformers refuses to train the quantized weights"
         ),
-        advice="put an adapter on it (peft.LoraConfig), or load it without quantization",
+        changes=changes,
+        advice=advice,
         evidence={"adapters": 0},
     )
 

@@ -117,12 +117,16 @@ def _why_so_little(plan: Plan, trained: list[Parameter]) -> str:
         if parameter.embedding or parameter.elements < 4096:
             full += parameter.elements
     share = full / sum(parameter.elements for parameter in trained)
-    why = f"{share:.0%} of what trains, embeddings and small tensors, stays at 32 bits"
+    reasons = []
+    if share >= 0.01:
+        reasons.append(
+            f"{share:.0%} of what trains, embeddings and small tensors, stays at 32 bits"
+        )
     if plan.recipe.lora_r is not None:
-        why += ", the frozen weights have no states"
+        reasons.append("what is frozen has no states")
     if plan.memory and plan.memory.activations:
-        why += f", and activations take {shown_bytes(plan.memory.activations)}"
-    return why
+        reasons.append(f"activations take {shown_bytes(plan.memory.activations)}")
+    return ", and ".join(reasons)
 
 
 # The length of a sequence.

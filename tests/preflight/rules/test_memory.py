@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from hpkit.capability import MACHINES
+from hpkit.capability import MACHINES, decide
 from hpkit.check.report import check_file
+from hpkit.errors import BadInput
 from hpkit.formatting import shown_bytes
 from hpkit.measured_memory import optimizer_state_bytes
 from hpkit.memory import predict_memory
@@ -192,4 +193,13 @@ def test_small_adapters_save_nothing_in_8_bits():
     # Nothing but AdamW's step counters, four bytes a matrix.
     assert fired.evidence["saved"] == 4 * 2 * 7 * 4
     assert "100% of what trains" in fired.message
-    assert "the frozen weights have no states" in fired.message
+    assert "what is frozen has no states" in fired.message
+
+
+def test_4_bits_without_a_rank_are_refused_before_the_run():
+    fired = found(STARTER.replace(load_in_4bit=True))["quantized-without-adapter"]
+    assert fired.fix == "set lora_r=16, or leave load_in_4bit out"
+    with pytest.raises(BadInput, match="without lora_r"):
+        decide(STARTER.replace(load_in_4bit=True), MACHINES["cpu"])
+    run = mended(STARTER.replace(load_in_4bit=True), fired)
+    assert "quantized-without-adapter" not in found(run) and decide(run, MACHINES["cpu"])

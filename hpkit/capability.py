@@ -364,7 +364,7 @@ def _choose_4bit_weights(recipe: Recipe, machine: Machine, device: str) -> Choic
         return Choice(what, wanted, "float16", why)
     why = "bitsandbytes keeps the frozen weights in NF4, and writes them out for each product"
     if device == "cpu":
-        why += "; made for GPUs, it takes several times as long here as LoRA without 4 bits"
+        why += "; that is made for GPUs, and an update here takes up to twice as long as without"
     return Choice(what, wanted, wanted, why)
 
 

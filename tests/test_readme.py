@@ -142,3 +142,16 @@ def test_the_adapters_figures_on_a_gpu_are_those_measured():
     assert f"{first} ms with all weights, {second} with LoRA and {third} with QLoRA" in FURTHER_TEXT
     first, second, third = (f"{one['peak_memory_bytes'] / 1e9:.1f}" for one in ways)
     assert f"{first}, {second} and {third} GB" in FURTHER_TEXT
+
+
+def test_the_adapters_figures_of_a_real_model_are_those_measured():
+    file = ROOT / "data" / "benchmarks" / "parts" / "amd-epyc-adapters.json"
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    grown = [one["peak_memory_bytes"] - one["memory_before_bytes"] for one in measured]
+    full, eight_bit, lora, qlora = (f"{size / 1e9:.1f}" for size in grown)
+    assert (
+        f"grew by {full} GB with all weights, {eight_bit} with all weights and 8-bit states, "
+        f"{lora} with LoRA and {qlora} with QLoRA"
+    ) in FURTHER_TEXT
+    states = [f"{one['optimizer_state_bytes'] / 1e6:,.0f}" for one in measured]
+    assert f"took {', '.join(states[:3])} and {states[3]} MB" in FURTHER_TEXT

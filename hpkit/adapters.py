@@ -5,7 +5,7 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpkit.errors import BadInput, did_you_mean
+from hpkit.errors import BadInput, did_you_mean, in_one_line
 from hpkit.recipe import Recipe
 
 #: peft's word for every linear layer but the output layer; two parts of them that have no word.
@@ -21,7 +21,8 @@ def with_adapter(model, recipe: Recipe):
     """peft's model around `model`, whose weights it freezes: the recipe's adapter alone trains.
 
     Its first matrix is drawn from torch's random state, its second is 0, so that the model is at
-    first what it was. Without a rank, `model` itself. Raises BadInput where no layer has the names.
+    first what it was. Without a rank, `model` itself. Raises BadInput where no layer has the names,
+    and for a model that peft does not adapt there: of Mamba, one layer does not bear it.
     """
     if recipe.lora_r is None:
         return model
@@ -35,8 +36,15 @@ def with_adapter(model, recipe: Recipe):
         use_rslora=recipe.use_rslora,
         task_type="CAUSAL_LM",
     )
-    with _without_old_names():
-        return get_peft_model(model, config)
+    try:
+        with _without_old_names():
+            return get_peft_model(model, config)
+    except ValueError as error:
+        raise BadInput(
+            f"target_modules {recipe.target_modules}: peft puts no adapter there "
+            f"({in_one_line(error)}); give the names of other layers, of "
+            f"{_in_words(linear_layers(model))}"
+        ) from None
 
 
 def target_names(model, wanted: str) -> str | list[str]:

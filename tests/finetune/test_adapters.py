@@ -17,6 +17,7 @@ from hpkit.model import load_model, sample
 from hpkit.recipe import LORA, STARTER
 
 from .conftest import SMALL, refused, same, weights
+from .tiny_architectures import tiny_config
 
 pytestmark = pytest.mark.slow
 
@@ -222,6 +223,16 @@ def test_attention_and_mlp_by_the_names_of_other_families(config, attention, mlp
     assert set(target_names(model, "attention")) == attention
     others = target_names(model, "mlp")
     assert len(others) == mlp and not attention & set(others)
+
+
+@pytest.mark.parametrize("model_type", ["mamba", "ctrl"])
+def test_what_peft_refuses_is_one_line(model_type):
+    """A layer that takes no adapter; two layers of one name of which one is no matrix."""
+    model = AutoModelForCausalLM.from_config(tiny_config(model_type))
+    asked = ADAPTED.replace(target_modules="mlp")
+    with pytest.raises(BadInput, match="peft puts no adapter there .*give the names of") as caught:
+        with_adapter(model, asked)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_layer_that_there_is_not_is_named(tiny_model, few_tunes, tmp_path):

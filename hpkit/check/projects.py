@@ -5,13 +5,16 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from hpkit.check.requirements import QUOTED, by_package, requirements_in
+from hpkit.check.requirements import QUOTED, by_package, listed_in, requirements_in
 from hpkit.errors import BadInput
 from hpkit.files import read_toml
 
 #: Where a project says what it needs, the vaguest first: what a later one says counts.
 _PLACES = (
-    "README.md",
+    "FAQ*.md",
+    "INSTALL*.md",
+    "SETUP*.md",
+    "README*.md",
     "Dockerfile*",
     "setup.py",
     "setup.cfg",
@@ -86,6 +89,8 @@ def _asked_by(file: Path, _changed: float) -> Mapping[str, str]:
         return by_package(QUOTED.findall(text))
     if file.name == "setup.cfg":
         return by_package(line.rpartition(" = ")[2].strip() for line in text.split("\n"))
+    if file.suffix == ".md":
+        return by_package(listed_in(text) + requirements_in(text))
     return by_package(requirements_in(text))
 
 

@@ -252,3 +252,38 @@ def test_a_module_that_is_gone(line, module, found):
     assert fired["gone-import"]["argument"] == module
     assert found(f"# pip install trl==0.11.4\n{line}\n") == {}
     assert found(f"try:\n    {line}\nexcept ImportError:\n    pass\n") == {}
+
+
+# Unsloth after the training.
+
+AFTERWARDS = """\
+# pip install transformers==4.46.2 trl==0.12.1
+from trl import SFTConfig
+{before}
+args = SFTConfig("o", logging_dir="logs", max_seq_length=64)
+{after}
+"""
+UNSLOTH = "from unsloth import FastLanguageModel"
+
+
+@pytest.mark.parametrize(
+    "before, after, counts",
+    [
+        (UNSLOTH, "", True),
+        ("", UNSLOTH, False),
+        ("", "import unsloth.models", False),
+        ("import os, unsloth", UNSLOTH, True),
+        # When a function runs is not told.
+        ("", "def load():\n    import unsloth", True),
+    ],
+)
+def test_unsloth_changes_nothing_before_its_import(before, after, counts, tmp_path):
+    file = write(tmp_path, AFTERWARDS.format(before=before, after=after))
+    (call,) = read_file(str(file)).calls
+    assert call.written.unsloth == counts
+
+
+def test_a_trainer_before_unsloth_is_plain(found):
+    source = "from trl import SFTTrainer\nSFTTrainer('m', max_seq_length=9)\n"
+    assert "moved-argument" in found(source + "import unsloth\n")
+    assert "moved-argument" not in found("import unsloth\n" + source)

@@ -29,6 +29,8 @@ _PLACES = (
 )
 #: `- transformers=4.44.2=build`, `- conda-forge::trl>=0.9`, and pip's own `- trl==0.9.6`.
 _CONDA = re.compile(r"\s*-\s*[\"']?(?:[\w./-]+::)?([\w.-]+)\s*([=<>!~][^\"'#]*)?")
+_FIELD = re.compile(r"(?m)^\s+finetuning_type\s*:\s*\w")
+_THE_TOOL = re.compile(r"(?i)llama[-_]?factory|llmtuner")
 _LOCKED = re.compile(r'(?m)^name = "([\w.-]+)"\nversion = "([^"]+)"')
 
 
@@ -61,6 +63,31 @@ def _asked_in(folder: Path) -> dict[str, str]:
                 # A bare name beside a version says nothing against it.
                 found[package] = specifier or found.get(package, "")
     return found
+
+
+def has_parser_of_its_own(file: str) -> bool:
+    """Whether the file's repository has the dataclass that LLaMA-Factory's fields are, as its own.
+
+    Then the project reads the file with its own transformers, and the tool's limits are no matter.
+    """
+    return _defines_finetuning_type(folders_of_repository(Path(file).absolute().parent)[-1])
+
+
+@cache
+def _defines_finetuning_type(root: Path) -> bool:
+    if not (root / ".git").exists():
+        return False
+    for script in root.rglob("*.py"):
+        # A copy of the tool inside of a project is the tool.
+        if _THE_TOOL.search(script.relative_to(root).as_posix()):
+            continue
+        try:
+            text = script.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if _FIELD.search(text):
+            return True
+    return False
 
 
 def stamp(file: Path) -> float:

@@ -266,3 +266,42 @@ def test_a_commit_of_trl_says_nothing_of_transformers(repository):
 def test_a_bare_name_leaves_what_is_installed(cells, pin, tmp_path):
     found = pins_of(str(tmp_path / "tune.ipynb"), cells)[0]
     assert found.get("transformers", "==").removeprefix("==") == pin
+
+
+FACTORY = """\
+model_name_or_path: org/m
+stage: sft
+finetuning_type: lora
+dataset: d
+cutoff_len: 512
+warmup_ratio: 0.1
+learning_rate: 3.0e-4
+"""
+FIELDS = """\
+from dataclasses import dataclass, field
+from typing import Literal
+@dataclass
+class Tuning:
+    finetuning_type: Literal["lora", "full"] = field(default="lora")
+"""
+
+
+@pytest.mark.parametrize(
+    "files, found",
+    [
+        ({}, "which LLaMA-Factory 0.9.5 installs"),
+        ({"own/arguments.py": FIELDS}, "has no argument warmup_ratio"),
+        (
+            {"own/arguments.py": FIELDS, "requirements.txt": "transformers==4.44.2"},
+            "transformers 4.44.2, which its project asks for",
+        ),
+        ({"LLaMA-Factory/src/hparams.py": FIELDS}, "which LLaMA-Factory 0.9.5 installs"),
+        ({"run.py": "print(args.finetuning_type)\n"}, "which LLaMA-Factory 0.9.5 installs"),
+        ({"requirements.txt": "transformers==4.44.2"}, "4.44.2, which its project asks for"),
+    ],
+)
+def test_whose_parser_reads_a_file_like_llama_factorys(files, found, repository):
+    root = repository({"examples/lora.yaml": FACTORY, **files})
+    report = check_file(str(root / "examples/lora.yaml"), None, **ALONE)
+    (finding,) = report.findings
+    assert found in finding["message"]

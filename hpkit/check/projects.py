@@ -59,9 +59,7 @@ def _asked_in(folder: Path) -> dict[str, str]:
     found = {}
     for pattern in _PLACES:
         for file in sorted(folder.glob(pattern)):
-            for package, specifier in _asked_by(file, stamp(file)).items():
-                # A bare name beside a version says nothing against it.
-                found[package] = specifier or found.get(package, "")
+            found = by_package(_asked_by(file, stamp(file)), found)
     return found
 
 
@@ -99,26 +97,26 @@ def stamp(file: Path) -> float:
 
 
 @cache
-def _asked_by(file: Path, _changed: float) -> Mapping[str, str]:
+def _asked_by(file: Path, _changed: float) -> list[str]:
     try:
         if file.name in ("pyproject.toml", "Pipfile"):
-            return by_package(_of_tables(read_toml(file, "requirements")))
+            return _of_tables(read_toml(file, "requirements"))
         text = file.read_text(encoding="utf-8", errors="replace")
     except (OSError, BadInput):  # what cannot be read asks for nothing
-        return {}
+        return []
     if file.suffix == ".lock":
-        return by_package(f"{name}=={version}" for name, version in _LOCKED.findall(text))
+        return [f"{name}=={version}" for name, version in _LOCKED.findall(text)]
     if file.suffix in (".yml", ".yaml"):
-        return by_package(map(_of_conda, text.split("\n")))
+        return [_of_conda(line) for line in text.split("\n")]
     if file.suffix == ".txt":
-        return by_package(text.split("\n"))
+        return text.split("\n")
     if file.name == "setup.py":
-        return by_package(QUOTED.findall(text))
+        return QUOTED.findall(text)
     if file.name == "setup.cfg":
-        return by_package(line.rpartition(" = ")[2].strip() for line in text.split("\n"))
+        return [line.rpartition(" = ")[2].strip() for line in text.split("\n")]
     if file.suffix == ".md":
-        return by_package(listed_in(text) + requirements_in(text))
-    return by_package(requirements_in(text))
+        return listed_in(text) + requirements_in(text)
+    return requirements_in(text)
 
 
 def _of_conda(line: str) -> str:

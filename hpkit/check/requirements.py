@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 #: `pip install …`, wherever it stands: a cell's shell line, a comment, a docstring, a command.
 _INSTALL = re.compile(r"\bpip3?[\"',\s]+install\b(.*)")
@@ -34,8 +34,9 @@ def pins(texts: Iterable[str]) -> dict[str, str]:
     return by_package(requirements_in(*texts))
 
 
-def by_package(requirements: Iterable[str]) -> dict[str, str]:
-    found = {}
+def by_package(requirements: Iterable[str], before: Mapping[str, str] = {}) -> dict[str, str]:
+    """package -> specifier, of PINNED, as it is after these where `before` was there already."""
+    found = dict(before)
     for requirement in requirements:
         name, specifier = _parsed(requirement)
         if name not in PINNED:
@@ -93,8 +94,10 @@ def listed_in(text: str) -> list[str]:
         if not any(package in line for package in PINNED):
             continue
         cells = [_LIST_MARK.sub("", cell).strip(" \t\r`") for cell in line.split("|")]
-        for cell, following in zip(cells, [*cells[1:], ""]):
-            version = _CELL_VERSION.fullmatch(following)
+        versions = [_CELL_VERSION.fullmatch(cell) for cell in cells]
+        if sum(map(bool, versions)) > 1:  # the least, and the one that is recommended
+            continue
+        for cell, version in zip(cells, [*versions[1:], None]):
             name, specifier = _parsed(f"{cell}=={version[1]}" if version else cell)
             if name in PINNED and specifier:
                 found.setdefault(name, set()).add(specifier)

@@ -202,6 +202,7 @@ def test_the_table_of_what_trl_needs_ends_with_the_installed_one():
     [
         "- the old code needs transformers==4.44.2\n",
         "- transformers\n",
+        "| | least | best |\n| transformers | 4.37.2 | 4.44.2 |\n",
         "| model A | transformers==4.44.2 |\n| model B | transformers==4.51.3 |\n",
     ],
 )
@@ -237,6 +238,21 @@ def test_of_a_commit_nobody_knows_the_version(pin, is_told, repository):
     told = {"removed-argument", "moved-argument", "deprecated-argument", "bits-argument-gone"}
     told |= {"unread-field", "invalid-value"}
     assert rules & told == (told if is_told else set())
+
+
+def test_a_repository_in_the_requirements_is_newer_than_what_stands_above(repository):
+    pins = f"transformers>=4.28,<4.40\ntransformers @ {REPOSITORY}.git\n"
+    root = repository({"README.md": "- transformers==4.28.1\n", "requirements.txt": pins})
+    assert findings(write(root, SCRIPT)) == [("removed-argument", "error")]
+
+
+def test_a_scripts_words_on_an_error_are_no_install(repository):
+    words = f"assert ready, 'Please reinstall it: pip install {REPOSITORY}.git'\n"
+    root = repository({"requirements.txt": f"transformers @ {REPOSITORY}@e45e756d\n"})
+    assert findings(write(root, words + SCRIPT)) == []
+    assert findings(write(root, "# pip install transformers==4.44.2\n" + SCRIPT)) == [
+        ("removed-argument", "hint")
+    ]
 
 
 def test_a_commit_of_trl_says_nothing_of_transformers(repository):

@@ -42,7 +42,8 @@ def disk_filled(plan: Plan) -> Iterator[Finding]:
     # Whoever writes a limit, or None for none, has thought of how many stay.
     is_chosen = not plan.live and "save_total_limit" in plan.given
     # Those of an adapter are small, and one that is loaded by its number has to stay.
-    is_chosen = is_chosen or plan.trains_adapter or plan.written.around.named_checkpoint
+    around = plan.written.around
+    is_chosen = is_chosen or around.adapter or around.named_checkpoint
     if (kept <= MANY_CHECKPOINTS or is_chosen) and not over:
         return
     message = f"{kept} checkpoints stay on disk"

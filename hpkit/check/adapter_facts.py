@@ -24,6 +24,8 @@ APPLIES_ADAPTER = {
 ADAPTER_CONFIG = re.compile(
     r"peft\.(\w+\.)*(Lora|AdaLora|IA3|LoHa|LoKr|OFT|BOFT|Vera|Prefix\w*|Prompt\w*|PTuning)\w*Config"
 )
+#: Those that learn inputs or scales, at rates of their own.
+SOFT_PROMPT = re.compile(r"peft\.(\w+\.)*\w*(Prefix|Prompt|PTuning|IA3)\w*Config")
 UNSLOTH_ADAPTER = re.compile(r"unsloth\.Fast\w*\.get_peft_model")
 #: Rank and alpha where they are left out: peft's, and Unsloth's.
 RANK_AND_ALPHA = {"LoraConfig": 8, "get_peft_model": 16}
@@ -67,6 +69,7 @@ class AdapterFacts:
         """What there is to ask, by the names of `hpkit.preflight.Surroundings`."""
         return {
             "adapter": self.adapter,
+            "soft_prompt": self._soft_prompt,
             "idle_adapter": self._idle_adapter,
             "adapter_scale": self._adapter_scale,
             "by_root": self._by_root,
@@ -100,6 +103,14 @@ class AdapterFacts:
 
     def _configs(self) -> list[ast.Call]:
         return [c for c in self._in_order if ADAPTER_CONFIG.fullmatch(self._names.path(c.func))]
+
+    def _soft_prompt(self) -> Seen | None:
+        """A configuration of SOFT_PROMPT, where the file has none of LoRA's kind."""
+        paths = {call: self._names.path(call.func) for call in self._in_order}
+        soft = [call for call, path in paths.items() if SOFT_PROMPT.fullmatch(path)]
+        if not soft or [call for call in self._configs() if call not in soft]:
+            return None
+        return Seen(last_name(soft[0]), soft[0].lineno)
 
     def _stays_unused(self, config: ast.Call) -> bool:
         """Is an adapter's configuration given a name that nobody reads, but to print it?"""

@@ -1,5 +1,6 @@
 """YAML and JSON files of settings: whose they are, and what they set."""
 
+import dataclasses
 import json
 import re
 from functools import cache
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from hpkit.check.calls import Call
 from hpkit.check.dialects import Place, Quoted, call_of, dialect_of, dialects
-from hpkit.check.projects import stamp
+from hpkit.check.projects import has_parser_of_its_own, stamp
 from hpkit.errors import BadInput
 from hpkit.preflight.libraries import training_argument_names, was_taken
 
@@ -51,6 +52,11 @@ def read_config(
         schema = _schema_of_ones_own(file, text, settings, is_recipe)
         if schema:
             return [], [f"{schema}; it is not checked"]
+    elif dialect.name == "llamafactory" and has_parser_of_its_own(file):
+        own = dialects()["transformers"]
+        dialect = dataclasses.replace(
+            dialect, tool=own.tool, judged_by=own.judged_by, versions={}, names={}
+        )
     if dialect.quoted_is_text:
         settings = {
             key: (Quoted(value) if key in quoted else value, line)

@@ -44,7 +44,12 @@ def with_its_script(call: Call) -> Call:
     defaults = [name for name in fields if name not in call.arguments and name[0] != "*"]
     idle = [name for name in own.around.unread_fields or () if name in call.arguments]
     around = dataclasses.replace(
-        call.written.around, adapter=own.around.adapter, unread_fields=tuple(idle) or None
+        call.written.around,
+        adapter=own.around.adapter,
+        soft_prompt=own.around.soft_prompt,
+        other_loss=own.around.other_loss,
+        named_checkpoint=own.around.named_checkpoint,
+        unread_fields=tuple(idle) or None,
     )
     written = dataclasses.replace(
         call.written,

@@ -14,7 +14,11 @@ def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
     own = pins(texts)
     path = Path(file).absolute()
     launcher = pins_of_launcher(path)
-    asked = {**pins_of_project(path.parent), **launcher, **own}
+    project = pins_of_project(path.parent)
+    if path.suffix == ".py":
+        # A script's words on what to install from the repository are about the project's commit.
+        own = {name: pin for name, pin in own.items() if pin or "===" not in project.get(name, "")}
+    asked = {**project, **launcher, **own}
     asked = pins_that_fit({package: pin for package, pin in asked.items() if pin})
     if any(own.values()):
         return asked, "this file installs"

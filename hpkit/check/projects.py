@@ -5,13 +5,16 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from hpkit.check.requirements import QUOTED, by_package, requirements_in
+from hpkit.check.requirements import QUOTED, by_package, listed_in, requirements_in
 from hpkit.errors import BadInput
 from hpkit.files import read_toml
 
 #: Where a project says what it needs, the vaguest first: what a later one says counts.
 _PLACES = (
-    "README.md",
+    "FAQ*.md",
+    "INSTALL*.md",
+    "SETUP*.md",
+    "README*.md",
     "Dockerfile*",
     "setup.py",
     "setup.cfg",
@@ -26,6 +29,8 @@ _PLACES = (
 )
 #: `- transformers=4.44.2=build`, `- conda-forge::trl>=0.9`, and pip's own `- trl==0.9.6`.
 _CONDA = re.compile(r"\s*-\s*[\"']?(?:[\w./-]+::)?([\w.-]+)\s*([=<>!~][^\"'#]*)?")
+_FIELD = re.compile(r"(?m)^\s+finetuning_type\s*:\s*\w")
+_THE_TOOL = re.compile(r"(?i)llama[-_]?factory|llmtuner")
 _LOCKED = re.compile(r'(?m)^name = "([\w.-]+)"\nversion = "([^"]+)"')
 
 
@@ -54,10 +59,33 @@ def _asked_in(folder: Path) -> dict[str, str]:
     found = {}
     for pattern in _PLACES:
         for file in sorted(folder.glob(pattern)):
-            for package, specifier in _asked_by(file, stamp(file)).items():
-                # A bare name beside a version says nothing against it.
-                found[package] = specifier or found.get(package, "")
+            found = by_package(_asked_by(file, stamp(file)), found)
     return found
+
+
+def has_parser_of_its_own(file: str) -> bool:
+    """Whether the file's repository has the dataclass that LLaMA-Factory's fields are, as its own.
+
+    Then the project reads the file with its own transformers, and the tool's limits are no matter.
+    """
+    return _defines_finetuning_type(folders_of_repository(Path(file).absolute().parent)[-1])
+
+
+@cache
+def _defines_finetuning_type(root: Path) -> bool:
+    if not (root / ".git").exists():
+        return False
+    for script in root.rglob("*.py"):
+        # A copy of the tool inside of a project is the tool.
+        if _THE_TOOL.search(script.relative_to(root).as_posix()):
+            continue
+        try:
+            text = script.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if _FIELD.search(text):
+            return True
+    return False
 
 
 def stamp(file: Path) -> float:
@@ -69,24 +97,26 @@ def stamp(file: Path) -> float:
 
 
 @cache
-def _asked_by(file: Path, _changed: float) -> Mapping[str, str]:
+def _asked_by(file: Path, _changed: float) -> list[str]:
     try:
         if file.name in ("pyproject.toml", "Pipfile"):
-            return by_package(_of_tables(read_toml(file, "requirements")))
+            return _of_tables(read_toml(file, "requirements"))
         text = file.read_text(encoding="utf-8", errors="replace")
     except (OSError, BadInput):  # what cannot be read asks for nothing
-        return {}
+        return []
     if file.suffix == ".lock":
-        return by_package(f"{name}=={version}" for name, version in _LOCKED.findall(text))
+        return [f"{name}=={version}" for name, version in _LOCKED.findall(text)]
     if file.suffix in (".yml", ".yaml"):
-        return by_package(map(_of_conda, text.split("\n")))
+        return [_of_conda(line) for line in text.split("\n")]
     if file.suffix == ".txt":
-        return by_package(text.split("\n"))
+        return text.split("\n")
     if file.name == "setup.py":
-        return by_package(QUOTED.findall(text))
+        return QUOTED.findall(text)
     if file.name == "setup.cfg":
-        return by_package(line.rpartition(" = ")[2].strip() for line in text.split("\n"))
-    return by_package(requirements_in(text))
+        return [line.rpartition(" = ")[2].strip() for line in text.split("\n")]
+    if file.suffix == ".md":
+        return listed_in(text) + requirements_in(text)
+    return requirements_in(text)
 
 
 def _of_conda(line: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 #: `pip install …`, wherever it stands: a cell's shell line, a comment, a docstring, a command.
 _INSTALL = re.compile(r"\bpip3?[\"',\s]+install\b(.*)")
@@ -13,6 +13,14 @@ QUOTED = re.compile(r"[\"']([^\"']+)[\"']")
 _INSTALL_CALL = re.compile(r"pip_install\(([^)]*)\)")
 #: A cell or a here-document that writes a file of requirements.
 _REQUIREMENTS = re.compile(r"%%(?:writefile|file)\s+\S*requirements\S*\.txt|>\s*\S*requirements\S*")
+#: `-U`, also among other letters, as `-qU`.
+_UPGRADES = re.compile(r"(?<!\S)(?:-\w*U\w*|--upgrade)(?!\S)")
+#: Stands before a requirement whose line has that option.
+_UPGRADE = "--upgrade "
+#: `- `, `2. ` and `> ` before what prose lists, and the mark of code.
+_LIST_MARK = re.compile(r"^[\s>*+`-]*(?:\d+[.)]\s+)?`*")
+_CELL_VERSION = re.compile(r"(?:==|v)?\s*(\d+(?:\.\d+)+)")
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
 #: The packages whose version matters here.
 PINNED = ("transformers", "trl", "peft")
 
@@ -21,39 +29,49 @@ def pins(texts: Iterable[str]) -> dict[str, str]:
     """package -> specifier, as `==4.56.2`, of PINNED; a later line overrides an earlier one.
 
     A package that is installed without a version, or from a repository, is the newest: its
-    specifier is empty.
+    specifier is empty. That of a commit is `===` and the commit, a version that nobody here knows.
     """
-    found = []
-    for text in texts:
-        found += requirements_in(text)
-    return by_package(found)
+    return by_package(requirements_in(*texts))
 
 
-def by_package(requirements: Iterable[str]) -> dict[str, str]:
-    found = {}
+def by_package(requirements: Iterable[str], before: Mapping[str, str] = {}) -> dict[str, str]:
+    """package -> specifier, of PINNED, as it is after these where `before` was there already."""
+    found = dict(before)
     for requirement in requirements:
         name, specifier = _parsed(requirement)
-        if name in PINNED:
-            found[name] = specifier
+        if name not in PINNED:
+            continue
+        # pip leaves what is installed already where a line has the name alone.
+        is_bare = not specifier and "git+" not in requirement
+        if is_bare and not requirement.startswith(_UPGRADE):
+            specifier = found.get(name, "")
+        found[name] = specifier
     return found
 
 
-def requirements_in(text: str) -> list[str]:
-    """What a text installs, requirement by requirement."""
+def requirements_in(*texts: str) -> list[str]:
+    """What texts install, requirement by requirement.
+
+    A line that is a remark counts where no other names its package: there it says how to install.
+    """
     found = []
-    for block in _SCRIPT_BLOCK.findall(text):
-        found += QUOTED.findall(block)
-    for arguments in _INSTALL_CALL.findall(text):
-        found += QUOTED.findall(arguments)
-    joined = re.sub(r"\\\n", " ", text)
-    # An exported notebook has its cells as texts, in which a line's end is written out.
-    for line in re.split(r"\n|\\n", joined):
-        installed = _INSTALL.search(line)
-        if installed:
-            found += _installed(installed[1])
-    if _REQUIREMENTS.search(text):
-        found += [line.strip() for line in text.split("\n")[1:]]
-    return found
+    remarked = []
+    for text in texts:
+        for block in _SCRIPT_BLOCK.findall(text):
+            found += QUOTED.findall(block)
+        for arguments in _INSTALL_CALL.findall(text):
+            found += QUOTED.findall(arguments)
+        joined = re.sub(r"\\\n", " ", text)
+        # An exported notebook has its cells as texts, in which a line's end is written out.
+        for line in re.split(r"\n|\\n", joined):
+            installed = _INSTALL.search(line)
+            if installed:
+                is_remark = line.lstrip(" \t\"'").startswith("#")
+                (remarked if is_remark else found).extend(_installed(installed[1]))
+        if _REQUIREMENTS.search(text):
+            found += [line.strip() for line in text.split("\n")[1:]]
+    named = {_parsed(requirement)[0] for requirement in found}
+    return [one for one in remarked if _parsed(one)[0] not in named] + found
 
 
 def _installed(line: str) -> list[str]:
@@ -62,7 +80,28 @@ def _installed(line: str) -> list[str]:
         words = shlex.split(line, comments=True)
     except ValueError:  # a quotation mark of a text around the line
         words = line.split()
-    return [word.strip("\"',`()[]") for word in words if not word.startswith("-")]
+    before = _UPGRADE if _UPGRADES.search(line) else ""
+    return [before + word.strip("\"',`()[]") for word in words if not word.startswith("-")]
+
+
+def listed_in(text: str) -> list[str]:
+    """The requirements that prose has as lines, list items or cells of a table.
+
+    A package that stands there with several versions has none: they are for several things.
+    """
+    found = {}
+    for line in text.lower().split("\n"):
+        if not any(package in line for package in PINNED):
+            continue
+        cells = [_LIST_MARK.sub("", cell).strip(" \t\r`") for cell in line.split("|")]
+        versions = [_CELL_VERSION.fullmatch(cell) for cell in cells]
+        if sum(map(bool, versions)) > 1:  # the least, and the one that is recommended
+            continue
+        for cell, version in zip(cells, [*versions[1:], None]):
+            name, specifier = _parsed(f"{cell}=={version[1]}" if version else cell)
+            if name in PINNED and specifier:
+                found.setdefault(name, set()).add(specifier)
+    return [name + pin for name, pins in found.items() if len(pins) == 1 for pin in pins]
 
 
 def _parsed(requirement: str) -> tuple[str, str]:
@@ -72,13 +111,21 @@ def _parsed(requirement: str) -> tuple[str, str]:
     # Most lines name another package, and parsing each takes longer than reading the file.
     if not any(package in requirement for package in PINNED):
         return "", ""
-    repository = re.search(r"git\+\S*/(\w+?)(?:\.git)?(?:@v?(\d[\w.]*))?(?:[#@]|$)", requirement)
+    repository = re.search(r"git\+\S*/(\w+?)(?:\.git)?(?:@([^#@\s]+))?(?:[#@\s]|$)", requirement)
     if repository:
-        tag = repository[2]
-        return repository[1].lower(), f"=={tag}" if tag else ""
+        return repository[1].lower(), _of_tag(repository[2] or "")
+    requirement = requirement.removeprefix(_UPGRADE)
     plain = re.split(r"\s+(?:#|--|\\)", requirement)[0]  # a remark, a hash
     try:
         parsed = Requirement(plain.strip())
     except InvalidRequirement:
         return "", ""
     return parsed.name.lower(), str(parsed.specifier)
+
+
+def _of_tag(tag: str) -> str:
+    """The specifier of what stands behind the @ of a repository; "" for a branch, as main."""
+    if _COMMIT.fullmatch(tag):
+        return f"==={tag}"
+    version = re.fullmatch(r"v?(\d[\w.]*)", tag)
+    return f"=={version[1]}" if version else ""

@@ -15,10 +15,10 @@ from hpkit.check.pins import pins_of
 from hpkit.check.subclasses import Subclasses
 from hpkit.check.surroundings import CodeAround
 from hpkit.check.tokenizers import Seen
+from hpkit.check.unsloth import Unsloth
 from hpkit.check.values import UNKNOWN, without_lines
 from hpkit.preflight.arguments import SUCCESSORS
 from hpkit.preflight.libraries import (
-    BESIDE_UNSLOTH,
     GONE_MODULES,
     last_import,
     last_with,
@@ -68,9 +68,7 @@ class _CallFinder:
         # Most files import none, and looking through a project takes longer than reading them.
         if any(map(self._imports, LIBRARIES)):
             self._pins, self._pinned_by = pins_of(source.file, source.texts)
-        self._unsloth = self._imports("unsloth")
-        if self._unsloth:
-            self._pins = BESIDE_UNSLOTH | self._pins
+        self._unsloth = Unsloth(self._names, self._imports("unsloth"))
 
     def _imports(self, package: str) -> bool:
         """Does the file import a package, or a module of it?"""
@@ -136,11 +134,11 @@ class _CallFinder:
             package = "trl" if module in GONE_MODULES else module
             if package not in ("transformers", "trl") or node.level or self._may_fail(node):
                 continue
-            version = version_in_force(package, self._pins)
+            version = version_in_force(package, self._unsloth.pins_at(node, self._pins))
             names = [alias.name for alias in node.names] if module == package else [module]
             for name in names:
                 last = last_import(package, name)
-                if last is None or (self._unsloth and package == "trl"):
+                if last is None or (self._unsloth.imported and package == "trl"):
                     continue
                 if version.number > number_of(last):
                     found.append((package, name))
@@ -196,7 +194,7 @@ class _CallFinder:
         own = self._subclasses.defaults(name)
         if self._subclasses.makes_its_own_init(name):
             library = ""
-        facts = self._with_unread_fields(facts, own)
+        facts = self._with_unread_fields(facts, own, node)
         facts = self._with_late_names(facts, node, library)
         changed = self._later.names_set(node)
         # What the call does not give is an attribute, which nothing refuses.
@@ -217,7 +215,9 @@ class _CallFinder:
         """A trainer's call where it has an argument that the newest version does not take."""
         library = self._names.library(path)
         name = path.rpartition(".")[2]
-        if library not in ("transformers", "trl") or path.startswith("<file>") or self._unsloth:
+        if library not in ("transformers", "trl") or path.startswith("<file>"):
+            return []
+        if self._unsloth.is_there(node):
             return []
         version = version_in_force(library, self._pins)
         given, unread = self._arguments(node, name)
@@ -244,7 +244,7 @@ class _CallFinder:
             if library and library not in LIBRARIES:
                 continue
             own = self._subclasses.defaults(class_name)
-            with_fields = self._with_unread_fields(facts, own)
+            with_fields = self._with_unread_fields(facts, own, node)
             written = self._written(
                 class_name, library, ["**command line"], with_fields, own_fields=frozenset(own)
             )
@@ -259,9 +259,9 @@ class _CallFinder:
         node.lineno = line
         return self._call(node, {}, written, only)
 
-    def _with_unread_fields(self, facts: dict, own: dict) -> dict:
+    def _with_unread_fields(self, facts: dict, own: dict, node: ast.Call) -> dict:
         """The facts, with the fields of a subclass that the library read once, and nobody reads."""
-        version = version_in_force("transformers", self._pins)
+        version = version_in_force("transformers", self._unsloth.pins_at(node, self._pins))
         gone = []
         for name in own:
             was_read = name in SUCCESSORS
@@ -276,7 +276,7 @@ class _CallFinder:
 
     def _with_late_names(self, facts: dict, node: ast.Call, library: str) -> dict:
         """The facts, with `args.warmup_ratio = …` after the call: an attribute of its own."""
-        late = self._later.unread(node, self._pins) if library else {}
+        late = self._later.unread(node, self._unsloth.pins_at(node, self._pins)) if library else {}
         if not late:
             return facts
         self._late |= late
@@ -327,8 +327,6 @@ class _CallFinder:
             origin=library,
             unread=tuple(unread),
             unseeded=unseeded,
-            unsloth=self._unsloth,
-            pins=self._pins,
             pinned_by=self._pinned_by,
             fields=own_fields or frozenset(),
             has_own_fields=own_fields is not None,
@@ -364,7 +362,12 @@ class _CallFinder:
             line=line,
             arguments=arguments,
             lines=lines,
-            written=dataclasses.replace(written, unread=unread),
+            written=dataclasses.replace(
+                written,
+                unread=unread,
+                unsloth=self._unsloth.is_there(node),
+                pins=self._unsloth.pins_at(node, self._pins),
+            ),
             places=places,
             is_parser=is_parser,
         )

@@ -13,6 +13,8 @@ from hpkit.check.values import UNKNOWN
 MODEL_CLASS = re.compile(
     r"transformers\.(\w+\.)*(AutoModel\w*|\w+For\w+|\w+LMHeadModel)\.from_pretrained"
 )
+#: Trainers of TRL that compare answers, reward them, or teach a model to.
+OTHER_TRAINER = re.compile(r"\w*(DPO|ORPO|KTO|CPO|BCO|PPO|GRPO|RLOO|PRM|Reward)(v2)?Trainer")
 WEIGHTS = {
     "torch.float16": "float16",
     "torch.half": "float16",
@@ -42,6 +44,7 @@ class CodeAround:
         """What is known, with its line; what is not known is left out."""
         looks = {
             "weights": self._weights,
+            "weights_argument": self._weights_argument,
             "quantized": self._quantized,
             "frozen_weights": self._frozen_weights,
             "bits_argument": self._bits_argument,
@@ -53,6 +56,8 @@ class CodeAround:
             "logits_kept": self._logits_kept,
             "metrics": self._metrics,
             "model_name": self._model_name,
+            "other_loss": self._other_loss,
+            "named_checkpoint": self._named_checkpoint,
             "halves_swapped": self._halves_swapped,
         } | self._adapters.facts()
         found = {}
@@ -121,6 +126,14 @@ class CodeAround:
         load = self._trained_load()
         return None if load is None else self._format_of(load)
 
+    def _weights_argument(self) -> Seen | None:
+        """The word that the file has for the format: the new one, or the old."""
+        load = self._trained_load()
+        for part in load.keywords if load is not None else ():
+            if part.arg in ("dtype", "torch_dtype"):
+                return Seen(part.arg, part.value.lineno)
+        return None
+
     def _frozen_weights(self) -> Seen | None:
         """In what the file's only model is loaded, where an adapter trains beside it."""
         loads = self._model_loads()
@@ -171,6 +184,28 @@ class CodeAround:
             given = self._of_one_trainer("model")
         value = self._value(given) if given is not None else UNKNOWN
         return Seen(value, given.lineno) if isinstance(value, str) else None
+
+    def _other_loss(self) -> Seen | None:
+        """A trainer that the file makes, itself or a class on it, whose loss imitates no text."""
+        for call in self._in_order:
+            if OTHER_TRAINER.fullmatch(last_name(call)):
+                return Seen(last_name(call), call.lineno)
+        for node in ast.walk(self._names.tree):
+            for base in node.bases if isinstance(node, ast.ClassDef) else ():
+                name = self._names.path(base).rpartition(".")[2]
+                if OTHER_TRAINER.fullmatch(name):
+                    return Seen(name, node.lineno)
+        return None
+
+    def _named_checkpoint(self) -> Seen | None:
+        """`out/checkpoint-300`, wherever the file's code has it."""
+        for node in ast.walk(self._names.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                is_remark = isinstance(self._names.parents[node], ast.Expr)
+                named = re.search(r"\bcheckpoint-\d+", node.value)
+                if named and not is_remark:
+                    return Seen(named[0], node.lineno)
+        return None
 
     def _halves_swapped(self) -> Seen | None:
         """`fp16=is_bfloat16_supported(), bf16=not is_bfloat16_supported()`."""

@@ -8,6 +8,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,10 @@ GONE_MODULES = {
 
 
 class Version(NamedTuple):
-    """A version that a file is judged by; `pinned`: the file says so itself."""
+    """A version that a file is judged by; `pinned`: the file says so itself.
+
+    Of a commit nobody here knows the version: its text is empty.
+    """
 
     text: str
     pinned: bool
@@ -115,6 +119,8 @@ def _version_allowed(package: str, pin: str | None) -> Version:
         newest = importlib.metadata.version("transformers")
     if pin is None:
         return Version(newest, pinned=False)
+    if re.fullmatch(r"===[0-9a-f]{7,40}", pin):
+        return Version("", pinned=False)
     try:
         allowed = SpecifierSet(pin)
     except InvalidSpecifier:
@@ -135,7 +141,12 @@ def _version_allowed(package: str, pin: str | None) -> Version:
 
 
 def takes(package: str, class_name: str, argument: str, version: Version) -> bool | None:
-    """Whether a class takes an argument in a version; None where that version has no such class."""
+    """Whether a class takes an argument in a version; None where that version has no such class.
+
+    Of a version that nobody knows none is refused.
+    """
+    if not version.text:
+        return True
     span = _span(package, class_name, argument)
     if not is_known(package, class_name, version):
         return None

@@ -11,7 +11,9 @@ class Surroundings:
     """What the code around a call says of model, tokenizer and data; None where it says nothing.
 
     `adapter`: what makes an adapter, as LoraConfig. `idle_adapter`: the configuration of one that
-    no model gets. `weights`: the format that the model is loaded in, as float16. `quantized`: how
+    no model gets. `soft_prompt`: the configuration of one that is no LoRA, but learns inputs or
+    scales, where the file has no other. `weights`: the format that the model is loaded in, as
+    float16; `weights_argument`: the word for it, dtype or torch_dtype. `quantized`: how
     many bits it is loaded in, as `4 bits`. `frozen_weights`: either of the two, of the model beside
     which an adapter trains. `bits_argument`: load_in_4bit or its like, given to
     from_pretrained itself. `streaming`: the training data come
@@ -21,7 +23,9 @@ class Surroundings:
     file names a model whose embedding has none for them. `logits_kept`: metrics are
     computed from a language model's logits, all of them kept until the end of an evaluation.
     `metrics`: what compute_metrics returns, nothing where there is none.
-    `model_name`: what the model is loaded by. `adapter_scale`: what the adapter's output is
+    `model_name`: what the model is loaded by. `other_loss`: a trainer that the file makes whose
+    loss imitates no text, as DPOTrainer. `named_checkpoint`: one that the file names, to load it.
+    `adapter_scale`: what the adapter's output is
     multiplied by, alpha / r; `by_root`: alpha / sqrt(r). `adapter_rank`: r. `target_modules`: the
     names of the layers that get an adapter, or a pattern. `frozen_adapter`: what loads an adapter
     to be read alone, where a trainer is to train it. `fp16_adapter`: what makes the trained
@@ -36,7 +40,9 @@ class Surroundings:
 
     adapter: str | None = None
     idle_adapter: str | None = None
+    soft_prompt: str | None = None
     weights: str | None = None
+    weights_argument: str | None = None
     quantized: str | None = None
     frozen_weights: str | None = None
     bits_argument: str | None = None
@@ -48,6 +54,8 @@ class Surroundings:
     logits_kept: str | None = None
     metrics: tuple[str, ...] | None = None
     model_name: str | None = None
+    other_loss: str | None = None
+    named_checkpoint: str | None = None
     adapter_scale: float | None = None
     by_root: bool | None = None
     adapter_rank: int | None = None

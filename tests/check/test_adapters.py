@@ -426,6 +426,26 @@ def test_the_default_rate_of_a_full_fine_tune(body, fires, found):
     assert ("adapter-default-rate" in fired) == fires
 
 
+@pytest.mark.parametrize(
+    "config, fires",
+    [
+        ("LoraConfig(r=16)", True),
+        ("peft.LoHaConfig(r=16)", True),
+        ("peft.AdaLoraConfig(total_step=9)", True),
+        ("peft.PrefixTuningConfig(num_virtual_tokens=9)", False),
+        ("peft.PromptTuningConfig(num_virtual_tokens=9)", False),
+        ("peft.PromptEncoderConfig(num_virtual_tokens=9)", False),
+        ("peft.MultitaskPromptTuningConfig(num_virtual_tokens=9)", False),
+        ("peft.IA3Config()", False),
+        ("peft.IA3Config() if small else LoraConfig(r=16)", True),
+    ],
+)
+def test_the_default_rate_is_asked_about_for_lora_and_its_like(config, fires, found):
+    body = f"import peft\nmodel = get_peft_model(model, {config})\n"
+    body += TRAINER.replace("learning_rate=2e-4", "num_train_epochs=3")
+    assert ("adapter-default-rate" in found(HEAD + BASE + body)) == fires
+
+
 # An adapter in float16.
 
 HALF_TRAINER = TRAINER.replace("learning_rate", "fp16=True, learning_rate")

@@ -252,3 +252,140 @@ def test_a_module_that_is_gone(line, module, found):
     assert fired["gone-import"]["argument"] == module
     assert found(f"# pip install trl==0.11.4\n{line}\n") == {}
     assert found(f"try:\n    {line}\nexcept ImportError:\n    pass\n") == {}
+
+
+# Unsloth after the training.
+
+AFTERWARDS = """\
+# pip install transformers==4.46.2 trl==0.12.1
+from trl import SFTConfig
+{before}
+args = SFTConfig("o", logging_dir="logs", max_seq_length=64)
+{after}
+"""
+UNSLOTH = "from unsloth import FastLanguageModel"
+
+
+@pytest.mark.parametrize(
+    "before, after, counts",
+    [
+        (UNSLOTH, "", True),
+        ("", UNSLOTH, False),
+        ("", "import unsloth.models", False),
+        ("import os, unsloth", UNSLOTH, True),
+        # When a function runs is not told.
+        ("", "def load():\n    import unsloth", True),
+    ],
+)
+def test_unsloth_changes_nothing_before_its_import(before, after, counts, tmp_path):
+    file = write(tmp_path, AFTERWARDS.format(before=before, after=after))
+    (call,) = read_file(str(file)).calls
+    assert call.written.unsloth == counts
+
+
+def test_a_trainer_before_unsloth_is_plain(found):
+    source = "from trl import SFTTrainer\nSFTTrainer('m', max_seq_length=9)\n"
+    assert "moved-argument" in found(source + "import unsloth\n")
+    assert "moved-argument" not in found("import unsloth\n" + source)
+
+
+# The word for the format of the weights.
+
+LOADED = """\
+{pin}
+import torch
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+model = AutoModelForCausalLM.from_pretrained("org/m", {word}=torch.{format})
+Trainer(model=model, args=TrainingArguments("o", {half}=True, learning_rate=1e-5))
+"""
+
+
+@pytest.mark.parametrize(
+    "pin, word, advised",
+    [
+        ("", "dtype", "dtype"),
+        ("", "torch_dtype", "torch_dtype"),
+        ("# pip install transformers==4.44.0", "torch_dtype", "torch_dtype"),
+        ("# pip install transformers==4.55.4", "dtype", "torch_dtype"),
+        ("# pip install transformers==4.56.0", "dtype", "dtype"),
+        ("# pip install git+https://github.com/o/transformers@e45e756d", "dtype", "torch_dtype"),
+    ],
+)
+@pytest.mark.parametrize(
+    "rule, half, form",
+    [
+        ("bf16-weights-without-masters", "bf16", "bfloat16"),
+        ("fp16-weights-unscaled", "fp16", "float16"),
+    ],
+)
+def test_the_fix_has_the_word_that_works(pin, word, advised, rule, half, form, found):
+    fired = found(LOADED.format(pin=pin, word=word, format=form, half=half))
+    assert f"load the model with {advised}=torch.float32" in fired[rule]["fix"]
+
+
+# A trainer of another loss, with plain arguments.
+
+PLAIN = """\
+from peft import LoraConfig
+from transformers import TrainingArguments
+from trl import SFTTrainer, DPOTrainer, RewardTrainer
+{made}
+args = TrainingArguments("o", num_train_epochs=1{rate})
+"""
+
+
+@pytest.mark.parametrize(
+    "made, fires",
+    [
+        ("SFTTrainer(model='o/m', peft_config=LoraConfig(r=8))", True),
+        ("DPOTrainer(model='o/m', peft_config=LoraConfig(r=8))", False),
+        ("RewardTrainer(model='o/m', peft_config=LoraConfig(r=8))", False),
+        ("class Own(DPOTrainer): ...\nOwn(model='o/m', peft_config=LoraConfig(r=8))", False),
+    ],
+)
+def test_a_preference_loss_has_rates_of_its_own(made, fires, found):
+    assert ("rate-far-off" in found(PLAIN.format(made=made, rate=", learning_rate=5e-6"))) == fires
+    assert ("adapter-default-rate" in found(PLAIN.format(made=made, rate=""))) == fires
+
+
+def test_a_config_of_imitation_says_more_than_a_trainer_beside_it(found):
+    made = "DPOTrainer('m', peft_config=LoraConfig(r=8))"
+    plain = PLAIN.format(made=made, rate="")
+    source = "from trl import SFTConfig\n" + plain.replace("TrainingArguments(", "SFTConfig(")
+    assert "adapter-default-rate" in found(source)
+
+
+@pytest.mark.parametrize("trainer, fires", [("DPOTrainer", False), ("SFTTrainer", True)])
+def test_a_launched_script_says_by_which_loss(trainer, fires, tmp_path):
+    script = f"""\
+    from peft import LoraConfig
+    from transformers import HfArgumentParser, TrainingArguments
+    from trl import {trainer}
+    (args,) = HfArgumentParser((TrainingArguments,)).parse_args_into_dataclasses()
+    {trainer}("m", args=args, peft_config=LoraConfig(r=8))
+    """
+    write(tmp_path, textwrap.dedent(script))
+    line = "python train.py --learning_rate 5e-6 --num_train_epochs 1 --bf16 True "
+    line += "--model_name_or_path o/m\n"
+    report = check_file(str(write(tmp_path, line, "run.sh")), None, **ALONE)
+    assert ("rate-far-off" in [one["rule"] for one in report.findings]) == fires
+
+
+# Checkpoints that are small, or that are needed.
+
+CHECKPOINTS = "args = TrainingArguments('o', max_steps=2000, save_steps=50, logging_steps=5)\n"
+
+
+@pytest.mark.parametrize(
+    "more, fires",
+    [
+        ("", True),
+        ("from peft import get_peft_model\nmodel = get_peft_model(model, config)\n", False),
+        ("model = load('o/checkpoint-300')\n", False),
+        ("best = f'{folder}/checkpoint-1500'\n", False),
+        ("best = f'{folder}/checkpoint-{step}'\n", True),
+        ("'''Writes o/checkpoint-300 and its like.'''\n", True),
+    ],
+)
+def test_checkpoints_that_may_stay(more, fires, found):
+    assert ("disk-filled" in found(HEAD + CHECKPOINTS + more)) == fires

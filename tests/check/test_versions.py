@@ -64,6 +64,12 @@ def findings(file: Path) -> list[tuple[str, str]]:
         ("pyproject.toml", '[tool.poetry.dependencies]\ntransformers = "^4.44.2"\n', "<5,>=4.44.2"),
         ("poetry.lock", '[[package]]\nname = "transformers"\nversion = "4.44.2"\n', "==4.44.2"),
         ("README.md", "    pip install transformers==4.44.2\n", "==4.44.2"),
+        ("README.md", "# Needs\n- torch==2.2\n- transformers==4.44.2\n", "==4.44.2"),
+        ("README.md", "* `Transformers == 4.44.2`\n", "==4.44.2"),
+        ("README.md", "1. transformers~=4.44.0\n", "~=4.44.0"),
+        ("README_zh.md", "| transformers | 4.44.2 |\n|---|---|\n", "==4.44.2"),
+        ("README.md", "| for training | `transformers==4.44.2` |\n", "==4.44.2"),
+        ("INSTALL.md", "> transformers==4.44.2\n", "==4.44.2"),
         ("Dockerfile", "RUN pip install \\\n    transformers==4.44.2\n", "==4.44.2"),
     ],
 )
@@ -189,3 +195,129 @@ def test_the_table_of_what_trl_needs_ends_with_the_installed_one():
 
     (needed,) = [one for one in requires("trl") if one.startswith("transformers>=")]
     assert list(TRL_NEEDS.values())[-1] == needed.removeprefix("transformers>=")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- the old code needs transformers==4.44.2\n",
+        "- transformers\n",
+        "| | least | best |\n| transformers | 4.37.2 | 4.44.2 |\n",
+        "| model A | transformers==4.44.2 |\n| model B | transformers==4.51.3 |\n",
+    ],
+)
+def test_prose_about_a_version_is_no_pin(text, repository):
+    file = repository({"README.md": text, "tune.py": SCRIPT}) / "tune.py"
+    assert "transformers" not in pins_of(str(file), [SCRIPT])[0]
+
+
+OLD_NAMES = """\
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+model = AutoModelForCausalLM.from_pretrained("org/m", load_in_8bit=True)
+args = TrainingArguments("o", evaluation_strategy="no", gradient_checkpointing=True, optim="own")
+args.warmup_ratio = 0.1
+Trainer(model, args, tokenizer=tok)
+"""
+REPOSITORY = "git+https://github.com/huggingface/transformers"
+
+
+@pytest.mark.parametrize(
+    "pin, is_told",
+    [
+        (f"transformers @ {REPOSITORY}@e45e756d22206ca8fa9fb057c8c3d8fa79bf81c6", False),
+        (f"{REPOSITORY}.git@0dcb46e7", False),
+        (f"{REPOSITORY}.git@1234567#egg=transformers", False),
+        (f"{REPOSITORY}@main", True),
+        (f"transformers @ {REPOSITORY}.git@master ; python_version > '3.8'", True),
+        (REPOSITORY, True),
+    ],
+)
+def test_of_a_commit_nobody_knows_the_version(pin, is_told, repository):
+    root = repository({"requirements.txt": f"torch\n{pin}\n", "tune.py": OLD_NAMES})
+    rules = {rule for rule, _ in findings(root / "tune.py")}
+    told = {"removed-argument", "moved-argument", "deprecated-argument", "bits-argument-gone"}
+    told |= {"unread-field", "invalid-value"}
+    assert rules & told == (told if is_told else set())
+
+
+def test_a_repository_in_the_requirements_is_newer_than_what_stands_above(repository):
+    pins = f"transformers>=4.28,<4.40\ntransformers @ {REPOSITORY}.git\n"
+    root = repository({"README.md": "- transformers==4.28.1\n", "requirements.txt": pins})
+    assert findings(write(root, SCRIPT)) == [("removed-argument", "error")]
+
+
+def test_a_scripts_words_on_an_error_are_no_install(repository):
+    words = f"assert ready, 'Please reinstall it: pip install {REPOSITORY}.git'\n"
+    root = repository({"requirements.txt": f"transformers @ {REPOSITORY}@e45e756d\n"})
+    assert findings(write(root, words + SCRIPT)) == []
+    assert findings(write(root, "# pip install transformers==4.44.2\n" + SCRIPT)) == [
+        ("removed-argument", "hint")
+    ]
+
+
+def test_a_commit_of_trl_says_nothing_of_transformers(repository):
+    source = "from trl import SFTConfig, PPOTrainer\nSFTConfig('o', max_seq_length=5)\n"
+    source += "from transformers import TrainingArguments\n"
+    source += "TrainingArguments('o', overwrite_output_dir=True)\n"
+    pin = "git+https://github.com/huggingface/trl@0a5aee7"
+    root = repository({"requirements.txt": pin, "tune.py": source})
+    (finding,) = check_file(str(root / "tune.py"), None, **ALONE).findings
+    assert finding["argument"] == "overwrite_output_dir"
+
+
+@pytest.mark.parametrize(
+    "cells, pin",
+    [
+        (["!pip install transformers==4.46.2 trl", "!pip install -q transformers"], "4.46.2"),
+        (["!pip install transformers==4.46.2", "#!pip install datasets transformers"], "4.46.2"),
+        (["!pip install transformers==4.46.2", "# !pip install transformers==4.40.2"], "4.46.2"),
+        (["# !pip install transformers==4.40.2", "print()"], "4.40.2"),
+        (["!pip install transformers==4.46.2", "!pip install -qU trl transformers"], ""),
+        (["!pip install transformers==4.46.2", "!pip install transformers --upgrade"], ""),
+        (["!pip install transformers==4.46.2", f"!pip install {REPOSITORY}.git"], ""),
+        (["!pip install -U transformers==4.46.2"], "4.46.2"),
+        (["#!pip install transformers==4.40.2", "!pip install transformers"], ""),
+    ],
+)
+def test_a_bare_name_leaves_what_is_installed(cells, pin, tmp_path):
+    found = pins_of(str(tmp_path / "tune.ipynb"), cells)[0]
+    assert found.get("transformers", "==").removeprefix("==") == pin
+
+
+FACTORY = """\
+model_name_or_path: org/m
+stage: sft
+finetuning_type: lora
+dataset: d
+cutoff_len: 512
+warmup_ratio: 0.1
+learning_rate: 3.0e-4
+"""
+FIELDS = """\
+from dataclasses import dataclass, field
+from typing import Literal
+@dataclass
+class Tuning:
+    finetuning_type: Literal["lora", "full"] = field(default="lora")
+"""
+
+
+@pytest.mark.parametrize(
+    "files, found",
+    [
+        ({}, "which LLaMA-Factory 0.9.5 installs"),
+        ({"own/arguments.py": FIELDS}, "has no argument warmup_ratio"),
+        (
+            {"own/arguments.py": FIELDS, "requirements.txt": "transformers==4.44.2"},
+            "transformers 4.44.2, which its project asks for",
+        ),
+        ({"LLaMA-Factory/src/hparams.py": FIELDS}, "which LLaMA-Factory 0.9.5 installs"),
+        ({"run.py": "print(args.finetuning_type)\n"}, "which LLaMA-Factory 0.9.5 installs"),
+        ({"requirements.txt": "transformers==4.44.2"}, "4.44.2, which its project asks for"),
+    ],
+)
+def test_whose_parser_reads_a_file_like_llama_factorys(files, found, repository):
+    root = repository({"examples/lora.yaml": FACTORY, **files})
+    report = check_file(str(root / "examples/lora.yaml"), None, **ALONE)
+    (finding,) = report.findings
+    assert found in finding["message"]

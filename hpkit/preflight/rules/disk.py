@@ -31,7 +31,8 @@ def disk_filled(plan: Plan) -> Iterator[Finding]:
     """Many checkpoints stay, or more than the disk has room for.
 
     Each holds the weights and, for resuming, the optimizer's states, which are twice as large with
-    AdamW. save_total_limit deletes the older ones as new ones are written.
+    AdamW. save_total_limit deletes the older ones as new ones are written. An adapter's are small:
+    of those nothing is said while they fit.
     """
     kept = len(plan.counts.checkpoints)
     size = _checkpoint_size(plan)
@@ -40,6 +41,9 @@ def disk_filled(plan: Plan) -> Iterator[Finding]:
     over = bool(total and free and total > free)
     # Whoever writes a limit, or None for none, has thought of how many stay.
     is_chosen = not plan.live and "save_total_limit" in plan.given
+    # Those of an adapter are small, and one that is loaded by its number has to stay.
+    around = plan.written.around
+    is_chosen = is_chosen or around.adapter or around.named_checkpoint
     if (kept <= MANY_CHECKPOINTS or is_chosen) and not over:
         return
     message = f"{kept} checkpoints stay on disk"

@@ -391,7 +391,7 @@ def deprecated_argument(plan: Plan) -> Iterator[Finding]:
     found = []
     for argument, successor in DEPRECATED.items():
         known = takes("transformers", "TrainingArguments", successor.argument, version)
-        if argument not in plan.named or not known:
+        if argument not in plan.named or not known or not version.text:
             continue
         found.append(argument)
         value = plan.given.get(argument)

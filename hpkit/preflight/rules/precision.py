@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from hpkit.formatting import shown_rate
+from hpkit.preflight.libraries import version_in_force
 from hpkit.preflight.plan import Plan
 from hpkit.preflight.register import Finding, rule
 
@@ -32,7 +33,8 @@ def bf16_weights_without_masters(plan: Plan) -> Iterator[Finding]:
         return
     argument = "weights"
     changes = {}
-    advice = "load the model with dtype=torch.float32; from_pretrained keeps the file's format"
+    word = _word_for_weights(plan)
+    advice = f"load the model with {word}=torch.float32; from_pretrained keeps the file's format"
     if plan.ours:
         argument = "dtype"
         changes = {"dtype": "float32"}
@@ -56,6 +58,15 @@ def bf16_weights_without_masters(plan: Plan) -> Iterator[Finding]:
         advice="; ".join(filter(None, (advice, _multiplied_all_the_same(plan)))),
         evidence={"unmoved_share": share, "step": plan.peak},
     )
+
+
+def _word_for_weights(plan: Plan) -> str:
+    """What from_pretrained calls the format: `dtype` since transformers 4.56, both until today."""
+    written = plan.written
+    if plan.live:
+        return "dtype"
+    is_old = version_in_force("transformers", written.pins).number < (4, 56)
+    return "torch_dtype" if is_old else written.around.weights_argument or "dtype"
 
 
 def _multiplied_all_the_same(plan: Plan) -> str:
@@ -307,7 +318,8 @@ def fp16_weights_unscaled(plan: Plan) -> Iterator[Finding]:
                 "bytes alone, and the first update is a ValueError (Attempting to unscale FP16 "
                 "gradients)"
             ),
-            advice="load the model with dtype=torch.float32; fp16 multiplies in fp16 all the same",
+            advice=f"load the model with {_word_for_weights(plan)}=torch.float32; fp16 multiplies "
+            "in fp16 all the same",
             evidence={"bytes": 2},
         )
 

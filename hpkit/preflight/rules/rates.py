@@ -59,8 +59,7 @@ def rate_far_off(plan: Plan) -> Iterator[Finding]:
         return
     rate = plan.recipe.learning_rate
     what = _what_is_trained(plan)
-    imitates = plan.written.name in IMITATION
-    if plan.trains_adapter and imitates and rate < LOWEST_OF_ADAPTERS:
+    if plan.trains_adapter and _imitates(plan) and rate < LOWEST_OF_ADAPTERS:
         yield Finding(
             severity="warning",
             argument="learning_rate",
@@ -132,12 +131,21 @@ def _adapter_keeps_default(plan: Plan) -> bool:
     around = written.around
     if plan.live or plan.is_trial or written.tool or written.unsloth or around.idle_adapter:
         return False
-    if around.adapter is None or written.name not in IMITATION or not _is_adam(plan):
+    if around.adapter is None or around.soft_prompt or not _is_adam(plan):
+        return False
+    if not _imitates(plan):
         return False
     if written.origin not in ("transformers", "trl") or "learning_rate" in plan.given:
         return False
     is_told = not any(name == "learning_rate" or name[0] == "*" for name in written.unread)
     return is_told and any(name in plan.given for name in MEANS_TO_TRAIN)
+
+
+def _imitates(plan: Plan) -> bool:
+    """Is it a text that the run learns to go on with? TRL's trainers once took plain arguments."""
+    written = plan.written
+    may_be_another = written.around.other_loss and written.name in TRANSFORMERS_ARGUMENTS
+    return written.name in IMITATION and not may_be_another
 
 
 def _is_adam(plan: Plan) -> bool:
@@ -161,7 +169,7 @@ def _what_is_trained(plan: Plan) -> str | None:
         return None
     if by_preferences:
         return "all weights by preferences"
-    if written.name not in IMITATION:
+    if not _imitates(plan):
         return None
     if _billions(model) >= 3:
         return "all weights of three billion and more"

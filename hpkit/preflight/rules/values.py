@@ -112,7 +112,8 @@ def _unknown_optimizer(plan: Plan) -> Iterator[Finding]:
     if optim is None or "optim" in plan.invalid or optim in optimizer_names():
         return
     # Another version, Unsloth and axolotl have names of their own.
-    knows_another = version_in_force("transformers", written.pins).pinned or written.unsloth
+    version = version_in_force("transformers", written.pins)
+    knows_another = version.pinned or not version.text or written.unsloth
     if not plan.live and (knows_another or written.origin not in ("transformers", "trl")):
         return
     near = nearest(optim, optimizer_names())

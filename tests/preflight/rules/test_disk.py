@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from hpkit.preflight import Surroundings, Written
+
 from ..support import LONG, Case, Rows, found, llama, train
 
 #: By rule; tests/preflight/rules/test_cases.py tries them.
@@ -15,6 +17,13 @@ CASES = {
         known_of_silent=dict(examples=1000),
     ),
 }
+
+
+@pytest.mark.parametrize("around", [dict(adapter="LoraConfig"), dict(named_checkpoint="out/c-3")])
+def test_small_checkpoints_and_one_that_is_loaded_may_stay(around):
+    run = dict(max_steps=2000, save_steps=50)
+    assert "disk-filled" in found(run, written=Written())
+    assert "disk-filled" not in found(run, written=Written(around=Surroundings(**around)))
 
 
 @pytest.mark.slow

@@ -406,7 +406,9 @@ class Plan:
             return recipe if self.ours else recipe.replace(lora_r=None, load_in_4bit=False)
         layers = around.target_modules
         frozen = around.frozen_weights or around.quantized
-        if not around.adapter_rank or frozen not in ("4 bits", *WEIGHT_FORMATS, "float16"):
+        if (around.adapter_rank or 0) < 1:
+            return None
+        if frozen not in ("4 bits", *WEIGHT_FORMATS, "float16"):
             return None
         if isinstance(layers, tuple):
             layers = ",".join(layers)

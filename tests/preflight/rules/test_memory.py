@@ -175,7 +175,13 @@ def test_a_script_with_an_adapter_is_counted_as_a_recipe_with_one(loaded, settin
 
 @pytest.mark.parametrize(
     ("told", "instead"),
-    [('target_modules="all-linear"', ""), (BF16, ""), (BF16, NF4.replace("4bit", "8bit"))],
+    [
+        ('target_modules="all-linear"', ""),
+        ('"all-linear"', '["no_such_layer"]'),
+        ("r=16", "r=-1"),
+        (BF16, ""),
+        (BF16, NF4.replace("4bit", "8bit")),
+    ],
 )
 def test_of_an_adapter_that_is_not_described_whole_nothing_is_said(told, instead, tmp_path):
     file = tmp_path / "tune.py"
@@ -183,6 +189,7 @@ def test_of_an_adapter_that_is_not_described_whole_nothing_is_said(told, instead
     small = dataclasses.replace(MACHINES["t4"], memory_free=10**9)
     report = check_file(str(file), None, model="7B", device=small)
     assert "memory-over-free" not in [finding["rule"] for finding in report.findings]
+    assert not any("failed" in finding["evidence"] for finding in report.findings)
 
 
 @pytest.mark.slow

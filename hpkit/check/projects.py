@@ -1,5 +1,6 @@
 """The versions that a project asks for: its requirements, environment, setup and lock files."""
 
+import codecs
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -20,8 +21,10 @@ _PLACES = (
     "setup.cfg",
     "pyproject.toml",
     "Pipfile",
+    "*env*.y*ml",
     "environment*.y*ml",
     "conda*.y*ml",
+    "*requirements*.txt",
     "requirements*.txt",
     "requirements/*.txt",
     "poetry.lock",
@@ -31,6 +34,8 @@ _PLACES = (
 _CONDA = re.compile(r"\s*-\s*[\"']?(?:[\w./-]+::)?([\w.-]+)\s*([=<>!~][^\"'#]*)?")
 _FIELD = re.compile(r"(?m)^\s+finetuning_type\s*:\s*\w")
 _THE_TOOL = re.compile(r"(?i)llama[-_]?factory|llmtuner")
+#: What an environment of conda has, and a workflow or a compose file named after one has not.
+_NEEDS = re.compile(r"(?m)^dependencies\s*:")
 _LOCKED = re.compile(r'(?m)^name = "([\w.-]+)"\nversion = "([^"]+)"')
 
 
@@ -101,12 +106,15 @@ def _asked_by(file: Path, _changed: float) -> list[str]:
     try:
         if file.name in ("pyproject.toml", "Pipfile"):
             return _of_tables(read_toml(file, "requirements"))
-        text = file.read_text(encoding="utf-8", errors="replace")
+        text = _decoded(file.read_bytes())
     except (OSError, BadInput):  # what cannot be read asks for nothing
         return []
     if file.suffix == ".lock":
         return [f"{name}=={version}" for name, version in _LOCKED.findall(text)]
     if file.suffix in (".yml", ".yaml"):
+        has_usual_name = file.name.startswith(("environment", "conda"))
+        if not has_usual_name and not _NEEDS.search(text):
+            return []
         return [_of_conda(line) for line in text.split("\n")]
     if file.suffix == ".txt":
         return text.split("\n")
@@ -117,6 +125,13 @@ def _asked_by(file: Path, _changed: float) -> list[str]:
     if file.suffix == ".md":
         return listed_in(text) + requirements_in(text)
     return requirements_in(text)
+
+
+def _decoded(content: bytes) -> str:
+    """A file's text; PowerShell's `pip freeze >` writes UTF-16, with its mark before it."""
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_wide else "utf-8-sig", errors="replace")
+    return text.replace("\r\n", "\n")
 
 
 def _of_conda(line: str) -> str:

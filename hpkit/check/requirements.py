@@ -19,6 +19,7 @@ _UPGRADES = re.compile(r"(?<!\S)(?:-\w*U\w*|--upgrade)(?!\S)")
 _UPGRADE = "--upgrade "
 #: `- `, `2. ` and `> ` before what prose lists, and the mark of code.
 _LIST_MARK = re.compile(r"^[\s>*+`-]*(?:\d+[.)]\s+)?`*")
+_CODE = re.compile(r"`([^`]+)`")
 _CELL_VERSION = re.compile(r"(?:==|v)?\s*(\d+(?:\.\d+)+)")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 #: The packages whose version matters here.
@@ -29,7 +30,8 @@ def pins(texts: Iterable[str]) -> dict[str, str]:
     """package -> specifier, as `==4.56.2`, of PINNED; a later line overrides an earlier one.
 
     A package that is installed without a version, or from a repository, is the newest: its
-    specifier is empty. That of a commit is `===` and the commit, a version that nobody here knows.
+    specifier is empty. That of a commit is `===` and the commit, a version that nobody here knows,
+    and `===file` that of a package on somebody's disk.
     """
     return by_package(requirements_in(*texts))
 
@@ -85,7 +87,7 @@ def _installed(line: str) -> list[str]:
 
 
 def listed_in(text: str) -> list[str]:
-    """The requirements that prose has as lines, list items or cells of a table.
+    """The requirements that prose has as code, lines, list items or cells of a table.
 
     A package that stands there with several versions has none: they are for several things.
     """
@@ -97,8 +99,9 @@ def listed_in(text: str) -> list[str]:
         versions = [_CELL_VERSION.fullmatch(cell) for cell in cells]
         if sum(map(bool, versions)) > 1:  # the least, and the one that is recommended
             continue
-        for cell, version in zip(cells, [*versions[1:], None]):
-            name, specifier = _parsed(f"{cell}=={version[1]}" if version else cell)
+        words = [f"{cell}=={v[1]}" if v else cell for cell, v in zip(cells, [*versions[1:], None])]
+        for word in words + _CODE.findall(line):
+            name, specifier = _parsed(word)
             if name in PINNED and specifier:
                 found.setdefault(name, set()).add(specifier)
     return [name + pin for name, pins in found.items() if len(pins) == 1 for pin in pins]
@@ -120,7 +123,9 @@ def _parsed(requirement: str) -> tuple[str, str]:
         parsed = Requirement(plain.strip())
     except InvalidRequirement:
         return "", ""
-    return parsed.name.lower(), str(parsed.specifier)
+    # Built on another machine, by conda's forge mostly: a version that nobody here knows.
+    is_local = (parsed.url or "").startswith("file:")
+    return parsed.name.lower(), "===file" if is_local else str(parsed.specifier)
 
 
 def _of_tag(tag: str) -> str:

@@ -53,7 +53,7 @@ GONE_MODULES = {
 class Version(NamedTuple):
     """A version that a file is judged by; `pinned`: the file says so itself.
 
-    Of a commit nobody here knows the version: its text is empty.
+    Of a commit, or a package on a disk, nobody here knows the version: its text is empty.
     """
 
     text: str
@@ -119,7 +119,7 @@ def _version_allowed(package: str, pin: str | None) -> Version:
         newest = importlib.metadata.version("transformers")
     if pin is None:
         return Version(newest, pinned=False)
-    if re.fullmatch(r"===[0-9a-f]{7,40}", pin):
+    if re.fullmatch(r"===(file|[0-9a-f]{7,40})", pin):
         return Version("", pinned=False)
     try:
         allowed = SpecifierSet(pin)

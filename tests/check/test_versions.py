@@ -43,6 +43,10 @@ def findings(file: Path) -> list[tuple[str, str]]:
         ("environment.yaml", "dependencies:\n- transformers=4.44.2=pyhd8ed1ab_0\n", "==4.44.2"),
         ("environment.yml", "dependencies:\n  - conda-forge::transformers=4.44\n", "==4.44.*"),
         ("conda_env.yml", 'dependencies:\n  - "transformers>=4.40,<4.45"\n', "<4.45,>=4.40"),
+        ("speech_env.yml", "dependencies:\n  - transformers=4.44.2=py_0\n", "==4.44.2"),
+        ("myenv.yaml", "name: a\ndependencies:\n- pip:\n  - transformers==4.44.2", "==4.44.2"),
+        ("dev_requirements.txt", "torch\ntransformers==4.44.2\n", "==4.44.2"),
+        ("requirements_linux.txt", "transformers==4.44.2\n", "==4.44.2"),
         (
             "environment.yml",
             "- pip:\n  - git+https://github.com/huggingface/transformers@v4.44.2\n",
@@ -69,6 +73,8 @@ def findings(file: Path) -> list[tuple[str, str]]:
         ("README.md", "1. transformers~=4.44.0\n", "~=4.44.0"),
         ("README_zh.md", "| transformers | 4.44.2 |\n|---|---|\n", "==4.44.2"),
         ("README.md", "| for training | `transformers==4.44.2` |\n", "==4.44.2"),
+        ("README.md", "Set up the other project (`transformers==4.44.2`), then run.\n", "==4.44.2"),
+        ("README.md", "Use `torch` and `transformers~=4.44.0` here.\n", "~=4.44.0"),
         ("INSTALL.md", "> transformers==4.44.2\n", "==4.44.2"),
         ("Dockerfile", "RUN pip install \\\n    transformers==4.44.2\n", "==4.44.2"),
     ],
@@ -202,6 +208,7 @@ def test_the_table_of_what_trl_needs_ends_with_the_installed_one():
     [
         "- the old code needs transformers==4.44.2\n",
         "- transformers\n",
+        "With `transformers==4.44.2`, or with `transformers==4.51.3` for the large one.\n",
         "| | least | best |\n| transformers | 4.37.2 | 4.44.2 |\n",
         "| model A | transformers==4.44.2 |\n| model B | transformers==4.51.3 |\n",
     ],
@@ -209,6 +216,20 @@ def test_the_table_of_what_trl_needs_ends_with_the_installed_one():
 def test_prose_about_a_version_is_no_pin(text, repository):
     file = repository({"README.md": text, "tune.py": SCRIPT}) / "tune.py"
     assert "transformers" not in pins_of(str(file), [SCRIPT])[0]
+
+
+@pytest.mark.parametrize("name", ["compose.env.yml", "test-env.yaml"])
+def test_a_file_named_after_an_environment_needs_dependencies(name, repository):
+    file = repository({name: "steps:\n- transformers=4.44.2\n", "tune.py": SCRIPT}) / "tune.py"
+    assert findings(file) == [("removed-argument", "error")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_frozen_list_of_powershell_is_read(encoding, repository):
+    root = repository({"tune.py": SCRIPT})
+    text = "transformers==4.44.2\r\ntrl==0.9.6\r\n"
+    (root / "requirements.txt").write_bytes(text.encode(encoding))
+    assert pins_of(str(root / "tune.py"), [])[0] == {"transformers": "==4.44.2", "trl": "==0.9.6"}
 
 
 OLD_NAMES = """\
@@ -227,6 +248,8 @@ REPOSITORY = "git+https://github.com/huggingface/transformers"
         (f"transformers @ {REPOSITORY}@e45e756d22206ca8fa9fb057c8c3d8fa79bf81c6", False),
         (f"{REPOSITORY}.git@0dcb46e7", False),
         (f"{REPOSITORY}.git@1234567#egg=transformers", False),
+        ("transformers @ file:///home/conda/feedstock_root/transformers_1709/work", False),
+        ("transformers @ file:///C:/wheels/transformers.whl", False),
         (f"{REPOSITORY}@main", True),
         (f"transformers @ {REPOSITORY}.git@master ; python_version > '3.8'", True),
         (REPOSITORY, True),

@@ -13,6 +13,7 @@ from hpkit.check.parsers import fields_of_parts
 from hpkit.check.projects import folders_of_repository, stamp
 from hpkit.check.scripts import read_calls
 from hpkit.errors import BadInput
+from hpkit.preflight.written import ELSEWHERE
 
 #: How many modules of the repository are gone through to the one that has the parser.
 DEEP = 3
@@ -51,11 +52,14 @@ def with_its_script(call: Call) -> Call:
         named_checkpoint=own.around.named_checkpoint,
         unread_fields=tuple(idle) or None,
     )
+    pins = {**own.pins, **call.written.pins}
+    if call.written.pinned_by == ELSEWHERE:  # the script's folder is nearer to it
+        pins |= own.pins
     written = dataclasses.replace(
         call.written,
         name=own.name,
         origin=own.origin,
-        pins={**own.pins, **call.written.pins},
+        pins=pins,
         unsloth=own.unsloth,
         set_elsewhere=tuple(defaults),
         fields=parser.fields,

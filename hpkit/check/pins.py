@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hpkit.check.launchers import pins_of_launcher
-from hpkit.check.projects import pins_of_project
+from hpkit.check.projects import pins_of_project, transformers_elsewhere
 from hpkit.check.requirements import pins
 from hpkit.preflight.libraries import pins_that_fit
+from hpkit.preflight.written import ELSEWHERE
 
 
 def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
@@ -19,7 +20,13 @@ def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
         # A script's words on what to install from the repository are about the project's commit.
         own = {name: pin for name, pin in own.items() if pin or "===" not in project.get(name, "")}
     asked = {**project, **launcher, **own}
+    # A TRL, with or without a version, says which transformers is beside it.
+    elsewhere = "" if {"transformers", "trl"} & set(asked) else transformers_elsewhere(path.parent)
+    if elsewhere:
+        asked["transformers"] = elsewhere
     asked = pins_that_fit({package: pin for package, pin in asked.items() if pin})
     if any(own.values()):
         return asked, "this file installs"
+    if elsewhere:
+        return asked, ELSEWHERE
     return asked, "its launcher installs" if launcher else "its project asks for"

@@ -9,6 +9,7 @@ from pathlib import Path
 from hpkit.check.requirements import QUOTED, by_package, listed_in, requirements_in
 from hpkit.errors import BadInput
 from hpkit.files import read_toml
+from hpkit.preflight.libraries import version_in_force
 
 #: Where a project says what it needs, the vaguest first: what a later one says counts.
 _PLACES = (
@@ -34,6 +35,8 @@ _PLACES = (
 _CONDA = re.compile(r"\s*-\s*[\"']?(?:[\w./-]+::)?([\w.-]+)\s*([=<>!~][^\"'#]*)?")
 _FIELD = re.compile(r"(?m)^\s+finetuning_type\s*:\s*\w")
 _THE_TOOL = re.compile(r"(?i)llama[-_]?factory|llmtuner")
+#: So many folders of a repository are looked into for versions, and no more.
+MANY_FOLDERS = 300
 #: What an environment of conda has, and a workflow or a compose file named after one has not.
 _NEEDS = re.compile(r"(?m)^dependencies\s*:")
 _LOCKED = re.compile(r'(?m)^name = "([\w.-]+)"\nversion = "([^"]+)"')
@@ -58,6 +61,27 @@ def folders_of_repository(folder: Path) -> list[Path]:
         if (parent / ".git").exists():
             return above[:count]
     return [folder]
+
+
+def transformers_elsewhere(folder: Path) -> str:
+    """The transformers that other folders of the repository pin, "" where one lets in the newest.
+
+    Of several versions it is the newest: that one takes the least of the old names.
+    """
+    root = folders_of_repository(folder)[-1]
+    return _pinned_below(root, stamp(root)) if (root / ".git").exists() else ""
+
+
+@cache
+def _pinned_below(root: Path, _changed: float) -> str:
+    below = [*root.glob("[!.]*/"), *root.glob("[!.]*/[!.]*/")][:MANY_FOLDERS]
+    asked = [_asked_in(folder) for folder in below if folder.is_dir()]
+    pins = [pins for pins in asked if "transformers" in pins]
+    versions = [version_in_force("transformers", one) for one in pins]
+    if not pins or not all(version.pinned for version in versions):
+        return ""
+    newest = max(range(len(pins)), key=lambda place: versions[place].number)
+    return pins[newest]["transformers"]
 
 
 def _asked_in(folder: Path) -> dict[str, str]:

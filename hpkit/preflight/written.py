@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from hpkit.preflight.forms import Form
 
+#: Who says a version that is the best guess: it excuses old names, and accuses no new one.
+ELSEWHERE = "another folder of its project asks for"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:

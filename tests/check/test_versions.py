@@ -344,3 +344,38 @@ def test_whose_parser_reads_a_file_like_llama_factorys(files, found, repository)
     report = check_file(str(root / "examples/lora.yaml"), None, **ALONE)
     (finding,) = report.findings
     assert found in finding["message"]
+
+
+# What other folders of a repository ask for.
+
+
+@pytest.mark.parametrize(
+    "files, severity",
+    [
+        ({"train/src/environment.yml": "- transformers==4.28.0\n"}, "hint"),
+        ({"a/requirements.txt": "transformers<5\n", "b/setup.py": "'transformers<4.50'"}, "hint"),
+        ({"a/requirements.txt": "transformers<5\n", "b/setup.py": "'transformers>4.50'"}, "error"),
+        ({"a/requirements.txt": "transformers\n"}, "error"),
+        ({"a/b/c/requirements.txt": "transformers==4.28.0\n"}, "error"),
+        ({"a/requirements.txt": "transformers<5\n", "requirements.txt": "trl\n"}, "error"),
+    ],
+)
+def test_where_a_folder_is_silent_the_others_say(files, severity, repository):
+    root = repository({**files, "code/deep/tune.py": SCRIPT})
+    assert findings(root / "code/deep/tune.py") == [("removed-argument", severity)]
+
+
+def test_of_several_the_newest_counts_and_accuses_no_new_name(repository):
+    new = "from transformers import TrainingArguments\nTrainingArguments('o', eval_strategy='no')\n"
+    root = repository(
+        {
+            "a/README.md": "- transformers==4.31.0\n",
+            "b/requirements.txt": "transformers==4.36.2\n",
+            "code/tune.py": new,
+            "code/old.py": SCRIPT,
+        }
+    )
+    assert pins_of(str(root / "code/tune.py"), [])[0]["transformers"] == "==4.36.2"
+    assert findings(root / "code/tune.py") == []
+    (finding,) = check_file(str(root / "code/old.py"), None, **ALONE).findings
+    assert "4.36.2, which another folder of its project asks for" in finding["message"]

@@ -33,7 +33,7 @@ from hpkit.preflight.refusals import (
     was_an_argument,
 )
 from hpkit.preflight.register import Finding, rule
-from hpkit.preflight.written import Written
+from hpkit.preflight.written import ELSEWHERE, Written
 
 #: As like as a misspelling is to its word; what is less so is a name of its own.
 MISSPELT = 0.88
@@ -269,6 +269,8 @@ def argument_too_new(plan: Plan) -> Iterator[Finding]:
     written = plan.written
     if plan.live or written.unsloth or written.fields or written.tool:
         return
+    if written.pinned_by == ELSEWHERE:
+        return
     # A config of TRL takes transformers' arguments beside its own.
     classes = [("transformers", "TrainingArguments")]
     if written.origin == "trl":
@@ -338,6 +340,8 @@ def moved_argument(plan: Plan) -> Iterator[Finding]:
             near = nearest(argument, names_of(written.origin, written.name), MISSPELT)
             advice = f"or write {near}" if near else ""
         last = last_with(written.origin, written.name, argument)
+        if last is None and written.pinned_by == ELSEWHERE:
+            continue
         since = f" ({last} was the last)" if last else ""
         yield Finding(
             severity="error",

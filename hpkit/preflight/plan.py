@@ -230,10 +230,10 @@ class Plan:
             if old and not self.live:
                 found[old] = LEAVE_OUT
             if value is not LEAVE_OUT or not old or argument in self.settings:
-                found[self._name_in_force(argument)] = value
+                found[self.name_in_force(argument)] = value
         return found
 
-    def _name_in_force(self, argument: str) -> str:
+    def name_in_force(self, argument: str) -> str:
         """The name that the version in force has for an argument; the old one of an old library."""
         version = version_in_force("transformers", self.written.pins)
         # What is written already stays, and argument-too-new speaks of it.
@@ -241,7 +241,7 @@ class Plan:
             return argument
         if takes("transformers", "TrainingArguments", argument, version):
             return argument
-        for old, successor in SUCCESSORS.items():
+        for old, successor in (SUCCESSORS | DEPRECATED).items():
             is_its_old_name = successor.is_a_new_name and successor.argument == argument
             if is_its_old_name and takes("transformers", "TrainingArguments", old, version):
                 return old

@@ -389,3 +389,25 @@ CHECKPOINTS = "args = TrainingArguments('o', max_steps=2000, save_steps=50, logg
 )
 def test_checkpoints_that_may_stay(more, fires, found):
     assert ("disk-filled" in found(HEAD + CHECKPOINTS + more)) == fires
+
+
+# The name of an argument, in words as well.
+
+
+@pytest.mark.parametrize(
+    "pin, given, severity, name",
+    [
+        ("4.37.0", "evaluation_strategy='no', ", "hint", "evaluation_strategy"),
+        ("4.37.0", "", "warning", "evaluation_strategy"),
+        ("4.37.0", "do_eval=False, ", "hint", "evaluation_strategy"),
+        ("4.44.2", "evaluation_strategy='no', ", "hint", "evaluation_strategy"),
+        ("5.0.0", "eval_strategy='no', ", "hint", "eval_strategy"),
+        ("5.0.0", "", "warning", "eval_strategy"),
+    ],
+)
+def test_words_have_the_name_that_works(pin, given, severity, name, found):
+    call = f"args = TrainingArguments('o', {given}eval_steps=50)\n"
+    finding = found(f"# pip install transformers=={pin}\n{HEAD}{call}")["evaluation-idle"]
+    assert finding["severity"] == severity
+    assert f": {name} is no" in finding["message"]
+    assert f'or set {name}="steps"' in finding["fix"]

@@ -110,15 +110,18 @@ def evaluation_idle(plan: Plan) -> Iterator[Finding]:
         return
     every = plan.given["eval_steps"]
     form = plan.written.form
+    # Who writes both means that it is off, and keeps the interval for another time.
+    is_meant = plan.is_told("eval_strategy") or plan.given.get("do_eval") is False
+    strategy = plan.renamed.get("eval_strategy") or plan.name_in_force("eval_strategy")
     yield Finding(
-        severity="warning",
+        severity="hint" if is_meant else "warning",
         argument="eval_steps",
         message=(
             f"{_word(plan, 'eval_steps')} {shown(every)} does nothing: "
-            "eval_strategy is no, and there are 0 evaluations"
+            f"{form.word(strategy)} is no, and there are 0 evaluations"
         ),
         changes={"eval_steps": LEAVE_OUT},
-        advice=f"or set {form.setting('eval_strategy', 'steps')}, with rows to evaluate on",
+        advice=f"or set {form.setting(strategy, 'steps')}, with rows to evaluate on",
         evidence={"evaluations": 0},
     )
 

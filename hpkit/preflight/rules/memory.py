@@ -317,7 +317,7 @@ def _what_fits(plan: Plan, held: Memory, free: int) -> dict:
         return dict(changes=changes, advice="for about the same update")
     recompute = "gradient_checkpointing"
     if "activation_checkpointing" in training_argument_names():
-        recompute = "activation_checkpointing"
+        recompute = plan.name_in_force("activation_checkpointing")
     return dict(
         advice=f"set max_seq_length lower, or {recompute}=True in TrainingArguments, "
         "which computes activations twice and keeps few"

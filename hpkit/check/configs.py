@@ -7,9 +7,18 @@ from functools import cache
 from pathlib import Path
 
 from hpkit.check.calls import Call
-from hpkit.check.dialects import Place, Quoted, call_of, dialect_of, dialects
+from hpkit.check.dialects import (
+    Place,
+    Quoted,
+    call_of,
+    dialect_of,
+    dialects,
+    is_training_argument,
+)
 from hpkit.check.projects import has_parser_of_its_own, stamp
+from hpkit.check.readers import readers_of
 from hpkit.errors import BadInput
+from hpkit.hyperparameters import CARDS
 from hpkit.preflight.libraries import training_argument_names, was_taken
 
 #: Files of others that look like settings of a run: (a key, whose file it is).
@@ -65,7 +74,31 @@ def read_config(
     first = min((line for _, line in settings.values()), default=1)
     place = Place(file, None, first)
     call = call_of(dialect, settings, place, language, texts=[text])
+    if dialect.name in ("trl", "transformers") and not is_recipe:
+        call = _as_its_reader_may(call, settings)
     return [call], []
+
+
+def _as_its_reader_may(call: Call, settings: dict) -> Call:
+    """The call without what only a parser of the libraries makes of the file.
+
+    A script that reads it with a class of its own has that class's names and defaults; one that
+    takes keys of its own, or eval_steps one by one, may evaluate though no key says so.
+    """
+    readers = readers_of(call.file)
+    written = call.written
+    if readers.fields & set(settings) and not readers.has_parser:
+        written = dataclasses.replace(written, origin="")
+    is_told = {"eval_strategy", "evaluation_strategy"} & set(settings)
+    if not is_told and (readers.reads_interval or not all(map(_is_of_a_library, settings))):
+        elsewhere = (*written.set_elsewhere, "eval_strategy")
+        written = dataclasses.replace(written, set_elsewhere=elsewhere)
+    return dataclasses.replace(call, written=written)
+
+
+def _is_of_a_library(key: str) -> bool:
+    """Whether transformers, TRL or peft has a key of this name, or had one."""
+    return is_training_argument(key) or was_taken("trl", key) or key in CARDS
 
 
 def _declined(settings: dict, nested: set[str]) -> str:

@@ -411,3 +411,65 @@ def test_words_have_the_name_that_works(pin, given, severity, name, found):
     assert finding["severity"] == severity
     assert f": {name} is no" in finding["message"]
     assert f'or set {name}="steps"' in finding["fix"]
+
+
+# Who reads a file of settings.
+
+SETTINGS = "learning_rate: 1.0e-4\nnum_train_epochs: 3\noutput_dir: o\n"
+IDLE = SETTINGS + "eval_steps: 20\n"
+
+
+@pytest.fixture
+def rules(tmp_path):
+    """`rules(settings, script)`: what is found in a repository's settings file."""
+
+    def some(settings: str, script: str = "") -> set[str]:
+        (tmp_path / ".git").mkdir(exist_ok=True)
+        write(tmp_path, textwrap.dedent(script), "run.py")
+        file = write(tmp_path, settings, "one.yaml")
+        return {one["rule"] for one in check_file(str(file), None, **ALONE).findings}
+
+    return some
+
+
+@pytest.mark.parametrize(
+    "more, script, fires",
+    [
+        ("", "", True),
+        ("", "TrainingArguments('o', eval_steps=args.eval_steps)\n", True),
+        ("eval_file: a.jsonl\n", "", False),
+        ("sft_adapter_path: o\n", "", False),
+        ("", "every = config['eval_steps']\n", False),
+        ("", "every = settings.get('eval_steps', 100)\n", False),
+        ("", "every = cfg.eval_steps\n", False),
+        ("eval_file: a.jsonl\neval_strategy: 'no'\n", "", True),
+    ],
+)
+def test_a_script_of_ones_own_may_evaluate(more, script, fires, rules):
+    assert ("evaluation-idle" in rules(IDLE + more, script)) is fires
+
+
+OWN = "class Own:\n    warmup_ratio: float = 0.05\n    gradient_checkpointing: bool = True\n"
+OLD = SETTINGS + "warmup_ratio: 0.1\ngradient_checkpointing: true\n"
+
+
+@pytest.mark.parametrize(
+    "script, fires",
+    [
+        (OWN, False),
+        ("", True),
+        (OWN + "parser = HfArgumentParser(Own)\n", True),
+        ("def train(\n    warmup_ratio: float = 0.1,\n):\n    pass\n", True),
+    ],
+)
+def test_a_class_of_ones_own_has_its_own_names(script, fires, rules):
+    old = {"removed-argument", "deprecated-argument"}
+    assert rules(OLD, script) & old == (old if fires else set())
+
+
+@pytest.mark.parametrize(
+    "key", ["target_modules: [q_proj, v_proj]", "lora_r: all", "bnb_4bit_compute_dtype: half"]
+)
+def test_an_adapters_keys_are_another_tools_own(key, rules):
+    assert "invalid-value" not in rules(SETTINGS + key + "\n")
+    assert "invalid-value" in rules(SETTINGS.replace("1.0e-4", "fast") + key + "\n")

@@ -9,6 +9,7 @@ from hpkit.preflight.forms import LEAVE_OUT
 from hpkit.preflight.libraries import optimizer_names, version_in_force
 from hpkit.preflight.plan import Plan
 from hpkit.preflight.register import Finding, rule
+from hpkit.recipe import ADAPTER, QUANTIZATION
 from hpkit.schedules import MEASURED
 
 #: Right in transformers, though no Recipe takes it. With 0 it saves, and evaluates, in its own way.
@@ -41,6 +42,9 @@ def invalid_value(plan: Plan) -> Iterator[Finding]:
     """
     for argument, value in plan.invalid.items():
         if _is_fine_in_transformers(argument, value):
+            continue
+        # What another tool takes for its adapter is its own matter: a list of layers, a text.
+        if plan.written.tool and argument in (*ADAPTER, *QUANTIZATION):
             continue
         expected = CARDS[argument].expected
         hint = ""

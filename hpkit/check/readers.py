@@ -45,7 +45,9 @@ def readers_of(file: str) -> Readers:
 def _readers_in(root: Path, _changed: float) -> Readers:
     reads_interval = has_parser = False
     fields = set()
-    for script in islice(root.rglob("*.py"), _MANY_SCRIPTS):
+    # Not those of an environment, which is installed in a hidden folder as a rule.
+    own = (script for script in root.rglob("[!.]*.py") if _is_own(script.relative_to(root)))
+    for script in islice(own, _MANY_SCRIPTS):
         try:
             text = script.read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -56,6 +58,10 @@ def _readers_in(root: Path, _changed: float) -> Readers:
         if _OLD_FIELD.search(text):
             fields |= _fields_in(text) & _OLD_NAMES
     return Readers(reads_interval, frozenset(fields), has_parser)
+
+
+def _is_own(script: Path) -> bool:
+    return not any(part[0] == "." or part == "site-packages" for part in script.parts)
 
 
 def _fields_in(text: str) -> set[str]:

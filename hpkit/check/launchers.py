@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from hpkit.check.projects import folders_of_repository, stamp
+from hpkit.check.projects import files_in, folders_of_repository, stamp
 from hpkit.check.requirements import pins
 
 #: Where they stand, seen from a folder of the repository.
@@ -36,11 +36,10 @@ def pins_of_launcher(file: Path) -> dict[str, str]:
     if not (folders[-1] / ".git").exists():
         return {}
     for folder in folders:
-        for place in _PLACES:
-            for launcher in sorted(folder.glob(place)):
-                started = _read(launcher, stamp(launcher))
-                if any(_is_named(file, name, launcher) for name in started.names):
-                    return dict(started.pins)
+        for launcher in files_in(folder, _PLACES, stamp(folder)):
+            started = _read(launcher, stamp(launcher))
+            if any(_is_named(file, name, launcher) for name in started.names):
+                return dict(started.pins)
     return {}
 
 

@@ -14,8 +14,11 @@ def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
     """(package -> specifier, who says so) of a file; of its project where the file is silent."""
     own = pins(texts)
     path = Path(file).absolute()
-    launcher = pins_of_launcher(path)
     project = pins_of_project(path.parent)
+    launcher = {}
+    # Notebooks are long to read, and one version is not said more exactly by another file.
+    if not project.get("transformers", "").startswith("=="):
+        launcher = pins_of_launcher(path)
     if path.suffix == ".py":
         # A script's words on what to install from the repository are about the project's commit.
         own = {name: pin for name, pin in own.items() if pin or "===" not in project.get(name, "")}

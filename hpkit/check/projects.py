@@ -86,10 +86,20 @@ def _pinned_below(root: Path, _changed: float) -> str:
 
 def _asked_in(folder: Path) -> dict[str, str]:
     found = {}
-    for pattern in _PLACES:
-        for file in sorted(folder.glob(pattern)):
-            found = by_package(_asked_by(file, stamp(file)), found)
+    for file in files_in(folder, _PLACES, stamp(folder)):
+        found = by_package(_asked_by(file, stamp(file)), found)
     return found
+
+
+@cache
+def files_in(folder: Path, patterns: tuple[str, ...], _changed: float) -> tuple[Path, ...]:
+    """The files of a folder that fit the patterns, in their order: listing it anew for each of
+    thousands of files in it would take minutes.
+    """
+    found = []
+    for pattern in patterns:
+        found += sorted(folder.glob(pattern))
+    return tuple(found)
 
 
 def has_parser_of_its_own(file: str) -> bool:

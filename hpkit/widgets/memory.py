@@ -188,6 +188,9 @@ class MemoryExplorer(Interactive):
 
     def _draw(self) -> tuple[Picture, str]:
         recipe = self.recipe
+        # A rank moves nothing where all weights train.
+        hidden = recipe.lora_r is None
+        self.controls["lora_r"].layout.display = "none" if hidden else None
         machine = self._machines[self.device]
         predictor = self._predictor(self.model)
         self.memory = predictor.predict(recipe)

@@ -48,8 +48,10 @@ def check_memory(explorer) -> None:
 def test_memory_follows_every_control(name):
     explorer = MemoryExplorer("starter")
     explorer.set(per_device_train_batch_size=2, max_seq_length=64)
+    assert explorer.controls["lora_r"].layout.display == "none"
     if name == "lora_r":
         explorer.trains = "QLoRA"
+        assert explorer.controls["lora_r"].layout.display is None
     control = explorer.controls[name]
     seen = set()
     for value in positions(control):

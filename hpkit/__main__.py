@@ -20,7 +20,7 @@ from hpkit.finetune.throughput import ATTENTION
 from hpkit.formatting import shown_rate
 from hpkit.hyperparameters import CARDS, all_explained, explained, recipe_table
 from hpkit.lessons.sheets import cheat_sheet
-from hpkit.recipe import LORA, STARTER, changed_hyperparameters, load_recipe, with_changes
+from hpkit.recipe import STARTER, changed_hyperparameters, load_recipe, with_changes
 
 #: Exit status of a run that has finished with a loss or a weight that is no finite number.
 DIVERGED = 3
@@ -75,7 +75,9 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _request_and_folder(options: argparse.Namespace) -> tuple:
-    """(Request, folder) of a run: what it is told, on a resumed one on top of what it was told."""
+    """(Request, folder, a remark or "") of a run: what it is told, on a resumed one on top of what
+    it was told.
+    """
     # Here, for the command's own words need nothing of a training.
     from hpkit.finetune.checkpoints import Request, read_started
 
@@ -101,28 +103,31 @@ def _request_and_folder(options: argparse.Namespace) -> tuple:
     for name in ("model", "corpus", "eval_corpus", "text_column"):
         if getattr(options, name) is not None:
             told_anew[name] = getattr(options, name)
+    changed = with_changes(recipe, changes)
+    remark = ""
+    if "learning_rate" not in changes and changed.learning_rate != recipe.learning_rate:
+        remark = (
+            f"learning_rate: {shown_rate(changed.learning_rate)}, the best of a pilot for "
+            f"adapters, where a full fine-tune has {shown_rate(recipe.learning_rate)}"
+        )
     request = dataclasses.replace(
         told,
         **told_anew,
-        recipe=with_changes(recipe, changes),
+        recipe=changed,
         throughput=dataclasses.replace(told.throughput, **faster),
     )
-    return request, out
+    return request, out, remark
 
 
 def _finetune(options: argparse.Namespace) -> int:
-    request, out = processes.from_main(lambda: _request_and_folder(options))
+    request, out, remark = processes.from_main(lambda: _request_and_folder(options))
 
     from hpkit.finetune import Interrupted, finetune
 
     # With --json, standard output belongs to run.json alone.
     stream = sys.stderr if options.json else sys.stdout
-    if _has_the_rate_of_adapters(options) and processes.is_main():
-        print(
-            f"learning_rate: {shown_rate(LORA.learning_rate)}, the best of a pilot for adapters, "
-            f"where a full fine-tune has {shown_rate(STARTER.learning_rate)}",
-            file=stream,
-        )
+    if remark and processes.is_main():
+        print(remark, file=stream)
     if options.dry_run:
         _dry_run(options, request, out, stream)
         return 0
@@ -160,12 +165,6 @@ def _finetune(options: argparse.Namespace) -> int:
     if options.json:
         print(run.to_json())
     return status
-
-
-def _has_the_rate_of_adapters(options: argparse.Namespace) -> bool:
-    """Whether --lora_r has brought another rate with it."""
-    asked = (options.lora_r or "none").lower() != "none"
-    return asked and options.learning_rate is None and options.recipe in (None, "starter")
 
 
 def _dry_run(options: argparse.Namespace, request, out: Path, stream) -> None:

@@ -112,16 +112,12 @@ def load_adapter(model, folder: Path) -> None:
     set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
 
 
-def merged(base, folder: Path):
-    """`base` with the adapter in `folder` added to its weights: a model without an adapter.
-
-    `base` has the weights that the adapter was trained beside; in full, for 4 bits have no room for
-    what is added. It is changed.
-    """
+def beside(base, folder: Path):
+    """peft's model around `base`, with the adapter that was saved in `folder`."""
     from peft import PeftModel
 
     with _without_old_names():
-        return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+        return PeftModel.from_pretrained(base, str(folder))
 
 
 @contextmanager

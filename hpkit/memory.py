@@ -12,7 +12,7 @@ from hpkit.capability import EIGHT_BIT_ADAMW
 from hpkit.errors import BadInput, did_you_mean
 from hpkit.hyperparameters import CARDS
 from hpkit.measured_memory import saved_for_backward
-from hpkit.recipe import ADAPTER, FULL, QUANTIZATION, Recipe
+from hpkit.recipe import FULL, Recipe
 from hpkit.shapes import build_model, config_of, is_in_4bit, model_class
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -274,15 +274,11 @@ def predict_memory(
     total. A CPU process under glibc also keeps freed blocks, and its peak lies 60 to 70 % above.
     tests/test_memory.py measures both. Raises BadInput.
     """
-    parameters = all_parameters(source, recipe)
-    config = config_of(source)
     if batch is None:
         batch = recipe.per_device_train_batch_size
     if length is None:
-        length = recipe.max_seq_length
-    if length is None:
-        length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    held = without_activations(parameters, recipe)
+        length = length_of(source, recipe)
+    held = without_activations(all_parameters(source, recipe), recipe)
     activations = activation_bytes(
         source,
         batch,
@@ -292,6 +288,13 @@ def predict_memory(
         adapted_by=recipe,
     )
     return held._replace(activations=activations)
+
+
+def length_of(source, recipe: Recipe) -> int | None:
+    """Tokens of a sequence: the recipe's, else the model's context; None where neither says."""
+    if recipe.max_seq_length is not None:
+        return recipe.max_seq_length
+    return getattr(config_of(source).get_text_config(), "max_position_embeddings", None)
 
 
 def without_activations(parameters: list[Parameter], recipe: Recipe) -> Memory:
@@ -350,84 +353,6 @@ def state_bytes(parameters: list[Parameter], optim: str, dtype: str = "float32")
 def multiplies_in_16_bits(recipe: Recipe) -> bool:
     """Under autocast to bf16 or fp16, which take two bytes a number alike."""
     return recipe.bf16 or recipe.fp16
-
-
-class Predictor:
-    """predict_memory of one `source` for many recipes, sooner.
-
-    Activations take a walk through the model of up to seconds. For each length and precision two
-    batches are walked, and further ones lie on the line through them, to the byte (a test
-    compares). A batch of 1 keeps a few bytes less than the line says, so it is always walked.
-    Raises BadInput.
-    """
-
-    def __init__(self, source):
-        self.source = source
-        self.parameters = parameters_of(source)
-        # Adapter and quantization -> the parameters with them.
-        self._adapted = {}
-        # Length, 16 bits or not, dtype, adapter and quantization -> {batch: bytes}.
-        self._walked = {}
-
-    def adapted(self, recipe: Recipe) -> list[Parameter]:
-        """What `parameters_of` says of the source with the adapter of `recipe`."""
-        return [parameter for parameter in self._all_parameters(recipe) if parameter.trained]
-
-    def _all_parameters(self, recipe: Recipe) -> list[Parameter]:
-        adapted = _adapted_as(recipe)
-        if adapted not in self._adapted:
-            self._adapted[adapted] = all_parameters(self.source, recipe)
-        return self._adapted[adapted]
-
-    def predict(self, recipe: Recipe) -> Memory:
-        """As predict_memory; the recipe must say its `max_seq_length`."""
-        held = without_activations(self._all_parameters(recipe), recipe)
-        return held._replace(activations=self._activation_bytes(recipe))
-
-    def _activation_bytes(self, recipe: Recipe) -> int:
-        batch = recipe.per_device_train_batch_size
-        bf16 = multiplies_in_16_bits(recipe)
-        setting = (recipe.max_seq_length, bf16, recipe.dtype, _adapted_as(recipe))
-        walked = self._walked.setdefault(setting, {})
-        if batch in walked:
-            return walked[batch]
-        line = [known for known in walked if known > 1][:2]
-        if batch > 1 and len(line) == 2:
-            first, second = line
-            rise = walked[second] - walked[first]
-            return walked[first] + rise * (batch - first) // (second - first)
-        walked[batch] = activation_bytes(
-            self.source,
-            batch,
-            recipe.max_seq_length,
-            bf16,
-            dtype=recipe.dtype,
-            adapted_by=recipe,
-        )
-        return walked[batch]
-
-    def largest_batch(self, recipe: Recipe, free: int) -> int:
-        """The largest batch up to the recipe's own that is predicted to take at most `free` bytes.
-
-        0 where none does.
-        """
-        memory = self.predict(recipe)
-        if memory.total - memory.activations > free:
-            return 0
-        fits = 0
-        too_large = recipe.per_device_train_batch_size + 1  # larger than asked for, at any rate
-        while too_large - fits > 1:
-            middle = (fits + too_large) // 2
-            if self.predict(recipe.replace(per_device_train_batch_size=middle)).total <= free:
-                fits = middle
-            else:
-                too_large = middle
-        return fits
-
-
-def _adapted_as(recipe: Recipe) -> tuple:
-    """What two recipes must share so that their models have the same tensors."""
-    return tuple(getattr(recipe, name) for name in (*ADAPTER, *QUANTIZATION))
 
 
 def _refuse_invalid(name: str, value) -> None:

@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 import re
+import sys
 
 from hpkit.adapters import quantization_config, with_adapter
 from hpkit.errors import BadInput
@@ -80,7 +81,11 @@ def _four_bit_stand_in():
 
 def is_in_4bit(layer) -> bool:
     """Whether a layer's weight is kept in 4 bits, or stands for one that is."""
-    return isinstance(layer, _four_bit_stand_in()) or type(layer).__name__ == "Linear4bit"
+    kinds = [_four_bit_stand_in()]
+    # What has not been imported has no layers, and importing it takes seconds.
+    if "bitsandbytes" in sys.modules:
+        kinds.append(sys.modules["bitsandbytes"].nn.Linear4bit)
+    return isinstance(layer, tuple(kinds))
 
 
 def model_class(config):

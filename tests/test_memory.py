@@ -25,13 +25,13 @@ from hpkit.capability import forget_32bit_overrides
 from hpkit.errors import BadInput
 from hpkit.measured_memory import optimizer_state_bytes
 from hpkit.memory import (
-    Predictor,
     activation_bytes,
     optimizer_states,
     parameters_of,
     predict_memory,
 )
 from hpkit.model import load_model
+from hpkit.predictor import Predictor
 from hpkit.recipe import STARTER, Recipe
 
 # Its query projection has 4,096 elements, the least that is quantized; its key projection 2,048.
@@ -309,7 +309,7 @@ def test_a_predictor_says_what_predict_memory_says(shape, settings, monkeypatch)
         return activation_bytes(*args, **kwargs)
 
     predictor = Predictor(source)
-    monkeypatch.setattr("hpkit.memory.activation_bytes", counted)
+    monkeypatch.setattr("hpkit.predictor.activation_bytes", counted)
     said = {}
     for batch in (1, 4, 7, 2, 64, 4):
         said[batch] = predictor.predict(recipe.replace(per_device_train_batch_size=batch))

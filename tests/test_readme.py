@@ -13,7 +13,7 @@ from hpkit.corpus import cut_tunes, judge
 from hpkit.figures import loss_picture
 from hpkit.finetune import Run
 from hpkit.memory import predict_memory
-from hpkit.recipe import NOTES, STARTER
+from hpkit.recipe import LORA, NOTES, STARTER
 from hpkit.records import load_grids, load_runs
 
 ROOT = Path(__file__).parent.parent
@@ -134,6 +134,20 @@ def test_the_bytes_of_7b_are_those_that_are_predicted():
     assert predict_memory("7B", ways["QLoRA, rank 16"]).total < held
 
 
+def test_the_figures_of_the_adapter_are_those_of_the_stored_run():
+    run = Run.load(ROOT / "data" / "example_lora")
+    full = Run.load(ROOT / "data" / "example")
+    assert run.recipe == LORA.replace(lora_r=8) and run.updates == full.updates
+    share = run.trained_parameters / run.parameters
+    assert f"{run.trained_parameters:,} numbers, {share:.1%} of all" in FURTHER_TEXT
+    assert (
+        f"On the same {run.updates} updates the evaluation loss falls from "
+        f"{run.eval_loss_before:.3f} to {run.eval_loss_after:.3f} nats, where all weights together "
+        f"reach {full.eval_loss_after:.3f}"
+    ) in FURTHER_TEXT
+    assert f"{run.adapter_bytes / 1e3:.0f} kB as peft saves it" in FURTHER_TEXT
+
+
 def test_the_adapters_figures_on_a_gpu_are_those_measured():
     file = ROOT / "data" / "benchmarks" / "parts" / "nvidia-h100-80gb-hbm3-adapters.json"
     measured = {one["way"]: one for one in json.loads(file.read_text(encoding="utf-8"))}
@@ -153,5 +167,8 @@ def test_the_adapters_figures_of_a_real_model_are_those_measured():
         f"grew by {full} GB with all weights, {eight_bit} with all weights and 8-bit states, "
         f"{lora} with LoRA and {qlora} with QLoRA"
     ) in FURTHER_TEXT
+    full, _, lora, qlora = (one["update_seconds"] for one in measured)
+    assert lora / full == pytest.approx(3 / 4, abs=0.03)
+    assert qlora / full == pytest.approx(4 / 5, abs=0.03)
     states = [f"{one['optimizer_state_bytes'] / 1e6:,.0f}" for one in measured]
     assert f"took {', '.join(states[:3])} and {states[3]} MB" in FURTHER_TEXT

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from hpkit.check.adapter_facts import EMBEDDINGS, scale_of
 from hpkit.check.calls import Call
@@ -169,27 +170,8 @@ def call_of(
     `settings`: the tool's own name -> (value, line). `unread`: names whose value is not told.
     `texts`: the file's, which may install something. `class_name`: TRL's config, where it is known.
     """
-    arguments = {}
-    lines = {}
+    told = _told(dialect, settings)
     untold = [dialect.names.get(name, name) for name in unread]
-    foreign = []
-    for word, (value, line) in settings.items():
-        if value is None and word in CARDS | dialect.names:  # written, and left to the tool
-            continue
-        name = dialect.names.get(word, word)
-        lines[name] = line
-        if word in dialect.names.values():
-            foreign.append(word)
-            continue
-        known = _typed(name, value)
-        # axolotl has schedules of its own; `auto` is for the tool to decide.
-        is_its_own = dialect.judged_by == "axolotl" and name == "lr_scheduler_type"
-        if is_its_own and known not in SCHEDULERS:
-            known = None
-        if known is None and value is not None:
-            untold.append(name)
-        else:
-            arguments[name] = known
     facts = _facts(dialect, settings, processes)
     around = {name: value for name, (value, _) in facts.items()}
     pins, pinned_by = pins_of(place.file, texts)
@@ -199,13 +181,13 @@ def call_of(
     written = Written(
         name=class_name or _class_name(dialect, settings),
         origin=dialect.judged_by,
-        unread=tuple(untold),
+        unread=(*untold, *told.untold),
         pins=pins,
         pinned_by=pinned_by,
         tool=dialect.tool,
         fields=dialect.own_names(),
         has_own_fields=True,
-        foreign_words=tuple(foreign),
+        foreign_words=tuple(told.foreign),
         form=Form(language, {theirs: ours for ours, theirs in dialect.names.items()}),
         around=Surroundings(**around),
     )
@@ -213,11 +195,44 @@ def call_of(
         file=place.file,
         cell=place.cell,
         line=place.line,
-        arguments=arguments,
-        lines=lines,
+        arguments=told.arguments,
+        lines=told.lines,
         written=written,
         places={name: (place.cell, line) for name, (_, line) in facts.items()},
     )
+
+
+class _Told(NamedTuple):
+    """Settings under transformers' names: values and lines by name, names whose value nobody can
+    tell, and words that the tool has another name for.
+    """
+
+    arguments: dict[str, object]
+    lines: dict[str, int]
+    untold: list[str]
+    foreign: list[str]
+
+
+def _told(dialect: Dialect, settings: Mapping[str, tuple[object, int]]) -> _Told:
+    told = _Told({}, {}, [], [])
+    for word, (value, line) in settings.items():
+        if value is None and word in CARDS | dialect.names:  # written, and left to the tool
+            continue
+        name = dialect.names.get(word, word)
+        told.lines[name] = line
+        if word in dialect.names.values():
+            told.foreign.append(word)
+            continue
+        known = _typed(name, value)
+        # axolotl has schedules of its own; `auto` is for the tool to decide.
+        is_its_own = dialect.judged_by == "axolotl" and name == "lr_scheduler_type"
+        if is_its_own and known not in SCHEDULERS:
+            known = None
+        if known is None and value is not None:
+            told.untold.append(name)
+        else:
+            told.arguments[name] = known
+    return told
 
 
 def _class_name(dialect: Dialect, settings: Mapping[str, tuple[object, int]]) -> str:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from hpkit.check.projects import files_in, folders_of_repository, stamp
+from hpkit.check.projects import fitting_files, folders_of_repository, stamp
 from hpkit.check.requirements import pins
 
 #: Where they stand, seen from a folder of the repository.
@@ -36,7 +36,7 @@ def pins_of_launcher(file: Path) -> dict[str, str]:
     if not (folders[-1] / ".git").exists():
         return {}
     for folder in folders:
-        for launcher in files_in(folder, _PLACES, stamp(folder)):
+        for launcher in fitting_files(folder, _PLACES, stamp(folder)):
             started = _read(launcher, stamp(launcher))
             if any(_is_named(file, name, launcher) for name in started.names):
                 return dict(started.pins)
@@ -59,9 +59,8 @@ def _read(launcher: Path, _changed: float) -> _Launcher:
         text = launcher.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return _Launcher(frozenset(), {})
-    if not re.search(
-        r"\bpip|transformers_version", text
-    ):  # most install nothing, and parsing each takes long
+    # Most install nothing, and parsing each takes long.
+    if not re.search(r"\bpip|transformers_version", text):
         return _Launcher(frozenset(), {})
     if launcher.suffix == ".ipynb":
         text = _text_of_cells(text)

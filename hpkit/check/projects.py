@@ -1,6 +1,7 @@
 """The versions that a project asks for: its requirements, environment, setup and lock files."""
 
 import codecs
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -35,8 +36,10 @@ _PLACES = (
 _CONDA = re.compile(r"\s*-\s*[\"']?(?:[\w./-]+::)?([\w.-]+)\s*([=<>!~][^\"'#]*)?")
 _FIELD = re.compile(r"(?m)^\s+finetuning_type\s*:\s*\w")
 _THE_TOOL = re.compile(r"(?i)llama[-_]?factory|llmtuner")
-#: So many folders of a repository are looked into for versions, and no more.
+#: So many folders of a repository are looked into for versions, and so many scripts read, and no
+#: more.
 MANY_FOLDERS = 300
+MANY_SCRIPTS = 2000
 #: What an environment of conda has, and a workflow or a compose file named after one has not.
 _NEEDS = re.compile(r"(?m)^dependencies\s*:")
 _LOCKED = re.compile(r'(?m)^name = "([\w.-]+)"\nversion = "([^"]+)"')
@@ -86,13 +89,13 @@ def _pinned_below(root: Path, _changed: float) -> str:
 
 def _asked_in(folder: Path) -> dict[str, str]:
     found = {}
-    for file in files_in(folder, _PLACES, stamp(folder)):
+    for file in fitting_files(folder, _PLACES, stamp(folder)):
         found = by_package(_asked_by(file, stamp(file)), found)
     return found
 
 
 @cache
-def files_in(folder: Path, patterns: tuple[str, ...], _changed: float) -> tuple[Path, ...]:
+def fitting_files(folder: Path, patterns: tuple[str, ...], _changed: float) -> tuple[Path, ...]:
     """The files of a folder that fit the patterns, in their order: listing it anew for each of
     thousands of files in it would take minutes.
     """
@@ -114,17 +117,30 @@ def has_parser_of_its_own(file: str) -> bool:
 def _defines_finetuning_type(root: Path) -> bool:
     if not (root / ".git").exists():
         return False
-    for script in root.rglob("*.py"):
+    for script, text in scripts_of(root):
         # A copy of the tool inside of a project is the tool.
-        if _THE_TOOL.search(script.relative_to(root).as_posix()):
-            continue
-        try:
-            text = script.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        if _FIELD.search(text):
+        if _FIELD.search(text) and not _THE_TOOL.search(script.as_posix()):
             return True
     return False
+
+
+def scripts_of(root: Path) -> Iterable[tuple[Path, str]]:
+    """(path from the root, text) of a repository's own scripts, MANY_SCRIPTS at most.
+
+    Those of an environment, which is installed in a hidden folder as a rule, are not its own.
+    """
+    count = 0
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name[0] != "." and name != "site-packages"]
+        for name in files:
+            if name[0] == "." or not name.endswith(".py") or count == MANY_SCRIPTS:
+                continue
+            count += 1
+            script = Path(folder) / name
+            try:
+                yield script.relative_to(root), script.read_text("utf-8", errors="replace")
+            except OSError:
+                continue
 
 
 def stamp(file: Path) -> float:

@@ -3,11 +3,10 @@
 import ast
 import re
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from hpkit.check.projects import folders_of_repository, stamp
+from hpkit.check.projects import folders_of_repository, scripts_of, stamp
 from hpkit.preflight.arguments import DEPRECATED, SUCCESSORS, TRL_SUCCESSORS
 
 #: What fills dataclasses of transformers and TRL from a file.
@@ -19,8 +18,6 @@ _READ = re.compile(
 )
 _OLD_NAMES = frozenset(SUCCESSORS | DEPRECATED | TRL_SUCCESSORS)
 _OLD_FIELD = re.compile(rf"(?m)^[ \t]+(?:{'|'.join(_OLD_NAMES)})\s*:")
-#: So many scripts of a repository are looked through, and no more.
-_MANY_SCRIPTS = 2000
 
 
 class Readers(NamedTuple):
@@ -43,25 +40,16 @@ def readers_of(file: str) -> Readers:
 
 @cache
 def _readers_in(root: Path, _changed: float) -> Readers:
-    reads_interval = has_parser = False
+    reads_interval = False
+    has_parser = False
     fields = set()
-    # Not those of an environment, which is installed in a hidden folder as a rule.
-    own = (script for script in root.rglob("[!.]*.py") if _is_own(script.relative_to(root)))
-    for script in islice(own, _MANY_SCRIPTS):
-        try:
-            text = script.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
+    for _, text in scripts_of(root):
         reads_interval = reads_interval or bool(_READ.search(text))
         has_parser = has_parser or bool(_PARSER.search(text))
         # Parsing takes long: a text without such a line has no such field.
         if _OLD_FIELD.search(text):
             fields |= _fields_in(text) & _OLD_NAMES
     return Readers(reads_interval, frozenset(fields), has_parser)
-
-
-def _is_own(script: Path) -> bool:
-    return not any(part[0] == "." or part == "site-packages" for part in script.parts)
 
 
 def _fields_in(text: str) -> set[str]:

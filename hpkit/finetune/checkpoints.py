@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from hpkit.adapters import adapter_bytes, is_adapted, load_adapter, merged
+from hpkit.adapters import adapter_bytes, beside, is_adapted, load_adapter
 from hpkit.errors import BadInput
 from hpkit.files import write_whole
 from hpkit.finetune import processes
@@ -346,16 +346,16 @@ def save_model(trainer, out: Path) -> None:
 def save_merged(job: Job, out: Path) -> None:
     """Leave the model with the adapter of `out`/model added to its weights in `out`/merged.
 
-    As a rule the base is the job's own, which is of no use afterwards; of one in 4 bits it is
-    loaded anew, in full.
+    The job's own model is changed, and of no use afterwards; beside one in 4 bits, which have no
+    room for what is added, it is loaded anew, in full.
     """
+    model = job.model
     if job.recipe.load_in_4bit:
         base, _ = load_model(job.model_name, job.recipe.dtype)
-    else:
-        base = job.model.unload()
+        model = beside(base, out / "model")
     part = out / "merged.part"
     shutil.rmtree(part, ignore_errors=True)
-    merged(base, out / "model").save_pretrained(part)
+    model.merge_and_unload().save_pretrained(part)
     job.tokenizer.save_pretrained(part)
     _put_in_place(part, out / "merged")
 

@@ -7,7 +7,8 @@ from hpkit.corpus.answers import prompt_of, prompt_tokens, stop_tokens
 from hpkit.corpus.documents import Corpus
 from hpkit.corpus.music import Verdict
 from hpkit.errors import in_one_line
-from hpkit.model import context_length, likeliest, sample
+from hpkit.model import context_length
+from hpkit.sampling import likeliest, sample
 
 SAMPLED_TUNES = 32
 SAMPLED_TEXTS = 2

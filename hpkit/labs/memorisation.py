@@ -6,7 +6,7 @@ It gets the beginning of each, and its most likely continuation is held against 
 from typing import NamedTuple
 
 from hpkit.errors import BadInput
-from hpkit.model import continued
+from hpkit.sampling import continued
 
 
 class Recital(NamedTuple):

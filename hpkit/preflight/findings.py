@@ -7,7 +7,8 @@ recipe, at TrainingArguments, or at the arguments that `hpkit.check.scripts` rea
 from hpkit.capability import Machine, find_machine, probe
 from hpkit.errors import in_one_line
 from hpkit.preflight.agreement import SEVERITIES, agreed
-from hpkit.preflight.plan import Plan, look_at_model
+from hpkit.preflight.known_model import look_at_model
+from hpkit.preflight.plan import Plan
 from hpkit.preflight.register import Finding, Rule
 from hpkit.preflight.rules import ALL_RULES
 from hpkit.preflight.written import Written

@@ -86,16 +86,21 @@ def version_in_force(package: str, pins: Mapping[str, str]) -> Version:
 
 def oldest_in_force(package: str, pins: Mapping[str, str]) -> Version:
     """The oldest version known here that a file's pins allow; the one in force without a pin."""
+    allowed = _specifiers(pins.get(package))
+    for version in _signatures()[package]["versions"]:
+        if allowed is not None and allowed.contains(version):
+            return Version(version, pinned=True)
+    return version_in_force(package, pins)
+
+
+def _specifiers(pin: str | None):
+    """What a pin allows, as packaging has it; None where there is none that can be read."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     try:
-        allowed = SpecifierSet(pins.get(package, "<0"))
+        return None if pin is None else SpecifierSet(pin)
     except InvalidSpecifier:
-        allowed = SpecifierSet("<0")
-    for version in _signatures()[package]["versions"]:
-        if allowed.contains(version):
-            return Version(version, pinned=True)
-    return version_in_force(package, pins)
+        return None
 
 
 def pins_that_fit(pins: Mapping[str, str]) -> dict[str, str]:
@@ -111,21 +116,14 @@ def pins_that_fit(pins: Mapping[str, str]) -> dict[str, str]:
 
 @cache
 def _version_allowed(package: str, pin: str | None) -> Version:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
     versions = _signatures()[package]["versions"]
     newest = versions[-1]
     if package == "transformers":
         newest = importlib.metadata.version("transformers")
-    if pin is None:
-        return Version(newest, pinned=False)
-    if re.fullmatch(r"===(file|[0-9a-f]{7,40})", pin):
+    if pin is not None and re.fullmatch(r"===(file|[0-9a-f]{7,40})", pin):
         return Version("", pinned=False)
-    try:
-        allowed = SpecifierSet(pin)
-    except InvalidSpecifier:
-        return Version(newest, pinned=False)
-    if allowed.contains(newest):
+    allowed = _specifiers(pin)
+    if allowed is None or allowed.contains(newest):
         return Version(newest, pinned=False)
     for version in reversed(versions):
         if allowed.contains(version):

@@ -10,19 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hpkit.accounting import Accounting, account
-from hpkit.adapters import is_adapted
+from hpkit.adapters import ALL_LINEAR
 from hpkit.capability import Machine
 from hpkit.errors import BadInput
 from hpkit.hyperparameters import CARDS
-from hpkit.memory import (
-    Memory,
-    Parameter,
-    all_parameters,
-    parameters_of,
-    predict_memory,
-    without_activations,
-)
-from hpkit.model import read_config
+from hpkit.memory import Memory, Parameter, without_activations
 from hpkit.preflight.arguments import (
     CHANGED_ELSEWHERE,
     COUNT_ALIKE,
@@ -31,6 +23,7 @@ from hpkit.preflight.arguments import (
     under_new_names,
 )
 from hpkit.preflight.forms import LEAVE_OUT, Form
+from hpkit.preflight.known_model import KnownModel
 from hpkit.preflight.libraries import TRANSFORMERS_ARGUMENTS, takes, version_in_force
 from hpkit.preflight.written import Surroundings, Written
 from hpkit.recipe import FULL, Recipe
@@ -51,76 +44,13 @@ DEFAULTS_KNOWN = ("transformers", "trl", "llamafactory")
 #: concern of it.
 TRIAL_UPDATES = 30
 #: What peft, and LLaMA-Factory, take for all linear layers.
-ALL_LAYERS = ("all-linear", "all")
+ALL_LAYERS = (ALL_LINEAR, "all")
 #: Formats of weights whose bytes can be predicted.
 WEIGHT_FORMATS = ("float32", "bfloat16")
 #: What a rule may need beside arguments: each is a property of Plan, None where it is not known.
 KNOWN_OF_RUN = ("model", "machine", "lengths", "counts", "memory", "head")
 #: What a rule may need of the code around a call, likewise.
 AROUND = frozenset(field.name for field in dataclasses.fields(Surroundings))
-
-
-@dataclass(frozen=True)
-class KnownModel:
-    """A model as rules see it.
-
-    `source` is what `hpkit.memory` takes. `head`: the class that computes the loss. `dtype`: the
-    weights' format. `frozen`: some weights are not trained.
-    """
-
-    source: object
-    head: type | None = None
-    dtype: str | None = None
-    frozen: bool = False
-
-    @property
-    def predictable(self) -> bool:
-        """A causal language model of which all is trained, or an adapter."""
-        if self.frozen and not is_adapted(self.source):
-            return False
-        return self.head is None or self.head.__name__.endswith(("ForCausalLM", "LMHeadModel"))
-
-
-def look_at_model(model) -> KnownModel | None:
-    """What rules can know of a live model, a config, a name or a size. Raises BadInput."""
-    if model is None:
-        return None
-    if isinstance(model, str):
-        try:
-            parameters_of(model)
-            return KnownModel(model)
-        except BadInput:  # no size such as "7B", so a name
-            model = read_config(model)
-    import torch
-
-    if isinstance(model, torch.nn.Module):
-        return _look_at_live_model(model)
-    import transformers
-
-    head = (getattr(model, "architectures", None) or [""])[0]
-    dtype = getattr(model, "dtype", None)
-    return KnownModel(
-        model,
-        head=getattr(transformers, head, None),
-        dtype=_dtype_name(dtype) if dtype else None,
-    )
-
-
-def _look_at_live_model(model) -> KnownModel:
-    head = model
-    # An adapter of peft hides the class that computes the loss.
-    if hasattr(model, "get_base_model"):
-        head = model.get_base_model()
-    return KnownModel(
-        model,
-        head=type(head),
-        dtype=_dtype_name(next(model.parameters()).dtype),
-        frozen=not all(weight.requires_grad for weight in model.parameters()),
-    )
-
-
-def _dtype_name(dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _given_arguments(settings) -> dict:
@@ -389,11 +319,12 @@ class Plan:
     @cached_property
     def parameters(self) -> list[Parameter]:
         """All tensors of the model, with the adapter of a Recipe."""
-        return all_parameters(self.model.source, self.recipe if self.ours else FULL)
+        return self.model.predictor.all_parameters(self.recipe if self.ours else FULL)
 
     @cached_property
     def whole_recipe(self) -> Recipe | None:
-        """The recipe with the weights' format, and with the adapter that a script describes.
+        """The recipe with the weights' format, the sequences' length, and the adapter that a script
+        describes.
 
         None where it is not described whole: its rank, its layers, the format of what is frozen.
         """
@@ -401,7 +332,7 @@ class Plan:
         if self.ours or not (self.trains_adapter or around.quantized):
             if self.dtype not in WEIGHT_FORMATS:
                 return None
-            recipe = self.recipe.replace(dtype=self.dtype)
+            recipe = self.recipe.replace(dtype=self.dtype, max_seq_length=self.max_length)
             # What a script calls lora_r is judged as what it makes of it.
             return recipe if self.ours else recipe.replace(lora_r=None, load_in_4bit=False)
         layers = around.target_modules
@@ -413,13 +344,14 @@ class Plan:
         if isinstance(layers, tuple):
             layers = ",".join(layers)
         elif layers in ALL_LAYERS:
-            layers = "all-linear"
+            layers = ALL_LINEAR
         else:
             return None
         return self.recipe.replace(
             lora_r=around.adapter_rank,
             target_modules=layers,
             load_in_4bit=frozen == "4 bits",
+            max_seq_length=self.max_length,
             # float16 has as many bytes. What is not in 4 bits is loaded as the file has it, by
             # transformers 5 and in 16 bits as a rule.
             dtype="float32" if frozen == "float32" else "bfloat16",
@@ -433,13 +365,14 @@ class Plan:
         recipe = self.whole_recipe
         if self.model is None or recipe is None or not self.model.predictable:
             return None
+        predictor = self.model.predictor
         try:
-            held = without_activations(all_parameters(self.model.source, recipe), recipe)
+            held = without_activations(predictor.all_parameters(recipe), recipe)
         except BadInput:  # an optimizer whose states nobody predicts, a layer that there is not
             return None
         if self.value("activation_checkpointing"):
             return held
         try:
-            return predict_memory(self.model.source, recipe, length=self.max_length)
+            return predictor.predict(recipe)
         except BadInput:  # a model whose activations nobody predicts
             return held

@@ -13,32 +13,46 @@ ELSEWHERE = "another folder of its project asks for"
 class Surroundings:
     """What the code around a call says of model, tokenizer and data; None where it says nothing.
 
-    `adapter`: what makes an adapter, as LoraConfig. `idle_adapter`: the configuration of one that
-    no model gets. `soft_prompt`: the configuration of one that is no LoRA, but learns inputs or
-    scales, where the file has no other. `weights`: the format that the model is loaded in, as
-    float16; `weights_argument`: the word for it, dtype or torch_dtype. `quantized`: how
-    many bits it is loaded in, as `4 bits`. `frozen_weights`: either of the two, of the model beside
-    which an adapter trains. `bits_argument`: load_in_4bit or its like, given to
-    from_pretrained itself. `streaming`: the training data come
-    as a stream. `examples`: how many training examples the text says there are. `pad_is_eos`:
-    the collator masks the padding token, and it is the end mark. `added_tokens`: what adds tokens
-    to the tokenizer, where nothing resizes the model's embedding. `rows_to_spare`: False where the
-    file names a model whose embedding has none for them. `logits_kept`: metrics are
-    computed from a language model's logits, all of them kept until the end of an evaluation.
+    Of an adapter:
+    `adapter`: what makes one, as LoraConfig.
+    `idle_adapter`: the configuration of one that no model gets.
+    `soft_prompt`: the configuration of one that is no LoRA, but learns inputs or scales, where the
+        file has no other.
+    `adapter_rank`: r. `adapter_scale`: what its output is multiplied by, alpha / r, or, `by_root`,
+        alpha / sqrt(r).
+    `target_modules`: the names of the layers that get it, or a pattern.
+    `frozen_adapter`: what loads one to be read alone, where a trainer is to train it.
+    `fp16_adapter`: what makes the trained one's weights float16.
+    `merged_bits`: how many bits the model has that it is merged into.
+    `untrained_tokens`: what adds tokens to the tokenizer, where it trains no embedding.
+
+    Of the model:
+    `model_name`: what it is loaded by.
+    `weights`: the format that it is loaded in, as float16; `weights_argument`: the word for it,
+        dtype or torch_dtype.
+    `quantized`: how many bits it is loaded in, as `4 bits`.
+    `frozen_weights`: either of the two, of the model beside which an adapter trains.
+    `bits_argument`: load_in_4bit or its like, given to from_pretrained itself.
+
+    Of data and tokenizer:
+    `streaming`: the training data come as a stream.
+    `examples`: how many training examples the text says there are.
+    `pad_is_eos`: the collator masks the padding token, and it is the end mark.
+    `added_tokens`: what adds tokens to the tokenizer, where nothing resizes the embedding.
+    `rows_to_spare`: False where the file names a model whose embedding has none for them.
+
+    Of the run:
+    `logits_kept`: metrics are computed from a language model's logits, all of them kept until the
+        end of an evaluation.
     `metrics`: what compute_metrics returns, nothing where there is none.
-    `model_name`: what the model is loaded by. `other_loss`: a trainer that the file makes whose
-    loss imitates no text, as DPOTrainer. `named_checkpoint`: one that the file names, to load it.
-    `adapter_scale`: what the adapter's output is
-    multiplied by, alpha / r; `by_root`: alpha / sqrt(r). `adapter_rank`: r. `target_modules`: the
-    names of the layers that get an adapter, or a pattern. `frozen_adapter`: what loads an adapter
-    to be read alone, where a trainer is to train it. `fp16_adapter`: what makes the trained
-    adapter's weights float16. `merged_bits`: how many bits the model has that an adapter is
-    merged into. `untrained_tokens`: what adds tokens to the tokenizer, where the adapter trains no
-    embedding. `halves_swapped`: fp16 is on where there is bf16, and the other way
-    round. `together`: pairs of keys that the tool refuses beside each other.
+    `other_loss`: a trainer that the file makes whose loss imitates no text, as DPOTrainer.
+    `named_checkpoint`: one that the file names, to load it.
+    `halves_swapped`: fp16 is on where there is bf16, and the other way round.
+    `together`: pairs of keys that the tool refuses beside each other.
     `gone_imports`: (package, name, newest version that the file would run with) of what the library
-    no longer has. `unread_fields`: fields of a subclass that the library read once, and that
-    nothing reads today. `processes`: on how many devices a launch line starts the run.
+        no longer has.
+    `unread_fields`: fields of a subclass that the library read once, and that nothing reads today.
+    `processes`: on how many devices a launch line starts the run.
     """
 
     adapter: str | None = None

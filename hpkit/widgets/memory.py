@@ -9,9 +9,11 @@ from hpkit.capability import MACHINES, Machine, find_machine
 from hpkit.errors import BadInput
 from hpkit.figures.base import BLUE, GREEN, ORANGE, SKY, Picture, blank, key, rendered, say
 from hpkit.formatting import shown_bytes
-from hpkit.memory import Memory, Predictor
+from hpkit.memory import Memory
 from hpkit.model import read_config
+from hpkit.predictor import Predictor
 from hpkit.recipe import LORA, NOTES, Recipe
+from hpkit.shapes import config_of
 from hpkit.widgets.base import Interactive, doublings, paragraphs, slider
 
 _MODELS = ("starter", "135M", "0.5B", "1B", "3B", "7B", "13B", "70B")
@@ -181,9 +183,10 @@ class MemoryExplorer(Interactive):
         # Kept: each remembers its walks through the model, which take up to seconds.
         if model not in self._predictors:
             try:
-                self._predictors[model] = Predictor(model)
+                source = config_of(model)
             except BadInput:  # no size: a name
-                self._predictors[model] = Predictor(read_config(model))
+                source = read_config(model)
+            self._predictors[model] = Predictor(source)
         return self._predictors[model]
 
     def _draw(self) -> tuple[Picture, str]:
@@ -208,12 +211,12 @@ class MemoryExplorer(Interactive):
         return picture, paragraphs(lines, ways)
 
     def _parameters_in_words(self, predictor: Predictor, recipe: Recipe) -> str:
-        count = sum(parameter.elements for parameter in predictor.parameters)
+        count = sum(parameter.elements for parameter in predictor.all_parameters())
         fixed = f"{(self.memory.total - self.memory.activations) / count:.2f} bytes each"
         taken = f"weights, gradients and optimizer states take {fixed}; activations come on top"
         if recipe.lora_r is None:
             return f"{count:,} parameters: {taken}"
-        trained = sum(parameter.elements for parameter in predictor.adapted(recipe))
+        trained = sum(p.elements for p in predictor.all_parameters(recipe) if p.trained)
         return (
             f"{count:,} parameters, frozen, and {trained:,} that are trained beside them: {taken}"
         )

@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmark.models import SHAPES, save_random_model
 from hpkit.recipe import STARTER
 
-#: In words, and the changes to a recipe of 40 updates; the rates are for a comparison of time and
+#: In words, and the changes to the starter's recipe; the rates are for a comparison of time and
 #: memory alone.
 WAYS = {
     "all weights": dict(learning_rate=1e-4),

@@ -1,5 +1,6 @@
 """Runs that train an adapter: what they leave, against peft and transformers by themselves."""
 
+import dataclasses
 import json
 
 import pytest
@@ -13,8 +14,9 @@ from hpkit.capability import MACHINES, decide
 from hpkit.errors import BadInput
 from hpkit.finetune import Run, dry_run, finetune, trained
 from hpkit.finetune.checkpoints import read_started
-from hpkit.model import load_model, sample
+from hpkit.model import load_model
 from hpkit.recipe import LORA, STARTER
+from hpkit.sampling import sample
 
 from .conftest import SMALL, refused, same, weights
 from .tiny_architectures import tiny_config
@@ -27,12 +29,21 @@ IN_4_BITS = ADAPTED.replace(load_in_4bit=True, bnb_4bit_compute_dtype="bfloat16"
 
 
 @pytest.fixture(scope="module")
-def adapted(tiny_model, few_tunes, tmp_path_factory):
-    """(folder, Run, lines) of a run with an adapter, merged in the end."""
-    out = tmp_path_factory.mktemp("adapted") / "run"
-    lines = []
-    run = finetune(ADAPTED, tiny_model, few_tunes, out, log=lines.append, merge=True)
-    return out, run, lines
+def merged_run(tiny_model, few_tunes, tmp_path_factory):
+    """Make (folder, Run, lines) of a run with an adapter, merged in the end."""
+
+    def run(recipe):
+        out = tmp_path_factory.mktemp("merged") / "run"
+        lines = []
+        run = finetune(recipe, tiny_model, few_tunes, out, log=lines.append, merge=True)
+        return out, run, lines
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def adapted(merged_run):
+    return merged_run(ADAPTED)
 
 
 def plain(folder):
@@ -115,25 +126,31 @@ def test_a_kill_after_the_last_update_loses_nothing(adapted, tiny_model, few_tun
     assert run.eval_loss_after == pytest.approx(adapted[1].eval_loss_after, abs=1e-6)
 
 
-def test_samples_keep_their_cache(adapted, tiny_model):
+def test_samples_keep_their_cache(adapted, tiny_model, monkeypatch):
     """With an adapter transformers' own cache, which is slower, must not take its place."""
     out = adapted[0]
     model, tokenizer = load_model(str(out / "merged"))
     beside = PeftModel.from_pretrained(plain(tiny_model), out / "model")
-    drawn = sample(beside, tokenizer, 2, 20, seed=1)
-    assert drawn == sample(model, tokenizer, 2, 20, seed=1)
+    caches = []
+    for one in (model, beside):
+        generate = one.generate
+
+        def noting(*prompts, generate=generate, **settings):
+            caches.append(settings.get("past_key_values"))
+            return generate(*prompts, **settings)
+
+        monkeypatch.setattr(one, "generate", noting)
+    assert sample(beside, tokenizer, 2, 20, seed=1) == sample(model, tokenizer, 2, 20, seed=1)
+    beside_cache, merged_cache = ([type(layer).__name__ for layer in c.layers] for c in caches)
+    assert beside_cache == merged_cache == ["RoomyLayer"] * 2
 
 
 # 4 bits.
 
 
 @pytest.fixture(scope="module")
-def in_4_bits(tiny_model, few_tunes, tmp_path_factory):
-    """(folder, Run, lines) of a run beside 4-bit weights, merged in the end."""
-    out = tmp_path_factory.mktemp("in_4_bits") / "run"
-    lines = []
-    run = finetune(IN_4_BITS, tiny_model, few_tunes, out, log=lines.append, merge=True)
-    return out, run, lines
+def in_4_bits(merged_run):
+    return merged_run(IN_4_BITS)
 
 
 def test_a_run_beside_4_bit_weights(in_4_bits, adapted, tiny_model):
@@ -251,7 +268,7 @@ def test_what_needs_an_adapter_or_bitsandbytes_is_refused(tiny_model, few_tunes,
     refused("merge.*without lora_r", SMALL, tiny_model, few_tunes, out=out, merge=True)
     refused("weights of fresh are random", IN_4_BITS, "fresh", few_tunes, out=out)
     assert not out.exists()
-    nothing_there = MACHINES["cpu"].__class__("cpu", "a CPU", 2, native_bf16=True, eight_bit=False)
+    nothing_there = dataclasses.replace(MACHINES["cpu"], eight_bit=False)
     with pytest.raises(BadInput, match="pip install bitsandbytes"):
         decide(IN_4_BITS, nothing_there)
 

@@ -207,10 +207,11 @@ def tokens_without_embedding(plan: Plan) -> Iterator[Finding]:
     of a model that the file does not name nothing is said.
     """
     around = plan.written.around
-    may_be_full = around.rows_to_spare is False
-    if not may_be_full and around.model_name is None:
+    is_named = around.model_name is not None
+    names_a_full_one = around.rows_to_spare is False
+    if not is_named and not names_a_full_one:
         return
-    is_full = may_be_full and around.model_name is not None
+    is_full = is_named and names_a_full_one
     unless = "" if is_full else "unless it has rows to spare, as many models have, "
     yield Finding(
         severity="warning" if is_full else "hint",

@@ -39,12 +39,7 @@ def disk_filled(plan: Plan) -> Iterator[Finding]:
     free = _free_where_it_writes(plan)
     total = kept * size if size else None
     over = bool(total and free and total > free)
-    # Whoever writes a limit, or None for none, has thought of how many stay.
-    is_chosen = not plan.live and "save_total_limit" in plan.given
-    # Those of an adapter are small, and one that is loaded by its number has to stay.
-    around = plan.written.around
-    is_chosen = is_chosen or around.adapter or around.named_checkpoint
-    if (kept <= MANY_CHECKPOINTS or is_chosen) and not over:
+    if not over and (kept <= MANY_CHECKPOINTS or _may_stay(plan)):
         return
     message = f"{kept} checkpoints stay on disk"
     if total:
@@ -65,6 +60,15 @@ def disk_filled(plan: Plan) -> Iterator[Finding]:
         advice=advice,
         evidence={"checkpoints": kept, "bytes": total},
     )
+
+
+def _may_stay(plan: Plan) -> bool:
+    """Whether many checkpoints are no oversight, or take no room."""
+    around = plan.written.around
+    # Whoever writes a limit, or None for none, has thought of how many stay.
+    is_chosen = not plan.live and "save_total_limit" in plan.given
+    # Those of an adapter are small, and one that is loaded by its number has to stay.
+    return is_chosen or around.adapter is not None or around.named_checkpoint is not None
 
 
 def _checkpoint_size(plan: Plan) -> int | None:

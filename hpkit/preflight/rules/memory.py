@@ -8,10 +8,9 @@ from hpkit.formatting import shown_bytes
 from hpkit.memory import (
     Memory,
     Parameter,
-    predict_memory,
     state_bytes,
     trained_dtype,
-    weight_bytes,
+    without_activations,
 )
 from hpkit.preflight.libraries import training_argument_names
 from hpkit.preflight.plan import WEIGHT_FORMATS, Plan
@@ -106,8 +105,9 @@ def _total_with_plain_adamw(plan: Plan, states: int) -> int:
     """Bytes of the fine-tune with AdamW's `states`, without activations that nobody predicts."""
     if plan.memory:
         return plan.memory.total - plan.memory.optimizer + states
-    # The gradients are as large as the weights.
-    return 2 * weight_bytes(plan.parameters, plan.dtype) + states
+    recipe = plan.recipe.replace(dtype=plan.dtype)
+    held = without_activations(plan.parameters, recipe)
+    return held.total - held.optimizer + states
 
 
 def _why_so_little(plan: Plan, trained: list[Parameter]) -> str:
@@ -294,7 +294,7 @@ def _smaller(plan: Plan) -> Iterator[str]:
 def _needed(plan: Plan, **changes) -> str:
     """What the run would take with these changes."""
     recipe = plan.whole_recipe.replace(**changes)
-    return shown_bytes(predict_memory(plan.model.source, recipe, length=plan.max_length).total)
+    return shown_bytes(plan.model.predictor.predict(recipe).total)
 
 
 def _what_fits(plan: Plan, held: Memory, free: int) -> dict:

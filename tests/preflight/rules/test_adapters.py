@@ -2,6 +2,8 @@
 
 import warnings
 
+import bitsandbytes
+import peft
 import pytest
 import torch
 import transformers
@@ -13,8 +15,6 @@ from hpkit.preflight import Surroundings, Written
 from hpkit.preflight.rules.rates import DEFAULT_RATE
 
 from ..support import Case, Rows, found, llama, train
-
-peft = pytest.importorskip("peft")
 
 
 def around(**facts):
@@ -251,7 +251,6 @@ def test_rows_of_new_tokens(settings, moves, tmp_path):
 
 def in_4_bits(model):
     """The model with the linear layers of its first block in bitsandbytes' 4 bits."""
-    bitsandbytes = pytest.importorskip("bitsandbytes")
     block = model.model.layers[0].mlp
     for name, layer in list(block.named_children()):
         if isinstance(layer, torch.nn.Linear):

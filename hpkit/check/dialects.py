@@ -185,7 +185,7 @@ def call_of(
         pins=pins,
         pinned_by=pinned_by,
         tool=dialect.tool,
-        fields=dialect.own_names(),
+        fields=dialect.own_names() | (HANDBOOKS_OWN if "dataset_mixer" in settings else set()),
         has_own_fields=True,
         foreign_words=tuple(told.foreign),
         form=Form(language, {theirs: ours for ours, theirs in dialect.names.items()}),
@@ -200,6 +200,10 @@ def call_of(
         written=written,
         places={name: (place.cell, line) for name, (_, line) in facts.items()},
     )
+
+
+#: What the alignment handbook's own classes took in the days of its dataset_mixer.
+HANDBOOKS_OWN = frozenset({"torch_dtype", "use_flash_attention_2", "truncation_side"})
 
 
 class _Told(NamedTuple):

@@ -13,7 +13,7 @@ from hpkit.check.parsers import fields_of_parts
 from hpkit.check.projects import folders_of_repository, stamp
 from hpkit.check.scripts import read_calls
 from hpkit.errors import BadInput
-from hpkit.preflight.written import ELSEWHERE
+from hpkit.preflight.written import ELSEWHERE, NOWHERE
 
 #: How many modules of the repository are gone through to the one that has the parser.
 DEEP = 3
@@ -49,17 +49,24 @@ def with_its_script(call: Call) -> Call:
         adapter=own.around.adapter,
         soft_prompt=own.around.soft_prompt,
         other_loss=own.around.other_loss,
+        own_loop=own.around.own_loop,
         named_checkpoint=own.around.named_checkpoint,
         unread_fields=tuple(idle) or None,
     )
     pins = {**own.pins, **call.written.pins}
-    if call.written.pinned_by == ELSEWHERE:  # the script's folder is nearer to it
+    pinned_by = call.written.pinned_by
+    if pinned_by in (ELSEWHERE, NOWHERE):  # the script's folder is nearer to it
         pins |= own.pins
+        pinned_by = own.pinned_by
+    if own.around.own_loop == "import jax" and "transformers" not in pins:
+        pins["transformers"] = "<5"
+        pinned_by = "the last to have models for Flax, its script needs"
     written = dataclasses.replace(
         call.written,
         name=own.name,
         origin=own.origin,
         pins=pins,
+        pinned_by=pinned_by,
         unsloth=own.unsloth,
         set_elsewhere=tuple(defaults),
         fields=parser.fields,

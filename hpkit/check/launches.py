@@ -14,6 +14,8 @@ _LAUNCHER = re.compile(
     r"(?:^|[\s;&|(])(torchrun|accelerate\s+launch|deepspeed|python3?|uv\s+run|trl|llamafactory-cli|"
     r"axolotl)\s"
 )
+#: A value that the shell puts in, or a template's own tool: `$N`, `___N___`, `<n>`, `{{n}}`.
+_UNTOLD = re.compile(r"[$`]|^(__+\w+__+|<.*>|\{\{.*\}\}|@\w+@|%\w+%)$")
 #: Words of a shell line that end a command.
 _ENDS = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1", "done", "}", ")"}
 #: Arguments of launchers that say how many processes there are.
@@ -238,12 +240,12 @@ def _flags(words: list[str]) -> tuple[dict, list[str]]:
                 given[name] = False
                 continue
             given[name] = _value(flag[2]) if flag[2] is not None else True
-            if flag[2] and "$" in flag[2]:
+            if flag[2] and _UNTOLD.search(flag[2]):
                 unread.append(name)
         elif word in ("$@", "$*"):
             name = None  # the caller's own flags
         elif name is not None:
-            if "$" in word or "`" in word:
+            if _UNTOLD.search(word):
                 unread.append(name)
             if given[name] is True:
                 given[name] = _value(word)

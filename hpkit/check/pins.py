@@ -7,7 +7,7 @@ from hpkit.check.launchers import pins_of_launcher
 from hpkit.check.projects import pins_of_project, transformers_elsewhere
 from hpkit.check.requirements import pins
 from hpkit.preflight.libraries import pins_that_fit
-from hpkit.preflight.written import ELSEWHERE
+from hpkit.preflight.written import ELSEWHERE, NOWHERE
 
 
 def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
@@ -25,6 +25,8 @@ def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
     asked = {**project, **launcher, **own}
     # A TRL, with or without a version, says which transformers is beside it.
     elsewhere = "" if {"transformers", "trl"} & set(asked) else transformers_elsewhere(path.parent)
+    if elsewhere is None:
+        return {package: pin for package, pin in asked.items() if pin}, NOWHERE
     if elsewhere:
         asked["transformers"] = elsewhere
     asked = pins_that_fit({package: pin for package, pin in asked.items() if pin})
@@ -32,4 +34,4 @@ def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
         return asked, "this file installs"
     if elsewhere:
         return asked, ELSEWHERE
-    return asked, "its launcher installs" if launcher else "its project asks for"
+    return asked, "its launcher installs" if launcher else "its project names"

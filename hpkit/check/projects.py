@@ -19,12 +19,12 @@ _PLACES = (
     "SETUP*.md",
     "README*.md",
     "Dockerfile*",
+    "*env*.y*ml",
     "setup.py",
     "setup.cfg",
     "pyproject.toml",
     "Pipfile",
-    "*env*.y*ml",
-    "environment*.y*ml",
+    "environment.y*ml",
     "conda*.y*ml",
     "*requirements*.txt",
     "requirements*.txt",
@@ -36,6 +36,7 @@ _PLACES = (
 _CONDA = re.compile(r"\s*-\s*[\"']?(?:[\w./-]+::)?([\w.-]+)\s*([=<>!~][^\"'#]*)?")
 _FIELD = re.compile(r"(?m)^\s+finetuning_type\s*:\s*\w")
 _THE_TOOL = re.compile(r"(?i)llama[-_]?factory|llmtuner")
+_FORK = "src/transformers"
 #: So many folders of a repository are looked into for versions, and so many scripts read, and no
 #: more.
 MANY_FOLDERS = 300
@@ -66,19 +67,22 @@ def folders_of_repository(folder: Path) -> list[Path]:
     return [folder]
 
 
-def transformers_elsewhere(folder: Path) -> str:
+def transformers_elsewhere(folder: Path) -> str | None:
     """The transformers that other folders of the repository pin, "" where one lets in the newest.
 
-    Of several versions it is the newest: that one takes the least of the old names.
+    Of several versions it is the newest: that one takes the least of the old names. None where no
+    folder of the repository asks for any; outside a repository "", for there nobody can look.
     """
     root = folders_of_repository(folder)[-1]
     return _pinned_below(root, stamp(root)) if (root / ".git").exists() else ""
 
 
 @cache
-def _pinned_below(root: Path, _changed: float) -> str:
+def _pinned_below(root: Path, _changed: float) -> str | None:
     below = [*root.glob("[!.]*/"), *root.glob("[!.]*/[!.]*/")][:MANY_FOLDERS]
     asked = [_asked_in(folder) for folder in below if folder.is_dir()]
+    if not any({"transformers", "trl"} & set(pins) for pins in asked):
+        return None
     pins = [pins for pins in asked if "transformers" in pins]
     versions = [version_in_force("transformers", one) for one in pins]
     if not pins or not all(version.pinned for version in versions):
@@ -91,6 +95,9 @@ def _asked_in(folder: Path) -> dict[str, str]:
     found = {}
     for file in fitting_files(folder, _PLACES, stamp(folder)):
         found = by_package(_asked_by(file, stamp(file)), found)
+    # A copy of the library, which the project has changed: nobody here knows what it takes.
+    if any((folder / place / "__init__.py").exists() for place in ("transformers", _FORK)):
+        found["transformers"] = "===file"
     return found
 
 

@@ -5,10 +5,13 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from hpkit.accounting import account
+from hpkit.check.attributes import with_reader
 from hpkit.check.calls import Call
+from hpkit.check.doubts import doubted
 from hpkit.check.files import Contents, read_file
 from hpkit.check.ignoring import Ignored, ignored_in
 from hpkit.formatting import plural
+from hpkit.preflight.agreement import SEVERITIES
 from hpkit.preflight.findings import preflight
 from hpkit.preflight.forms import LEAVE_OUT
 from hpkit.preflight.register import REGISTERED_RULES
@@ -121,7 +124,10 @@ def _has_steps(call: Call) -> bool:
 def _findings(call: Call, examples: int | None, known: dict, ignored: Ignored) -> list[dict]:
     """The findings about one call, each at the line of its argument."""
     placed = []
-    for finding in preflight(call.arguments, examples, written=call.written, **known):
+    found = preflight(call.arguments, examples, written=call.written, **known)
+    found = [with_reader(finding, call) for finding in found]
+    found = filter(None, [doubted(finding, call) for finding in found])
+    for finding in sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)):
         place = _place_of(finding.rule, finding.argument, call)
         if not ignored.covers(finding.rule, place["cell"], place["line"]):
             placed.append(_placed(finding, place))

@@ -65,10 +65,23 @@ class _CallFinder:
         self._late = {}  # an attribute that is set after the call -> its line
         self._pins = {}
         self._pinned_by = ""
+        self._probed = self._probed_names()
         # Most files import none, and looking through a project takes longer than reading them.
         if any(map(self._imports, LIBRARIES)):
             self._pins, self._pinned_by = pins_of(source.file, source.texts)
         self._unsloth = Unsloth(self._names, self._imports("unsloth"))
+
+    def _probed_names(self) -> frozenset[str]:
+        """Arguments that the file looks for in a signature before it gives them."""
+        words = self._names.words
+        if not {"import inspect", "inspect", ".__dataclass_fields__", ".fields"} & words:
+            return frozenset()
+        found = set()
+        for node in self._names.parents:
+            match node:
+                case ast.Compare(left=ast.Constant(value=str() as name), ops=[ast.In()]):
+                    found.add(name)
+        return frozenset(found)
 
     def _imports(self, package: str) -> bool:
         """Does the file import a package, or a module of it?"""
@@ -328,7 +341,7 @@ class _CallFinder:
             unread=tuple(unread),
             unseeded=unseeded,
             pinned_by=self._pinned_by,
-            fields=own_fields or frozenset(),
+            fields=(own_fields or frozenset()) | self._probed,
             has_own_fields=own_fields is not None,
             around=Surroundings(**around),
         )

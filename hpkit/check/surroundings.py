@@ -57,6 +57,7 @@ class CodeAround:
             "metrics": self._metrics,
             "model_name": self._model_name,
             "other_loss": self._other_loss,
+            "own_loop": self._own_loop,
             "named_checkpoint": self._named_checkpoint,
             "halves_swapped": self._halves_swapped,
         } | self._adapters.facts()
@@ -195,6 +196,17 @@ class CodeAround:
                 name = self._names.path(base).rpartition(".")[2]
                 if OTHER_TRAINER.fullmatch(name):
                     return Seen(name, node.lineno)
+        return None
+
+    def _own_loop(self) -> Seen | None:
+        """What trains in place of a Trainer: Flax has none, and one's own loop calls backward."""
+        if any(word.endswith("Trainer") for word in self._names.words):
+            return None
+        if {"import jax", "jax"} & self._names.words:
+            return Seen("import jax", 0)
+        for call in self._in_order:
+            if last_name(call) == "backward":
+                return Seen("backward()", call.lineno)
         return None
 
     def _named_checkpoint(self) -> Seen | None:

@@ -11,6 +11,11 @@ from hpkit.check.names import Names, keyword, last_name, position
 NO_ROW_TO_SPARE = re.compile(
     r"llama-?2|llama-\d+b\b|tiny-?llama|vicuna|alpaca|mistral-7b-v0\.[12]", re.IGNORECASE
 )
+#: Models whose tokenizers come without a token to pad with.
+WITHOUT_PADDING = re.compile(
+    r"llama|mistral|mixtral|zephyr|vicuna|gpt-?2|gpt-?neo|gpt-?j|pythia|falcon|phi-?[12]|mpt-|starcoder",
+    re.IGNORECASE,
+)
 #: Tokens that some tokenizer or other has from the start: naming one of them adds none.
 USUAL_TOKENS = {"<s>", "</s>", "<unk>", "<pad>", "<|endoftext|>", "<|im_end|>", "<|im_start|>"}
 #: How people name a token to pad with.
@@ -51,9 +56,30 @@ class TokenizerFacts:
             pairs = (("pad_token", "eos_token"), ("pad_token_id", "eos_token_id"))
             if isinstance(value, ast.Attribute) and (store.attr, value.attr) in pairs:
                 # A model's or a generation's configuration masks nothing.
-                if "config" not in ast.unparse(store.value):
+                is_of_config = "config" in ast.unparse(store.value)
+                is_late = self._comes_after_training(statement)
+                if not is_of_config and not is_late and not self._never_happens(statement):
                     return Seen(ast.unparse(statement), store.lineno)
         return None
+
+    def _comes_after_training(self, statement: ast.stmt) -> bool:
+        """Whether the file's own lines, in no function, have trained before they come to it."""
+        trainings = [call for call in self._in_order if last_name(call) == "train"]
+        names = [*trainings, statement]
+        if not trainings or any(self._names.scopes[node] is not self._names.tree for node in names):
+            return False
+        return position(trainings[-1]) < position(statement)
+
+    def _never_happens(self, statement: ast.stmt) -> bool:
+        """`if tokenizer.pad_token is None:` above it, and a model whose tokenizer has one.
+
+        Unsloth gives each tokenizer one itself.
+        """
+        above = self._names.parents[statement]
+        if not isinstance(above, ast.If) or ".pad_token" not in ast.unparse(above.test):
+            return False
+        imports_unsloth = {"import unsloth", "unsloth"} & self._names.words
+        return bool(imports_unsloth) or not self._names_one(WITHOUT_PADDING)
 
     def _ends_texts(self) -> bool:
         """Does the file put an end mark into its texts? Few tokenizers do it by themselves."""
@@ -126,9 +152,13 @@ class TokenizerFacts:
 
     def names_full_model(self) -> bool:
         """Does the file name a model whose embedding has no row to spare?"""
+        return self._names_one(NO_ROW_TO_SPARE)
+
+    def _names_one(self, models: re.Pattern) -> bool:
+        """Does a text of the file name one of these models?"""
         for node in self._names.parents:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if NO_ROW_TO_SPARE.search(node.value):
+                if models.search(node.value):
                     return True
         return False
 

@@ -120,7 +120,12 @@ DEPRECATED = {
     "gradient_checkpointing_kwargs": _renamed("activation_checkpointing_kwargs"),
 }
 #: What a trainer itself no longer takes. Of another name it is the config that takes it.
-TRAINER_SUCCESSORS = {"tokenizer": _renamed("processing_class")}
+TRAINER_SUCCESSORS = {
+    "tokenizer": _renamed("processing_class"),
+    "policy": _renamed("model"),
+    "config": _renamed("args"),
+    "compute_loss": _renamed("compute_loss_func"),
+}
 #: What older trainers of TRL took themselves, and its configs take today.
 MOVED_TO_CONFIG = (
     "max_seq_length",

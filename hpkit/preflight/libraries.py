@@ -93,6 +93,12 @@ def oldest_in_force(package: str, pins: Mapping[str, str]) -> Version:
     return version_in_force(package, pins)
 
 
+def allows(package: str, pins: Mapping[str, str], version: str) -> bool:
+    """Whether the pins let in this version."""
+    allowed = _specifiers(pins.get(package))
+    return allowed is None or allowed.contains(version)
+
+
 def _specifiers(pin: str | None):
     """What a pin allows, as packaging has it; None where there is none that can be read."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -165,6 +171,12 @@ def first_with(package: str, class_name: str, argument: str) -> str | None:
     """The first version known here whose class takes an argument, None where none does."""
     span = _span(package, class_name, argument)
     return span[0] if span else None
+
+
+def last_before(package: str, version: str) -> str:
+    """The version known here that came before another one."""
+    versions = _signatures()[package]["versions"]
+    return versions[versions.index(version) - 1]
 
 
 @cache

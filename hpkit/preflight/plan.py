@@ -169,13 +169,18 @@ class Plan:
         # What is written already stays, and argument-too-new speaks of it.
         if self.live or not version.pinned or argument in self.settings:
             return argument
+        return self.old_name(argument) or argument
+
+    def old_name(self, argument: str) -> str | None:
+        """What the version in force calls an argument that it does not know yet."""
+        version = version_in_force("transformers", self.written.pins)
         if takes("transformers", "TrainingArguments", argument, version):
-            return argument
+            return None
         for old, successor in (SUCCESSORS | DEPRECATED).items():
             is_its_old_name = successor.is_a_new_name and successor.argument == argument
             if is_its_old_name and takes("transformers", "TrainingArguments", old, version):
                 return old
-        return argument
+        return None
 
     def changed(self, changes: Mapping[str, object]) -> "Plan":
         """The same run with a finding's changes made."""
@@ -258,8 +263,10 @@ class Plan:
         recipe = self.recipe
         if not self.has("max_steps"):
             return None
-        # Packing joins examples, nobody knows how many before it is done.
-        if recipe.max_steps < 0 and (self._counted is None or self.given.get("packing")):
+        # Packing joins examples, nobody knows how many before it is done; of a recipe of ours the
+        # examples are blocks.
+        joins = self.given.get("packing") and not self.ours
+        if recipe.max_steps < 0 and (self._counted is None or joins):
             return None
         if not all(self.has(argument) for argument in RATE_ARGUMENTS):
             # A schedule without kwargs: what is not known must not stop the counting of the rest.

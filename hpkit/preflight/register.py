@@ -19,7 +19,7 @@ class Finding:
     `message` is one sentence with the number. `severity`: an error stops the run, or the run does
     not do what was asked; a warning costs quality or work; a hint is worth knowing. `evidence`
     holds the numbers by name, `argument` the hyperparameter it is about, or what else of the file,
-    by its name in Surroundings.
+    by its name in Surroundings. `last`: the package and its last version of which it is not true.
 
     `changes` mend it: new values by transformers' names, LEAVE_OUT for an argument that goes.
     `advice` says what values cannot, or why these. The register writes the name of the `rule`, and
@@ -32,6 +32,7 @@ class Finding:
     changes: Mapping[str, object] = field(default_factory=dict)
     advice: str = ""
     argument: str | None = None
+    last: tuple[str, str] | None = None
     rule: str = ""
     fix: str = ""
 

@@ -7,6 +7,9 @@ from hpkit.preflight.forms import Form
 
 #: Who says a version that is the best guess: it excuses old names, and accuses no new one.
 ELSEWHERE = "another folder of its project asks for"
+#: Who says it in a repository none of whose files does: whether the newest runs a script, or one of
+#: the year in which it was written, nobody can tell.
+NOWHERE = "no file here asks for"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,7 @@ class Surroundings:
         end of an evaluation.
     `metrics`: what compute_metrics returns, nothing where there is none.
     `other_loss`: a trainer that the file makes whose loss imitates no text, as DPOTrainer.
+    `own_loop`: what shows that the file trains without a Trainer, as `import jax`.
     `named_checkpoint`: one that the file names, to load it.
     `halves_swapped`: fp16 is on where there is bf16, and the other way round.
     `together`: pairs of keys that the tool refuses beside each other.
@@ -72,6 +76,7 @@ class Surroundings:
     metrics: tuple[str, ...] | None = None
     model_name: str | None = None
     other_loss: str | None = None
+    own_loop: str | None = None
     named_checkpoint: str | None = None
     adapter_scale: float | None = None
     by_root: bool | None = None

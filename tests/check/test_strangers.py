@@ -222,7 +222,8 @@ def test_a_fix_is_python(tmp_path):
     source = "from trl import SFTTrainer\n"
     source += 'SFTTrainer("m", packing=False, max_seq_length=None, dataset_text_field="story")'
     report = check_file(str(write(tmp_path, source)), None, **ALONE)
-    written = [finding["fix"].rpartition("SFTConfig ")[2] for finding in report.findings]
+    fixes = [finding["fix"].partition(";")[0] for finding in report.findings]
+    written = [fix.rpartition("SFTConfig ")[2] for fix in fixes]
     assert written == ["packing=False", "max_length=None", 'dataset_text_field="story"']
     for text in written:
         compile(f"f({text})", "fix", "exec")
@@ -567,9 +568,9 @@ def test_an_import_that_is_gone_is_said_beside_a_trainer_alone(found):
 
 def test_the_version_to_install_takes_what_the_file_gives(found):
     source = "from trl import PPOConfig, PPOTrainer\nPPOConfig(total_episodes=9)\n"
-    assert found(source)["gone-import"]["fix"].startswith("install trl==0.25.1")
+    assert found(source)["gone-import"]["fix"].startswith("install an older trl, 0.25.1 at")
     old = source.replace("total_episodes", "steps")  # of the first PPO, which TRL 0.12 rewrote
-    assert found(old)["gone-import"]["fix"].startswith("install trl==0.11.4")
+    assert found(old)["gone-import"]["fix"].startswith("install an older trl, 0.11.4 at")
 
 
 def test_an_attribute_that_is_set_later_is_no_argument(found):
@@ -707,3 +708,163 @@ def test_a_cell_that_is_not_read_may_put_the_adapter_on(tmp_path):
         TRAIN,
     ]
     assert check_file(str(notebook(tmp_path, *cells)), None, **ALONE).findings == []
+
+
+# Fixes that a reader can follow.
+
+
+def test_a_fix_keeps_what_it_moves(found):
+    head = "from trl import RLOOTrainer, SFTTrainer\n"
+    fix = found(head + "RLOOTrainer(policy=model, args=args)")["moved-argument"]["fix"]
+    assert fix == "call it model"
+    # TRL packs into blocks, and refuses to where nobody says how long.
+    call = "SFTTrainer(model=model, args=args, packing=True, max_seq_length=None)"
+    file = found(head + call)
+    assert "max_length=None; with packing it is the length" in file["moved-argument"]["fix"]
+
+
+def test_an_argument_of_trl_is_no_reason_to_leave_it_out(found):
+    source = "from transformers import TrainingArguments\nTrainingArguments('o', max_length=1024)"
+    assert found(source)["removed-argument"]["fix"] == (
+        "make it a config of TRL, such as SFTConfig, which has it"
+    )
+
+
+def test_a_new_name_in_an_old_library_has_its_old_one(found):
+    source = "# pip install transformers==4.20.0\nfrom transformers import TrainingArguments\n"
+    finding = found(source + "TrainingArguments('o', eval_strategy='epoch')")["argument-too-new"]
+    assert finding["fix"].endswith("or call it evaluation_strategy, as that version does")
+
+
+def test_the_seed_that_is_set_early_is_the_runs_own(found):
+    source = """\
+        import argparse
+        from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--seed", type=int, default=42)
+        args = parser.parse_args()
+        model = AutoModelForSequenceClassification.from_pretrained("org/m", num_labels=3)
+        Trainer(model, TrainingArguments("o", seed=args.seed))
+        """
+    fix = found(source)["seed-after-model"]["fix"]
+    assert fix == "put transformers.set_seed(the run's seed) before it"
+    fix = found(source.replace("seed=args.seed", "seed=7"))["seed-after-model"]["fix"]
+    assert fix == "put transformers.set_seed(7) before it"
+
+
+PARSED = """\
+{imports}
+from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+parser = HfArgumentParser(Seq2SeqTrainingArguments)
+(training_args,) = parser.parse_args_into_dataclasses()
+{loop}
+"""
+
+
+@pytest.mark.parametrize(
+    "imports, loop, fires",
+    [
+        ("import torch", "Seq2SeqTrainer(model, training_args).train()", True),
+        ("import torch", "run(training_args)", True),
+        ("import jax", "while step < n: step = pmapped(step)", False),
+        ("from jax import numpy", "", False),
+        ("import torch", "for batch in rows: model(**batch).loss.backward()", False),
+        ("from accelerate import Accelerator", "accelerator.backward(loss)", False),
+    ],
+)
+def test_a_loop_of_ones_own_evaluates_as_it_likes(imports, loop, fires, tmp_path):
+    if "Trainer(" in loop:
+        imports += "\nfrom transformers import Seq2SeqTrainer"
+    write(tmp_path, PARSED.format(imports=imports, loop=loop), "run.py")
+    line = "python run.py --output_dir o --eval_steps 500 --generation_max_length 64\n"
+    report = check_file(str(write(tmp_path, line, "run.sh")), None, **ALONE)
+    rules = {finding["rule"] for finding in report.findings}
+    assert ({"evaluation-idle", "generation-idle"} <= rules) is fires
+
+
+PADDED = """\
+{imports}
+from transformers import AutoTokenizer, DataCollatorForLanguageModeling, Trainer, TrainingArguments
+tokenizer = AutoTokenizer.from_pretrained("{model}")
+{guard}tokenizer.pad_token = tokenizer.eos_token
+text = "one" + tokenizer.eos_token
+collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+Trainer(model, TrainingArguments("o"), data_collator=collator)
+"""
+GUARD = "if tokenizer.pad_token is None:\n    "
+
+
+@pytest.mark.parametrize(
+    "imports, model, guard, fires",
+    [
+        ("", "Qwen/Qwen3-1.7B", "", True),
+        ("", "Qwen/Qwen3-1.7B", GUARD, False),
+        ("", "meta-llama/Llama-3.2-1B", GUARD, True),
+        ("", "openai-community/gpt2", GUARD, True),
+        ("from unsloth import FastLanguageModel", "meta-llama/Llama-3.2-1B", GUARD, False),
+    ],
+)
+def test_padding_that_the_tokenizer_has_is_not_replaced(imports, model, guard, fires, check):
+    source = PADDED.format(imports=imports, model=model, guard=guard)
+    assert ("pad-is-end-mark" in [rule for rule, _ in check(source)]) is fires
+
+
+def test_names_of_a_module_that_is_gone_have_a_history_of_their_own(found):
+    source = "from trl.core import respond_to_batch\nfrom trl import PPOConfig\nPPOConfig('o')\n"
+    assert "the trl that it was written with" in found(source)["gone-import"]["fix"]
+
+
+def test_what_a_template_puts_in_is_no_value(check):
+    line = "python run.py --output_dir o --warmup_steps {} --max_steps 500\n"
+    assert ("invalid-value", "error") in check(line.format("soon"), "run.sh")
+    for placeholder in ("___WARMUP___", "<steps>", "{{steps}}", "@STEPS@", "%STEPS%"):
+        assert check(line.format(placeholder), "run.sh") == []
+
+
+def test_a_field_that_a_class_declares_keeps_its_name(check):
+    source = """\
+        from dataclasses import dataclass
+        from transformers import HfArgumentParser, TrainingArguments
+        @dataclass
+        class Mine(TrainingArguments):
+            gradient_checkpointing: bool = True
+        HfArgumentParser(Mine).parse_args_into_dataclasses()
+        """
+    assert check(source) == []
+
+
+def test_the_old_handbooks_recipes_have_words_of_their_own(check):
+    recipe = "learning_rate: 5.0e-7\ntorch_dtype: auto\noutput_dir: o\n"
+    mixer = "dataset_mixer:\n  org/d: 1.0\n"
+    assert check("dataset_name: org/d\n" + recipe, "r.yaml") == [("removed-argument", "error")]
+    assert check(mixer + recipe, "r.yaml") == []
+
+
+def test_flax_ran_under_transformers_4(tmp_path):
+    write(tmp_path, PARSED.format(imports="import jax", loop=""), "run.py")
+    line = "python run.py --learning_rate 1e-4 --per_device_train_batch_size 4"
+    line += " --overwrite_output_dir\n"
+    report = check_file(str(write(tmp_path, line, "run.sh")), None, **ALONE)
+    assert [finding["severity"] for finding in report.findings] == ["hint"]
+
+
+@pytest.mark.parametrize("asks", ["inspect.signature(SFTConfig).parameters", "names"])
+def test_what_the_file_looks_for_first_is_not_given_in_vain(asks, check):
+    source = f"""\
+        import inspect
+        from trl import SFTConfig
+        given = {{}}
+        if "max_seq_length" in {asks}:
+            given["max_seq_length"] = 1024
+        SFTConfig("o", max_steps=500, **given)
+        """
+    assert check(source) == []
+
+
+def test_padding_of_a_tokenizer_after_the_training_masks_nothing(check):
+    source = PADDED.format(imports="", model="openai-community/gpt2", guard="")
+    source = source.replace("\nTrainer(", "\ntrainer = Trainer(") + "trainer.train()\n"
+    assert "pad-is-end-mark" in [rule for rule, _ in check(source)]
+    store = "tokenizer.pad_token = tokenizer.eos_token\n"
+    late = source.replace(store, "") + store
+    assert "pad-is-end-mark" not in [rule for rule, _ in check(late)]

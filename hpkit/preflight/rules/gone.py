@@ -68,17 +68,24 @@ def gone_import(plan: Plan) -> Iterator[Finding]:
     TRL 0.29 and 1 dropped whole methods and helpers, or moved them to trl.experimental, and
     transformers its own AdamW: the import fails, and with it the script.
     """
-    for package, name, works in plan.written.around.gone_imports:
+    gone = plan.written.around.gone_imports
+    # What else is imported from a module that is gone, and until when it was there, nobody knows.
+    from_modules = {package for package, name, _ in gone if "." in name}
+    for package, name, works in gone:
+        older = f"an older {package}, {works} at the newest"
+        if package in from_modules:
+            older = f"the {package} that it was written with"
         last = last_import(package, name)
         version = version_in_force(package, plan.written.pins)
         yield Finding(
             severity="error",
             argument=name,
+            last=(package, last),
             message=(
                 f"{name} cannot be imported from {package} {version.text} ({last} was the last): "
                 "the script stops there"
             ),
-            advice=IN_PLACE_OF_IMPORTS.get(name, f"install {package}=={works}, or do without it"),
+            advice=IN_PLACE_OF_IMPORTS.get(name, f"install {older}, or do without it"),
             evidence={"last": last},
         )
 
@@ -144,6 +151,7 @@ def unread_field(plan: Plan) -> Iterator[Finding]:
         yield Finding(
             severity="warning",
             argument=name,
+            last=("transformers", _last(name)),
             message=(
                 f"{name} of {plan.written.name} is a name of one's own: transformers "
                 f"{version.text} has none and reads none ({_last(name)} was the last), so it does "

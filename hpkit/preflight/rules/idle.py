@@ -108,6 +108,8 @@ def evaluation_idle(plan: Plan) -> Iterator[Finding]:
     """
     if plan.live or plan.value("eval_strategy") != "no" or not plan.given.get("eval_steps"):
         return
+    if plan.written.around.own_loop:
+        return
     every = plan.given["eval_steps"]
     form = plan.written.form
     # Who writes both means that it is off, and keeps the interval for another time.
@@ -196,7 +198,9 @@ def generation_idle(plan: Plan) -> Iterator[Finding]:
     Seq2SeqTrainer generates in evaluations where predict_with_generate is true. Its default is
     false: then compute_metrics gets logits, and beams and lengths do nothing.
     """
-    if plan.live or plan.written.name != "Seq2SeqTrainingArguments":
+    if plan.live or plan.written.name != "Seq2SeqTrainingArguments" or not plan.written.origin:
+        return
+    if plan.written.around.own_loop:
         return
     idle = [name for name in plan.given if name.startswith("generation_") and plan.given[name]]
     knows_all = not any(name.startswith("*") for name in plan.written.unread)
@@ -209,7 +213,7 @@ def generation_idle(plan: Plan) -> Iterator[Finding]:
             f"{', '.join(idle)} {plan.given[idle[0]]} does nothing: predict_with_generate is "
             "false, and evaluations generate nothing"
         ),
-        changes={"predict_with_generate": True},
-        advice=f"or leave out {', '.join(idle)}",
+        changes=dict.fromkeys(idle, LEAVE_OUT),
+        advice=f"or set {plan.written.form.setting('predict_with_generate', True)}",
         evidence={"idle": idle},
     )

@@ -17,8 +17,10 @@ from hpkit.preflight.libraries import (
     TRANSFORMERS_ARGUMENTS,
     Version,
     first_with,
+    last_before,
     last_with,
     names_of,
+    number_of,
     oldest_in_force,
     takes,
     training_argument_names,
@@ -28,6 +30,7 @@ from hpkit.preflight.plan import Plan
 from hpkit.preflight.refusals import (
     JUDGED,
     TRL_ARGUMENTS,
+    TRL_USUAL,
     refused_by,
     refused_by_trl,
     was_an_argument,
@@ -86,6 +89,7 @@ def _removed(plan: Plan, argument: str, refusal: tuple[str, Version]) -> Finding
     return Finding(
         severity="error",
         argument=argument,
+        last=_last_of_any(written, package, argument),
         message=f"{library} has no argument {word}{since}: {_consequence(written)}",
         changes=changes,
         advice=advice,
@@ -121,6 +125,9 @@ def _in_place_of(plan: Plan, package: str, argument: str) -> tuple[dict, str]:
     """(changes, advice) for an argument that is gone."""
     written = plan.written
     successor = _successor(written, package, argument)
+    if successor is None and package == "transformers" and argument in MOVED_TO_CONFIG:
+        config = next(name for name in TRL_USUAL if argument in names_of("trl", name))
+        return {}, f"make it a config of TRL, such as {config}, which has it"
     if successor is None:
         near = None
         if not was_an_argument("transformers", argument) and not was_an_argument("trl", argument):
@@ -163,6 +170,15 @@ def _last_of(written: Written, package: str, argument: str) -> str | None:
     classes = [written.name] if package == "trl" else TRANSFORMERS_ARGUMENTS
     found = [last_with(package, name, argument) for name in classes]
     return next(filter(None, found), None)
+
+
+def _last_of_any(written: Written, package: str, argument: str) -> tuple[str, str] | None:
+    """The package and its last version that took the argument, in the file's class or in any."""
+    last = _last_of(written, package, argument)
+    if last is None and package == "trl":
+        found = [last_with(package, name, argument) for name in TRL_ARGUMENTS]
+        last = max(filter(None, found), key=number_of, default=None)
+    return (package, last) if last else None
 
 
 def _consequence(written: Written) -> str:
@@ -288,11 +304,14 @@ def argument_too_new(plan: Plan) -> Iterator[Finding]:
             first = first_with(package, name, argument)
             is_alive = first is not None and last_with(package, name, argument) is None
             if is_alive and version_in_force(package, written.pins).pinned:
-                yield _too_new(written, package, argument, first)
+                yield _too_new(plan, package, argument, first)
                 break
 
 
-def _too_new(written: Written, package: str, argument: str, first: str) -> Finding:
+def _too_new(plan: Plan, package: str, argument: str, first: str) -> Finding:
+    written = plan.written
+    old = plan.old_name(argument)
+    instead = f"call it {old}, as that version does" if old else f"leave {argument} out"
     return Finding(
         severity="error",
         argument=argument,
@@ -300,7 +319,7 @@ def _too_new(written: Written, package: str, argument: str, first: str) -> Findi
             f"{package} {written.pins[package].lstrip('=')}, which {written.pinned_by}, has no "
             f"argument {argument} yet ({first} has it): {_consequence(written)}"
         ),
-        advice=f"install {package}>={first}, or leave {argument} out",
+        advice=f"install {package}>={first}, or {instead}",
         evidence={"first": first},
     )
 
@@ -326,6 +345,8 @@ def moved_argument(plan: Plan) -> Iterator[Finding]:
         return
     version = version_in_force(written.origin, written.pins)
     for argument in plan.named:
+        if argument in written.fields:
+            continue
         # None for a trainer that this version does not have.
         if takes(written.origin, written.name, argument, version) is not False:
             continue
@@ -336,9 +357,11 @@ def moved_argument(plan: Plan) -> Iterator[Finding]:
             changes = {argument: LEAVE_OUT}
             advice = _in_config(plan, argument)
         else:
-            changes = {argument: LEAVE_OUT}
+            changes = {}
             near = nearest(argument, names_of(written.origin, written.name), MISSPELT)
-            advice = f"or write {near}" if near else ""
+            advice = "do without it, or override the method that would use it"
+            if near:
+                advice = f"write {near} in its place"
         last = last_with(written.origin, written.name, argument)
         if last is None and written.pinned_by == ELSEWHERE:
             continue
@@ -346,6 +369,7 @@ def moved_argument(plan: Plan) -> Iterator[Finding]:
         yield Finding(
             severity="error",
             argument=argument,
+            last=(written.origin, last) if last else None,
             message=(
                 f"{written.name} of {written.origin} {version.text} takes no {argument}{since}: "
                 "the call is a TypeError"
@@ -366,7 +390,10 @@ def _in_config(plan: Plan, argument: str) -> str:
     if name not in names_of("trl", config):
         return renamed.words if renamed else ""
     if plan.is_told(argument):
-        return f"and give {config} {plan.written.form.setting(name, plan.given[argument])}"
+        advice = f"and give {config} {plan.written.form.setting(name, plan.given[argument])}"
+        if name == "max_length" and plan.given[argument] is None:
+            advice += "; with packing it is the length of a block"
+        return advice
     return f"and give {config} {name}, with the value of before"
 
 
@@ -397,6 +424,9 @@ def deprecated_argument(plan: Plan) -> Iterator[Finding]:
         known = takes("transformers", "TrainingArguments", successor.argument, version)
         if argument not in plan.named or not known or not version.text:
             continue
+        # A field that a class of one's own declares keeps its name for whoever gives it.
+        if argument in written.fields:
+            continue
         found.append(argument)
         value = plan.given.get(argument)
         changes[argument] = LEAVE_OUT
@@ -410,6 +440,7 @@ def deprecated_argument(plan: Plan) -> Iterator[Finding]:
         yield Finding(
             severity="hint",
             argument=found[0],
+            last=("transformers", last_before("transformers", first)),
             message=(
                 f"{written.form.word(found[0])} is called {new_name} since transformers {first}, "
                 "and its old name is gone in 6"

@@ -34,6 +34,10 @@ HIGHEST = {
 LOWEST_OF_ADAPTERS = 1e-5
 
 
+#: axolotl's words, of today and of before, for a model that begins with random weights.
+FROM_SCRATCH = ("reinit_weights", "random_init_weights")
+
+
 @rule(
     "rate-far-off",
     "learning_rate",
@@ -56,6 +60,8 @@ def rate_far_off(plan: Plan) -> Iterator[Finding]:
     """
     # An adapter that no model gets is a fault of its own, which the rate does not add to.
     if plan.live or not _is_adam(plan) or plan.written.around.idle_adapter:
+        return
+    if any(plan.given.get(word) for word in FROM_SCRATCH):
         return
     rate = plan.recipe.learning_rate
     what = _what_is_trained(plan)

@@ -216,6 +216,8 @@ def seed_after_model(plan: Plan) -> Iterator[Finding]:
     """
     unseeded = plan.written.unseeded
     seed = plan.recipe.seed
+    # A launch line may give another one, and the same is to be set for the weights.
+    whose = "the run's seed" if "seed" in plan.written.optional else seed
     if unseeded and "seed" in plan.given:
         yield Finding(
             severity="warning",
@@ -224,6 +226,6 @@ def seed_after_model(plan: Plan) -> Iterator[Finding]:
                 f"{unseeded} draws random weights before the Trainer sets seed {seed}: "
                 "two runs start from different weights"
             ),
-            advice=f"put transformers.set_seed({seed}) before it",
+            advice=f"put transformers.set_seed({whose}) before it",
             evidence={"seed": seed},
         )

@@ -56,9 +56,10 @@ picture: $(INSTALLED) chromium
 # Stopped every 20 minutes, when the finished runs are merged, and committed: a machine that is lost costs no more.
 # After Ctrl-C the same command goes on.
 STUDIES := data/studies.parquet
+PLANNED := $(firstword $(wildcard data/planned.toml) data/studies.toml)
 record: $(INSTALLED)
 	@ended=124; while [ $$ended = 124 ]; do \
-	  timeout --foreground --signal=INT 20m $(BIN)/hpkit record --grids data/studies.toml --table $(STUDIES) --processes 2; ended=$$?; \
+	  timeout --foreground --signal=INT 20m $(BIN)/hpkit record --grids $(PLANNED) --table $(STUDIES) --processes 2; ended=$$?; \
 	  git add $(STUDIES); git diff --cached --quiet -- $(STUDIES) || git commit -q -m "Recorded runs" -- $(STUDIES); \
 	done; exit $$ended
 

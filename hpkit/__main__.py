@@ -276,29 +276,40 @@ def _device(options: argparse.Namespace) -> None:
 
 
 def _record(options: argparse.Namespace) -> None:
+    from hpkit.files import data_folder
+    from hpkit.records.grids import PROJECTS_OWN, load_grids
+
+    if options.merge is not None:
+        table = _table_of(options, options.grids or next(iter(PROJECTS_OWN)))
+        parts = _parts_of(options, table)
+        _merge(table, [Path(folder) for folder in options.merge] or [parts])
+        return
+    files = [options.grids] if options.grids else [data_folder() / own for own in PROJECTS_OWN]
+    declared = {file: load_grids(file) for file in files}
+    names = [name for grids in declared.values() for name in grids]
+    for name in options.grid or ():
+        if name not in names:
+            raise BadInput(
+                f"--grid: no grid {name!r}{did_you_mean(name, names)}; there are {', '.join(names)}"
+            )
+    for file, grids in declared.items():
+        chosen = [grids[name] for name in options.grid or grids if name in grids]
+        if chosen:
+            _record_of_one_file(options, chosen, _table_of(options, file))
+
+
+def _record_of_one_file(options: argparse.Namespace, grids: list, table: Path) -> None:
     from hpkit.finetune.stopping import Interrupted
-    from hpkit.records.grids import load_grids
     from hpkit.records.parts import which_part
     from hpkit.records.recording import record
 
-    table = _table_of(options)
-    parts = Path(options.parts or f"runs/record/{table.stem}")
-    if options.merge is not None:
-        _merge(table, [Path(folder) for folder in options.merge] or [parts])
-        return
-    grids = load_grids(options.grids)
-    for name in options.grid or ():
-        if name not in grids:
-            raise BadInput(
-                f"--grid: no grid {name!r}{did_you_mean(name, grids)}; there are {', '.join(grids)}"
-            )
-    chosen = [grids[name] for name in options.grid or grids]
+    parts = _parts_of(options, table)
     if options.list:
-        _list_grids(chosen, table, parts)
+        _list_grids(grids, table, parts)
         return
     try:
         record(
-            chosen,
+            grids,
             table,
             parts,
             processes=options.processes,
@@ -311,7 +322,7 @@ def _record(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
         raise SystemExit(128 + stop.signum) from None
-    _say_verdicts(chosen, table)
+    _say_verdicts(grids, table)
 
 
 def _say_verdicts(grids: list, table: Path) -> None:
@@ -329,14 +340,20 @@ def _say_verdicts(grids: list, table: Path) -> None:
             print(f"{grid.name}: {found}")
 
 
-def _table_of(options: argparse.Namespace) -> Path:
+def _table_of(options: argparse.Namespace, file: str | Path) -> Path:
+    """The table of the grids in a file: the project's own for its own, another for anybody's."""
     from hpkit.files import data_folder
+    from hpkit.records.grids import PROJECTS_OWN
 
     if options.table:
         return Path(options.table)
-    if options.grids:  # somebody's own grids do not go into the project's table
-        return Path(f"runs/{Path(options.grids).stem}.parquet")
-    return data_folder() / "runs.parquet"
+    if options.grids:
+        return Path(f"runs/{Path(file).stem}.parquet")
+    return data_folder() / PROJECTS_OWN[Path(file).name]
+
+
+def _parts_of(options: argparse.Namespace, table: Path) -> Path:
+    return Path(options.parts or f"runs/record/{table.stem}")
 
 
 def _merge(table: Path, folders: list[Path]) -> None:
@@ -354,14 +371,12 @@ def _list_grids(grids: list, table: Path, parts: Path) -> None:
     from hpkit.records.parts import recorded_runs
     from hpkit.records.planning import plan
     from hpkit.records.studies import judging_to_come
-    from hpkit.records.table import Runs
 
-    done = recorded_runs(table, [parts])
-    runs = Runs(done.values())
+    done, runs = recorded_runs(table, [parts])
 
     def show(name: str, wanted: list, asks: str = "") -> None:
         keys = plan(wanted, parts, runs=runs).keys()
-        counts = f"{len(keys & done.keys()):4} recorded, {len(keys - done.keys()):4} left"
+        counts = f"{len(keys & done):4} recorded, {len(keys - done):4} left"
         judging = sum(judging_to_come(grid, runs) for grid in wanted)
         if judging:
             counts += f", then {judging} to judge"

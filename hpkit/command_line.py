@@ -346,12 +346,14 @@ def _add_record(record: argparse.ArgumentParser) -> None:
         help="train nothing; merge parts into the table (default: --parts)",
     )
     record.add_argument(
-        "--grids", metavar="FILE.toml", help="declared grids (default: data/grids.toml)"
+        "--grids",
+        metavar="FILE.toml",
+        help="declared grids (default: data/grids.toml and data/studies.toml)",
     )
     record.add_argument(
         "--table",
         metavar="FILE",
-        help="default: data/runs.parquet, or runs/NAME.parquet for --grids NAME.toml",
+        help="default: that of the grids in data/, or runs/NAME.parquet for --grids NAME.toml",
     )
     record.add_argument(
         "--parts",

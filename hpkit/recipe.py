@@ -17,7 +17,7 @@ ADAPTER = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora
 #: In how many bits the frozen weights are loaded, under the names of transformers' config for it.
 QUANTIZATION = ("load_in_4bit", "bnb_4bit_compute_dtype", "bnb_4bit_use_double_quant")
 #: Hyperparameters that transformers' TrainingArguments do not know.
-NOT_ARGUMENTS = ("max_seq_length", "dtype", *ADAPTER, *QUANTIZATION)
+NOT_ARGUMENTS = ("max_seq_length", "packing", "dtype", *ADAPTER, *QUANTIZATION)
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,15 @@ class Recipe:
     """The hyperparameters of one run, checked when made.
 
     Defaults are the libraries'; CARDS says what each one does. NOT_ARGUMENTS are no
-    TrainingArguments: they belong to the data (`max_seq_length`, in tokens), to loading the model,
-    and to the adapter, which peft's LoraConfig describes. Raises BadInput for a value out of range
-    or of the wrong type.
+    TrainingArguments: they belong to the data (`max_seq_length`, in tokens, and `packing`), to
+    loading the model, and to the adapter, which peft's LoraConfig describes. Raises BadInput for a
+    value out of range or of the wrong type.
     """
 
     per_device_train_batch_size: int = CARDS["per_device_train_batch_size"].default
     gradient_accumulation_steps: int = CARDS["gradient_accumulation_steps"].default
     max_seq_length: int | None = CARDS["max_seq_length"].default
+    packing: bool = CARDS["packing"].default
     num_train_epochs: float = CARDS["num_train_epochs"].default
     max_steps: int = CARDS["max_steps"].default
     learning_rate: float = CARDS["learning_rate"].default

@@ -13,7 +13,7 @@ from hpkit.labs.judging import false_alarms_after_choosing
 from hpkit.records import Point, load_grids, load_runs, plan, record_point
 from hpkit.records.grids import CHOOSING_SEEDS, JUDGING_SEEDS
 from hpkit.records.parts import recorded_runs
-from hpkit.records.planning import CHOOSING, yardstick_of
+from hpkit.records.planning import CHOOSING, JUDGING
 from hpkit.records.studies import choose, verdicts
 from hpkit.records.verdict import MATTERS, decide
 
@@ -150,8 +150,8 @@ def test_what_the_page_prints_is_printed(studies, capsys, monkeypatch):
     exec(code, {})
     said = capsys.readouterr().out.strip()
     assert said in PROSE
-    for study in studies[0].values():
-        for found in verdicts(study, studies[1]):
+    for name in ("optimizer", "data"):
+        for found in verdicts(studies[0][name], studies[1]):
             assert str(found) in PROSE, found
 
 
@@ -159,12 +159,12 @@ def test_what_the_page_prints_is_printed(studies, capsys, monkeypatch):
 def test_a_recorded_run_trained_anew_ends_where_it_did(studies):
     """Another machine rounds differently, and where a run ends worse than it began, such small
     differences grow."""
-    grids, runs = studies
+    _, runs = studies
     tame = [run for run in runs if run.eval_loss_after < run.eval_loss_before]
     assert len(tame) > len(runs) / 2
     row = random.SystemRandom().choice(tame)
     drawn = f"{row.corpus} by {row.recipe}"
-    yardstick = yardstick_of(grids["optimizer"], row.recipe.seed)
+    yardstick = CHOOSING if row.recipe.seed in CHOOSING_SEEDS else JUDGING
     again = record_point(Point(row.recipe, row.model, row.corpus), yardstick=yardstick)
     assert again.evaluation_fingerprint == row.evaluation_fingerprint, drawn
     assert (again.updates, again.tokens) == (row.updates, row.tokens), drawn
@@ -178,10 +178,13 @@ def test_a_recorded_run_trained_anew_ends_where_it_did(studies):
 def test_every_run_of_every_study_is_recorded(studies):
     grids, runs = studies
     table = DATA / "studies.parquet"
-    assert plan(grids.values(), DATA, runs=runs).keys() == recorded_runs(table, []).keys()
+    recorded = recorded_runs(table, []).keys
+    assert plan(grids.values(), DATA, runs=runs).keys() <= recorded
+    # Beside them there is what has been recorded of the planned ones, and nothing else.
+    planned = load_grids(DATA / "planned.toml")
+    assert not planned.keys() & grids.keys()
+    assert recorded <= plan([*grids.values(), *planned.values()], DATA, runs=runs).keys()
     assert table.stat().st_size < 10e6
-    card = (DATA / "README.md").read_text(encoding="utf-8")
-    assert f"all {len(runs)} runs of the studies" in card
     first = plan([grids["optimizer"]], DATA, runs=runs)
     assert f"records the {len(first)} runs of the first study anew" in PROSE
     texts = {True: set(), False: set()}

@@ -65,9 +65,10 @@ def test_the_check_it_shows_is_what_the_command_prints(capsys):
 
 
 def test_the_recorded_runs_are_as_many_as_it_says():
-    grids = load_grids()
+    grids = load_grids(ROOT / "data" / "grids.toml")
+    runs = load_runs(ROOT / "data" / "runs.parquet")
     assert len(grids) == 9
-    assert f"{len(load_runs())} fine-tunes of the starter in nine grids" in FURTHER_TEXT
+    assert f"{len(runs)} fine-tunes of the starter in nine grids" in FURTHER_TEXT
     rates = grids["learning_rate"]
     assert len(rates.seeds) == 3
     shown = f'RunExplorer("learning_rate")  # {len(rates.points)} settings, three seeds each'

@@ -123,6 +123,7 @@ OUT_OF_RANGE = {
     "per_device_train_batch_size": 0,
     "gradient_accumulation_steps": 0,
     "max_seq_length": 1,
+    "packing": "yes",
     "num_train_epochs": 0,
     "max_steps": 0,
     "learning_rate": float("nan"),

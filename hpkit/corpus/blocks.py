@@ -116,21 +116,23 @@ def packed(
     tokenizer,
     max_seq_length: int,
     together: bool = True,
+    packing: bool = True,
     progress: bool = False,
 ) -> Blocks:
     """Some of the corpus' documents in blocks of `max_seq_length` tokens.
 
     Text and tunes fill every block to the last token (`pack`); rows with answers stay whole
     (`pack_whole`). Without `together` a block holds one document alone, or a part of it, and is as
-    long as the longest needs: for models that would carry one document into the next. `progress`
-    shows a bar. Raises BadInput where no answer fits into a block.
+    long as the longest needs: for models that would carry one document into the next. Without
+    `packing` each document has one block, and what is longer is cut off. `progress` shows a bar.
+    Raises BadInput where no answer fits into a block.
     """
     padding = first_token_id(tokenizer.pad_token_id, tokenizer.eos_token_id)
     if corpus.kind in ("tunes", "text"):
         encoded = encode_all(documents, origins_of(corpus), tokenizer, progress)
-        if together:
+        if together and packing:
             return _pack_text(encoded, max_seq_length)
-        return _one_a_block(encoded, max_seq_length, padding)
+        return _one_a_block(encoded, max_seq_length, padding, in_parts=packing)
     places = {document: file for document, (file, _) in origins_of(corpus).items()}
     shown = with_progress(documents, progress)
     examples = encode_answers(corpus.kind, shown, tokenizer, places)
@@ -149,7 +151,7 @@ def packed(
             f"prompt and answer of the shortest row take {shortest}"
         )
     kept = sum(len(example.input_ids) for example in fitting)
-    if together:
+    if together and packing:
         blocks = pack_whole(fitting, max_seq_length, padding)
         places_in_all = blocks.input_ids.size
     else:
@@ -244,13 +246,18 @@ def _pack_text(encoded: Encoded, max_seq_length: int) -> Blocks:
     )
 
 
-def _one_a_block(encoded: Encoded, max_seq_length: int, padding: int) -> Blocks:
-    """Each document in blocks of its own, the rest of the last filled up with `padding`."""
+def _one_a_block(encoded: Encoded, max_seq_length: int, padding: int, in_parts: bool) -> Blocks:
+    """Each document in blocks of its own, the rest of the last filled up with `padding`.
+
+    A longer one has several, or, unless `in_parts`, one that is cut off.
+    """
     rows = []
     left_over = 0
     without_block = 0
     for document in encoded.documents():
-        for start in range(0, len(document), max_seq_length):
+        end = len(document) if in_parts else max_seq_length
+        left_over += max(len(document) - end, 0)
+        for start in range(0, min(end, len(document)), max_seq_length):
             piece = document[start : start + max_seq_length]
             # A token alone predicts nothing.
             if len(piece) > 1:

@@ -23,6 +23,7 @@ class Ledger(NamedTuple):
     `joined`: answers that begin within a token of their prompt. `unasked`: conversations that the
     assistant opens, by a turn that is read and not learnt. `together`: does a block hold
     several documents? `padding`: the share, 0 to 1, of all places to train on that hold no token.
+    `packing`: are documents parted among blocks, and not cut off?
     """
 
     read: int
@@ -38,9 +39,12 @@ class Ledger(NamedTuple):
     unasked: int
     together: bool
     padding: float
+    packing: bool = True
 
 
-def ledger_of(corpus: Corpus, parts: list[Blocks], tokenizer, together: bool) -> Ledger:
+def ledger_of(
+    corpus: Corpus, parts: list[Blocks], tokenizer, together: bool, packing: bool = True
+) -> Ledger:
     """The account of a corpus whose documents are in the blocks of `parts`."""
     return Ledger(
         read=corpus.read,
@@ -56,6 +60,7 @@ def ledger_of(corpus: Corpus, parts: list[Blocks], tokenizer, together: bool) ->
         unasked=_unasked(corpus),
         together=together,
         padding=1 - parts[0].text_share,
+        packing=packing,
     )
 
 
@@ -83,7 +88,9 @@ def ledger_lines(ledger: Ledger, corpus: Corpus, parts: list[Blocks]) -> list[st
             f"left out for want of room for an answer, {len(without_room):,}: {_named(names)}; "
             "a larger max_seq_length takes them in"
         )
-    if ledger.cut and corpus.kind in ("tunes", "text"):
+    if ledger.cut and not ledger.packing:
+        lines.append(f"longer than their block, and cut off at its end: {ledger.cut:,}")
+    elif ledger.cut and corpus.kind in ("tunes", "text"):
         lines.append(f"parted by the end of a block, and not seen as one: {ledger.cut:,}")
     elif ledger.cut:
         lines.append(f"answers cut off at the end of their block: {ledger.cut:,}")
@@ -110,6 +117,11 @@ def ledger_lines(ledger: Ledger, corpus: Corpus, parts: list[Blocks]) -> list[st
         lines.append(
             "each document in blocks of its own, for this model would carry one document into the "
             f"next; {ledger.padding:.0%} of the places are padding"
+        )
+    elif not ledger.packing:
+        lines.append(
+            "each document in a block of its own, for packing is false; "
+            f"{ledger.padding:.0%} of the places are padding"
         )
     return lines
 

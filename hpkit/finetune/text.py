@@ -35,12 +35,20 @@ def text_for(
     eval_length = min(yardstick.eval_length or length, context_length(model) or math.inf)
     together = keeps_documents_apart(model)
     blocks = blocks_by(
-        yardstick, corpus, tokenizer, length, eval_length, together=together, progress=progress
+        yardstick,
+        corpus,
+        tokenizer,
+        length,
+        eval_length,
+        packing=recipe.packing,
+        together=together,
+        progress=progress,
     )
     if corpus.evaluation is None:
-        ledger = ledger_of(corpus, [blocks.train, blocks.held_out], tokenizer, together)
+        parts = [blocks.train, blocks.held_out]
+        ledger = ledger_of(corpus, parts, tokenizer, together, recipe.packing)
         return Text(blocks, ledger, None)
-    ledger = ledger_of(corpus, [blocks.train], tokenizer, together)
+    ledger = ledger_of(corpus, [blocks.train], tokenizer, together, recipe.packing)
     eval_ledger = ledger_of(corpus.evaluation, [blocks.held_out], tokenizer, together)
     return Text(blocks, ledger, eval_ledger)
 

@@ -63,15 +63,21 @@ class Measured(NamedTuple):
 
 
 def blocks_by(
-    yardstick: Yardstick, corpus: Corpus, tokenizer, max_seq_length: int, eval_length: int, **how
+    yardstick: Yardstick,
+    corpus: Corpus,
+    tokenizer,
+    max_seq_length: int,
+    eval_length: int,
+    packing: bool = True,
+    **how,
 ) -> Measured:
     """The blocks to train on, of `max_seq_length` tokens, and those that the yardstick asks for.
 
-    `eval_length`: tokens of a block to evaluate on. `how` goes to `packed`. Raises BadInput where
-    the corpus is too small.
+    `eval_length`: tokens of a block to evaluate on. `packing`, of what is trained on, and `how` go
+    to `packed`. Raises BadInput where the corpus is too small.
     """
     train_documents, held_out = corpus.split()
-    train = packed(corpus, train_documents, tokenizer, max_seq_length, **how)
+    train = packed(corpus, train_documents, tokenizer, max_seq_length, packing=packing, **how)
     try:
         measured = packed(corpus, yardstick.documents(held_out), tokenizer, eval_length, **how)
     except BadInput as error:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +39,8 @@ class Grid:
     `asks`: the question that they answer together. In a study each axis has a role: the question is
     about the `scientific` hyperparameters, and the `nuisance` ones, such as the learning rate, are
     tuned for each of their settings; all others are fixed (Google's Deep Learning Tuning Playbook).
-    `samples`: are tunes sampled after each run of a study?
+    `samples`: are tunes sampled after each run of a study? `first_edition`: is it measured as the
+    first edition's grids were?
     """
 
     name: str
@@ -49,6 +50,7 @@ class Grid:
     scientific: tuple[str, ...] = ()
     nuisance: tuple[str, ...] = ()
     samples: bool = False
+    first_edition: bool = False
 
     def runs(self) -> list[Point]:
         """Every run of the grid, the seeds of one point together; of a study with nuisance
@@ -91,21 +93,29 @@ class Grid:
         return found
 
 
+#: The project's own declarations and the tables of their runs, both in `data`: the first edition's
+#: grids, and the studies, whose names differ.
+PROJECTS_OWN = {"grids.toml": "runs.parquet", "studies.toml": "studies.parquet"}
+
+
 def load_grids(file: str | Path | None = None) -> dict[str, Grid]:
-    """The grids declared in a TOML file, by name; by default the project's, `data/grids.toml`.
+    """The grids declared in a TOML file, by name; by default all of the project's own.
 
     Raises BadInput for a file that cannot be read, and for a grid that cannot be.
     """
     if not file:
-        file = data_folder() / "grids.toml"
+        own = [load_grids(data_folder() / name) for name in PROJECTS_OWN]
+        return {name: grid for grids in own for name, grid in grids.items()}
     file = Path(file)
     tables = read_toml(file, "grids")
     base = tables.pop("base", {})
+    first_edition = tables.pop("first_edition", False)
     if not tables:
         raise BadInput(f"grids {file}: expected a table for each grid, found none")
     grids = {}
     for name, table in tables.items():
-        grids[name] = _grid_from_table(name, table, base, where=f"grid {name} of {file}")
+        grid = _grid_from_table(name, table, base, where=f"grid {name} of {file}")
+        grids[name] = replace(grid, first_edition=first_edition is True)
     return grids
 
 

@@ -11,14 +11,18 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from hpkit.errors import BadInput
 from hpkit.files import disk_errors_are_bad_input, write_whole
 from hpkit.finetune.run import Run
 from hpkit.records.table import (
     UNREADABLE,
+    Rows,
+    Runs,
     from_parquet,
     from_table,
+    joined,
     read_table,
     to_parquet,
     to_table,
@@ -60,16 +64,30 @@ def read_parts(folders: Iterable[Path], say) -> Iterator[tuple[str, object, Run]
             say(f"{file} is not a whole recorded run: passed over ({str(error).splitlines()[0]})")
 
 
-def recorded_runs(table: Path, folders: Iterable[Path], log=print) -> dict[str, Run]:
-    """All runs in the table and in folders of parts, by key. `log` as in `merge`."""
-    say = log or (lambda line: None)
-    recorded = {}
+class Recorded(NamedTuple):
+    """What is recorded: the keys, and the runs."""
+
+    keys: frozenset[str]
+    runs: Runs
+
+
+def recorded_runs(table: Path, folders: Iterable[Path], log=print) -> Recorded:
+    """All runs in the table and in folders of parts. `log` as in `merge`."""
+    rows = _rows_by_key(table, folders, log or (lambda line: None))
+    runs = Runs(Rows(joined(list(rows.values()))) if rows else ())
+    return Recorded(frozenset(rows), runs)
+
+
+def _rows_by_key(table: Path, folders: Iterable[Path], say) -> dict[str, object]:
+    """key -> pyarrow table of one row, of the table's rows first."""
+    rows = {}
     if table.exists():
-        rows, runs = read_table(table)
-        recorded.update(zip(rows["key"].to_pylist(), runs))
-    for key, _, run in read_parts(folders, say):
-        recorded[key] = run
-    return recorded
+        recorded = read_table(table).table
+        for number, key in enumerate(recorded["key"].to_pylist()):
+            rows[key] = recorded.slice(number, 1)
+    for key, row, _ in read_parts(folders, say):
+        rows.setdefault(key, row)
+    return rows
 
 
 def merge(table: Path, folders: Iterable[Path], log=print) -> int:
@@ -79,20 +97,11 @@ def merge(table: Path, folders: Iterable[Path], log=print) -> int:
     again changes nothing, and a table that is lost can be made anew. `log` takes each line of what
     happens; None: nobody does. Raises BadInput for a table that is not whole, and a full disk.
     """
-    import pyarrow as pa
-
     say = log or (lambda line: None)
-    rows = {}
-    if table.exists():
-        recorded, _ = read_table(table)
-        for number, key in enumerate(recorded["key"].to_pylist()):
-            rows[key] = recorded.slice(number, 1)
-    before = len(rows)
-    for key, row, _ in read_parts(folders, say):
-        rows.setdefault(key, row)
+    before = len(read_table(table)) if table.exists() else 0
+    rows = _rows_by_key(table, folders, say)
     if len(rows) > before:
-        # "default" lets columns that only newer runs have be empty in the older ones.
-        merged = pa.concat_tables([rows[key] for key in sorted(rows)], promote_options="default")
+        merged = joined([rows[key] for key in sorted(rows)])
         with disk_errors_are_bad_input(table, "merge again: hpkit record --merge"):
             write_whole(table, to_parquet(merged))
     say(f"{table}: {len(rows)} runs, {len(rows) - before} of them new")

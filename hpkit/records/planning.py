@@ -53,10 +53,10 @@ KEYED_FROM_THE_START = frozenset(
 
 def yardstick_of(grid: Grid, seed: int) -> Yardstick:
     """What a run of the grid with this seed is measured with."""
-    if not grid.scientific:
+    if grid.first_edition:
         return FIRST_EDITION
     yardstick = JUDGING
-    if seed in CHOOSING_SEEDS:
+    if grid.scientific and seed in CHOOSING_SEEDS:
         yardstick = CHOOSING
     if grid.samples:
         return yardstick._replace(sampled_tokens=SAMPLED_TOKENS)

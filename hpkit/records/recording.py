@@ -22,7 +22,6 @@ from hpkit.model import fingerprint
 from hpkit.records.grids import Grid, Point
 from hpkit.records.parts import merge, recorded_runs, save_part
 from hpkit.records.planning import FIRST_EDITION, PlannedRun, plan
-from hpkit.records.table import Runs
 
 
 def record(
@@ -47,12 +46,12 @@ def record(
     recorded = recorded_runs(table, [parts], say)
     with StopSignal().installed(), disk_errors_are_bad_input(parts, "the same command goes on"):
         try:
-            trained = _record_due(planned, recorded, processes, part, say, progress)
+            trained = _record_due(planned, recorded.keys, processes, part, say, progress)
             if any(grid.nuisance for grid in grids):
                 # What judges a study is known once that which chooses is recorded.
                 recorded = recorded_runs(table, [parts], None)
-                planned = plan(grids, parts, part, Runs(recorded.values()))
-                trained += _record_due(planned, recorded, processes, part, say, progress)
+                planned = plan(grids, parts, part, recorded.runs)
+                trained += _record_due(planned, recorded.keys, processes, part, say, progress)
         finally:
             # Also when stopped, so that what was finished can be looked at. Parts run side by side
             # and would write the table over one another.
@@ -63,7 +62,9 @@ def record(
     return trained
 
 
-def _record_due(planned: dict, recorded: dict, processes: int, part: tuple, say, progress) -> int:
+def _record_due(
+    planned: dict, recorded: frozenset, processes: int, part: tuple, say, progress
+) -> int:
     """Train what is planned and not recorded; returns how many runs."""
     due = [run for key, run in planned.items() if key not in recorded]
     words = (

@@ -10,25 +10,74 @@ import json
 import typing
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from hpkit.errors import BadInput
 from hpkit.files import data_folder
 from hpkit.finetune.run import LOGGED, Run
 from hpkit.recipe import Recipe
+from hpkit.records.grids import PROJECTS_OWN
 
 #: What reading a spoilt file of Parquet raises, between pyarrow and `Run`.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, NotImplementedError)
+
+
+class Rows(Sequence):
+    """The runs in the rows of a pyarrow table, each made when it is first asked for.
+
+    Reading all of some thousand takes seconds, and most are never looked at.
+    """
+
+    def __init__(self, table):
+        self.table = table
+        self._made = {}
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        if place not in self._made:
+            (self._made[place],) = from_table(self.table.slice(place, 1))
+        return self._made[place]
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def look(self) -> None:
+        """Raise one of UNREADABLE where a setting is none, or the first row no run."""
+        if self.settings:
+            self[0]
+
+    @cached_property
+    def settings(self) -> list[tuple[int, str]]:
+        """(seed, setting) of each row; a recipe is made for each setting alone."""
+        known = {}
+        found = []
+        columns = [self.table[name].to_pylist() for name in ("recipe", "model", "corpus")]
+        for row, model, corpus in zip(*columns):
+            values = (*(row | {"seed": 0}).values(), model, corpus)
+            if values not in known:
+                known[values] = _setting(_recipe_of(row), model, corpus)
+            found.append((row["seed"], known[values]))
+        return found
 
 
 class Runs(Sequence):
     """Recorded runs in the table's order, found by their setting."""
 
     def __init__(self, runs: Iterable[Run]):
-        self._runs = tuple(runs)
-        self._by_setting = defaultdict(list)
-        for run in sorted(self._runs, key=lambda run: run.recipe.seed):
-            self._by_setting[_setting(run.recipe, run.model, run.corpus)].append(run)
+        self._runs = runs if isinstance(runs, Rows) else tuple(runs)
+        if isinstance(runs, Rows):
+            settings = runs.settings
+        else:
+            settings = []
+            for run in self._runs:
+                settings.append((run.recipe.seed, _setting(run.recipe, run.model, run.corpus)))
+        self._by_setting = defaultdict(list)  # setting -> (seed, place) of its runs
+        for place, (seed, setting) in enumerate(settings):
+            self._by_setting[setting].append((seed, place))
 
     def __getitem__(self, index):
         return self._runs[index]
@@ -48,8 +97,8 @@ class Runs(Sequence):
         `seeds`: only these, such as a grid's own, where another grid has recorded more; None: all.
         The recipe's own seed does not matter.
         """
-        found = self._by_setting.get(_setting(recipe, model, corpus), ())
-        return [run for run in found if seeds is None or run.recipe.seed in seeds]
+        found = sorted(self._by_setting.get(_setting(recipe, model, corpus), ()))
+        return [self._runs[place] for seed, place in found if seeds is None or seed in seeds]
 
 
 def _setting(recipe: Recipe, model: str, corpus: str) -> str:
@@ -72,24 +121,36 @@ def canonical_values(recipe: Recipe) -> dict:
 
 
 def load_runs(file: str | Path | None = None) -> Runs:
-    """Read a table of recorded runs, by default the project's, `data/runs.parquet`.
+    """Read a table of recorded runs, by default the project's two: the first edition's, and the
+    studies'.
 
     Raises BadInput where there is none, or none that is whole.
     """
-    if not file:
-        file = data_folder() / "runs.parquet"
-    file = Path(file)
-    if not file.is_file():
-        raise BadInput(f"no recorded runs in {file}: record some with `hpkit record`")
-    _, runs = read_table(file)
-    return Runs(runs)
+    files = [file] if file else [data_folder() / name for name in PROJECTS_OWN.values()]
+    tables = []
+    for file in map(Path, files):
+        if not file.is_file():
+            raise BadInput(f"no recorded runs in {file}: record some with `hpkit record`")
+        tables.append(read_table(file))
+    rows = Rows(joined([rows.table for rows in tables]))
+    rows.settings = [*chain.from_iterable(rows.settings for rows in tables)]
+    return Runs(rows)
 
 
-def read_table(file: Path) -> tuple[object, list[Run]]:
-    """(pyarrow table, its runs) of a file. Raises BadInput where the file is not whole."""
+def joined(tables: list):
+    """Several pyarrow tables in one, row after row."""
+    import pyarrow as pa
+
+    # "default" lets columns that only newer runs have be empty in the older ones.
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def read_table(file: Path) -> Rows:
+    """The rows of a file. Raises BadInput where it is no whole table of runs."""
     try:
-        table = from_parquet(file.read_bytes())
-        return table, from_table(table)
+        rows = Rows(from_parquet(file.read_bytes()))
+        rows.look()
+        return rows
     except UNREADABLE as error:
         why = str(error).splitlines()[0]
         raise BadInput(
@@ -188,7 +249,10 @@ def from_table(table) -> list[Run]:
 
 
 def _recipe_of(row: dict) -> Recipe:
-    values = row | {"lr_scheduler_kwargs": json.loads(row["lr_scheduler_kwargs"] or "null")}
+    # A hyperparameter that an older row lacks is None beside newer ones; and what may be None is so
+    # by default.
+    row = _without_gaps(row)
+    values = row | {"lr_scheduler_kwargs": json.loads(row.get("lr_scheduler_kwargs", "null"))}
     for name, value in row.items():
         # The column made a float of every number, but to transformers a whole number is a count,
         # as of warmup steps, and any other one a share.
@@ -198,5 +262,5 @@ def _recipe_of(row: dict) -> Recipe:
 
 
 def _without_gaps(entry: dict) -> dict:
-    """An entry of the history without the None by which Arrow fills what was not logged."""
+    """An entry without the None by which Arrow fills what it lacks."""
     return {name: value for name, value in entry.items() if value is not None}

@@ -54,7 +54,7 @@ class RunExplorer(Interactive):
     here; `comparison` with `reference`. Nothing is interpolated: for what was not recorded nothing
     is drawn, until `train` has trained it.
 
-    `grid` is a name in `data/grids.toml` or a Grid; `runs` by default the project's table;
+    `grid` is one of the project's own by its name, or a Grid; `runs` by default the project's;
     `compare_with` the values of the setting that others are compared with at first; other values
     set controls. Raises BadInput.
     """
@@ -337,7 +337,8 @@ class RunExplorer(Interactive):
         trained = [self._settings.values_of(live.point)[axis] for live in self._live]
         values = list(dict.fromkeys([*self._axes[axis], here[axis], *trained]))
         if not isinstance(values[0], (bool, str)):
-            values.sort()
+            # Without a rank all weights train: more than with any.
+            values.sort(key=lambda value: math.inf if value is None else value)
         columns = []
         for value in values:
             point = self._settings.point_of(here | {axis: value})

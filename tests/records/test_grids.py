@@ -88,6 +88,9 @@ def test_mistakes_in_a_file_of_grids(text, message, tmp_path):
 
 def test_the_studies_declare_what_is_asked_and_what_is_tuned():
     studies = load_grids(data_folder() / "studies.toml")
+    studies |= load_grids(data_folder() / "planned.toml")
+    plain = studies.pop("spread")  # nothing is compared, so every run is on the text that judges
+    assert len(plain.seeds) == 30 and not {*plain.seeds} & {*CHOOSING_SEEDS}
     for study in studies.values():
         assert study.asks and study.scientific
         assert {*study.scientific, *study.nuisance} == study.axes.keys()

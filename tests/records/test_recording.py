@@ -11,6 +11,7 @@ import pytest
 
 from hpkit.__main__ import main
 from hpkit.errors import BadInput
+from hpkit.files import data_folder
 from hpkit.recipe import STARTER, Recipe
 from hpkit.records import Grid, Point, load_grids, load_runs, plan, record, record_point
 from hpkit.records.planning import CHOOSING, FIRST_EDITION, JUDGING, run_key
@@ -32,8 +33,9 @@ def test_what_is_recorded(recorded, tiny_model, few_tunes):
             assert (run.model, run.corpus) == (tiny_model, few_tunes)
             assert [entry["step"] for entry in run.history if "loss" in entry] == [1, 2, 3, 4]
             assert [entry["step"] for entry in run.history if "eval_loss" in entry] == [0, 2, 4]
-            assert run.history[-1]["eval_loss"] == run.eval_loss_after
-            assert run.weights_norm > 0 and 0 <= run.bars_valid_after <= 1
+            losses = [entry["eval_loss"] for entry in run.history if "eval_loss" in entry]
+            assert losses[-1] == pytest.approx(run.eval_loss_after, rel=1e-4)  # five digits
+            assert run.weights_norm > 0 and run.eval_old_loss_after > 0
             assert run.model_fingerprint and run.corpus_fingerprint and run.versions["torch"]
             assert run.capability["threads"] == 1
         assert runs.at(*point, seeds=[2, 3]) == found[1:]
@@ -88,7 +90,7 @@ def test_killed_and_continued_without_repeating(tiny_model, few_tunes, tmp_path,
 
 @pytest.mark.slow
 def test_the_projects_grids_are_planned_once_and_in_halves():
-    grids = load_grids()
+    grids = {name: grid for name, grid in load_grids().items() if grid.first_edition}
     planned = plan(grids.values(), Path("parts"))
     assert len(planned) == 702
     assert all(run.cost > 0 for run in planned.values())
@@ -207,7 +209,7 @@ def test_a_recorded_row_trained_anew_lands_in_its_band(number):
     So the band of the row's seeds may be missed by its own width, and by 0.02 nats where the seeds
     lie closer together than that.
     """
-    runs = load_runs()
+    runs = load_runs(data_folder() / "runs.parquet")
     row = random.SystemRandom().choice([run for run in runs if run.tokens <= 150_000])
     drawn = f"{row.model} on {row.corpus} by {row.recipe}"
     again = record_point(Point(row.recipe, row.model, row.corpus))

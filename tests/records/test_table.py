@@ -4,11 +4,12 @@ import dataclasses
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
 from hpkit.files import data_folder
 from hpkit.records import load_grids, load_runs, plan, record_point, recorded_runs
-from hpkit.records.table import from_table, to_table
+from hpkit.records.table import Rows, Runs, from_table, joined, read_table, to_table
 
 pytestmark = pytest.mark.slow
 
@@ -34,22 +35,44 @@ def test_what_was_written_reads_back_the_same(recorded):
     assert repr(dataclasses.replace(wild_again, recipe=wild.recipe)) == repr(wild)
 
 
-def test_the_projects_table_has_every_run_of_every_grid_and_no_other():
+def test_the_projects_tables_have_every_run_of_their_grids_and_no_other():
     card = " ".join((data_folder() / "README.md").read_text(encoding="utf-8").split())
-    planned = plan(load_grids().values(), data_folder())
+    grids = load_grids(data_folder() / "grids.toml")
+    planned = plan(grids.values(), data_folder())
     table = data_folder() / "runs.parquet"
     runs = load_runs(table)
-    assert recorded_runs(table, []).keys() == planned.keys() and len(runs) == len(planned) >= 600
+    assert recorded_runs(table, []).keys == planned.keys() and len(runs) == len(planned) >= 600
     assert f"all {len(runs)} runs of the grids" in card and table.stat().st_size < 6e6
     assert len({run.evaluation_fingerprint for run in runs}) == 1
     for run in runs:
         assert run.history[0]["step"] == 0 and run.history[-1]["step"] == run.updates
         assert run.capability["threads"] == 1 and run.versions["torch"]
         assert run.bars_valid_after is not None or run.diverged
-    for grid in load_grids().values():
+    for grid in grids.values():
         for point in grid.points:
             seeds = [run.recipe.seed for run in runs.at(*point, seeds=grid.seeds)]
             assert seeds == sorted(grid.seeds)
+
+
+def test_a_row_of_before_a_hyperparameter_reads_beside_newer_ones(recorded):
+    run = load_runs(recorded.table)[0]
+    run = dataclasses.replace(run, recipe=run.recipe.in_force)
+    adapted = dataclasses.replace(run, recipe=run.recipe.replace(lora_r=4, packing=False))
+    newer = to_table([("b", adapted)])
+    recipes = to_table([("a", run)])["recipe"].combine_chunks()
+    kept = [field.name for field in recipes.type if field.name not in ("lora_alpha", "packing")]
+    older = pa.StructArray.from_arrays([recipes.field(name) for name in kept], kept)
+    rows = to_table([("a", run)]).set_column(1, "recipe", older)
+    assert [*Rows(joined([rows, newer]))] == [run, adapted]
+    assert load_runs()[0].recipe.packing
+
+
+def test_runs_are_made_when_they_are_asked_for(recorded):
+    rows = read_table(recorded.table)
+    runs = Runs(rows)
+    point = recorded.grid.points[1]
+    assert runs.at(*point) == Runs(list(rows)).at(*point) != []
+    assert len(runs) == 4 and runs[-1] == rows[3] and runs[1:3] == [rows[1], rows[2]]
 
 
 def test_reading_the_table_never_aborts_the_process_that_read_it():

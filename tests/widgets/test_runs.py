@@ -16,7 +16,8 @@ from hpkit.recipe import STARTER
 from hpkit.records import Grid, Point, Runs, load_grids, load_runs, record_point
 from hpkit.widgets import Interactive, RunExplorer
 
-GRIDS = load_grids()
+GRIDS = {name: grid for name, grid in load_grids().items() if grid.first_edition}
+STUDIES = {name: grid for name, grid in load_grids().items() if not grid.first_edition}
 RUNS = load_runs()
 ROWS = pq.read_table(data_folder() / "runs.parquet", use_threads=False).to_pylist()
 
@@ -135,6 +136,22 @@ def test_every_control_draws_the_rows(name):
         control.value = start
         assert len(seen) == expected
     assert explorer.error == ""
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_is_moved_like_a_grid(name):
+    """Each value of each axis, drawn along it too: an adapter's rank may be none."""
+    study = STUDIES[name]
+    explorer = RunExplorer(name)
+    assert explorer.recorded and {run.recipe.seed for run in explorer.recorded} <= {*study.seeds}
+    for axis, values in study.axes.items():
+        explorer.show = f"evaluation loss at the end, along {axis}"
+        for value in values:
+            setattr(explorer, axis, value)
+            assert axis in explorer.picture.alt
+            ends = [run.eval_loss_after for run in explorer.recorded]
+            texts = {run.evaluation_fingerprint for run in explorer.recorded}
+            assert len(texts) <= 1 and len(ends) in (0, len(study.seeds))
 
 
 def test_nothing_lies_between_two_recorded_values():

@@ -199,3 +199,8 @@ def test_every_run_of_every_study_is_recorded(studies):
         assert run.capability["threads"] == 1 and run.versions["torch"]
         texts[run.recipe.seed in CHOOSING_SEEDS].add(run.evaluation_fingerprint)
     assert len(texts[True]) == len(texts[False]) == 1 and texts[True] != texts[False]
+
+
+def test_the_page_of_findings_is_stored():
+    made = runpy.run_path(str(DATA / "findings.py"))["page"]()
+    assert (DATA / "FINDINGS.md").read_text(encoding="utf-8") == made, "run data/findings.py"

@@ -2,7 +2,8 @@
 
 import itertools
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ class Grid:
     `asks`: the question that they answer together. In a study each axis has a role: the question is
     about the `scientific` hyperparameters, and the `nuisance` ones, such as the learning rate, are
     tuned for each of their settings; all others are fixed (Google's Deep Learning Tuning Playbook).
+    `reference`: the setting that the others are held against; by default the first one.
     `samples`: are tunes sampled after each run of a study? `first_edition`: is it measured as the
     first edition's grids were?
     """
@@ -49,6 +51,7 @@ class Grid:
     seeds: tuple[int, ...]
     scientific: tuple[str, ...] = ()
     nuisance: tuple[str, ...] = ()
+    reference: Mapping[str, object] = field(default_factory=dict)
     samples: bool = False
     first_edition: bool = False
 
@@ -81,6 +84,12 @@ class Grid:
             if setting not in found:
                 found.append(setting)
         return found
+
+    def against(self) -> tuple[dict, list[dict]]:
+        """The reference, and the settings that are held against it."""
+        settings = self.settings()
+        reference = dict(self.reference) or settings[0]
+        return reference, [setting for setting in settings if setting != reference]
 
     def find(self, **values) -> list[Point]:
         """The points that have these values: one where every axis is given, or none."""
@@ -125,6 +134,7 @@ _KEYS_OF_A_GRID = {
     "seeds": list,
     "scientific": list,
     "nuisance": list,
+    "reference": dict,
     "samples": bool,
     "points": list,
     "axes": dict,
@@ -162,6 +172,7 @@ def _grid_from_table(name: str, table: dict, base: dict, where: str) -> Grid:
         seeds=tuple(seeds),
         scientific=tuple(table.get("scientific", ())),
         nuisance=tuple(table.get("nuisance", ())),
+        reference=table.get("reference", {}),
         samples=table.get("samples", False),
     )
     _check_roles(grid, table, where)
@@ -194,6 +205,11 @@ def _check_roles(grid: Grid, table: dict, where: str) -> None:
             f"{where}: expected each of its axes ({', '.join(grid.axes) or 'it has none'}) once in "
             "scientific (what the question is about) or in nuisance (what is tuned for each "
             f"setting); got scientific = {list(grid.scientific)}, nuisance = {list(grid.nuisance)}"
+        )
+    if grid.reference and grid.reference not in grid.settings():
+        raise BadInput(
+            f"{where}: expected as reference one of its settings, such as {grid.settings()[0]}, "
+            f"got {grid.reference}"
         )
     for point in grid.points:
         named = {name: value for name, value in point.named().items() if name in roles}

@@ -141,15 +141,15 @@ def judge(
 
 
 def verdicts(grid: Grid, runs: Runs) -> list[Judgement]:
-    """Each setting of a study against its first one; none for other grids, and none until all that
+    """Each setting of a study against its reference; none for other grids, and none until all that
     judges is recorded."""
     if not grid.scientific or judging_to_come(grid, runs):
         return []
     points = [choose(grid, runs, **setting).point for setting in grid.settings()]
     if any(_missing(runs, point, JUDGING_SEEDS) for point in points):
         return []
-    first, *others = grid.settings()
-    return [judge(grid, runs, other, first) for other in others]
+    reference, others = grid.against()
+    return [judge(grid, runs, other, reference) for other in others]
 
 
 def _recorded(grid: Grid, runs: Runs, point: Point, seeds: tuple[int, ...]) -> list:

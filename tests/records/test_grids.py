@@ -110,3 +110,16 @@ def test_a_study_of_rates_alone_is_judged_at_once(tmp_path):
     study = load_grids(file)["a"]
     assert study.seeds == JUDGING_SEEDS
     assert study.settings() == [{"learning_rate": 1e-3}, {"learning_rate": 1e-2}]
+
+
+def test_a_study_is_held_against_its_reference(tmp_path):
+    file = tmp_path / "rates.toml"
+    declared = "[a]\nscientific = ['learning_rate']\naxes.learning_rate = [1e-3, 1e-2]\n"
+    file.write_text(declared + "reference = { learning_rate = 1e-2 }")
+    reference, others = load_grids(file)["a"].against()
+    assert (reference, others) == ({"learning_rate": 1e-2}, [{"learning_rate": 1e-3}])
+    file.write_text(declared)
+    assert load_grids(file)["a"].against()[0] == {"learning_rate": 1e-3}
+    file.write_text(declared + "reference = { learning_rate = 2e-3 }")
+    with pytest.raises(BadInput, match="expected as reference one of its settings"):
+        load_grids(file)

@@ -29,6 +29,8 @@ _NAMED = re.compile(
     r"((?:[\s,\"']*[<>=~!^]{1,3}\s*[\"'v]?\d[\d.]*)+|[\"'v]{0,2}\d+\.\d[\d.]*)"
 )
 _ONE = re.compile(r"([<>=~!^]*)\s*[\"'v]*(\d+(?:\.\d+)*)")
+#: A fork, whatever it takes.
+_FORK = re.compile(r"(?i)github\.com/(?!huggingface/)([\w-]+/(transformers|trl))\b(?![\w/-])")
 #: A Python by which old versions alone can be installed; not `3.8+`, `>= 3.8` or `3.8 or newer`.
 _PYTHON = re.compile(
     r"(?i)(?<![\w/-])python(?:_version|-version)?[\s\"'`:(-]*(\W{0,2}?)\s*[\"'v]?(3\.[6-9])"
@@ -128,6 +130,8 @@ def _named_in(text: str) -> list[tuple[str, str, str]]:
         version = version_in_force(package.lower(), {package.lower(): specifier})
         if version.pinned:
             found.append((package.lower(), version.text, words))
+    for fork, package in _FORK.findall(text):
+        found.append((package.lower(), "0", f"the fork {fork}"))
     for operator, python in _PYTHON.findall(text):
         if ">" not in operator:
             found += _all_of(_NEWEST_FOR_PYTHON[python], f"Python {python}")

@@ -26,7 +26,8 @@ _PLACES = (
     "Pipfile",
     "environment.y*ml",
     "conda*.y*ml",
-    "*requirements*.txt",
+    "*requirement*.in",
+    "*requirement*.txt",
     "requirements*.txt",
     "requirements/*.txt",
     "poetry.lock",
@@ -173,7 +174,7 @@ def _asked_by(file: Path, _changed: float) -> list[str]:
         if not has_usual_name and not _NEEDS.search(text):
             return []
         return [_of_conda(line) for line in text.split("\n")]
-    if file.suffix == ".txt":
+    if file.suffix in (".txt", ".in"):
         return text.split("\n")
     if file.name == "setup.py":
         return QUOTED.findall(text)

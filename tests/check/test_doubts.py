@@ -27,6 +27,7 @@ SCRIPT = "from transformers import TrainingArguments\nTrainingArguments('o', war
         ("FROM python:3.9-slim", "4.57.6"),
         ("torch==1.12.1+cu113", "4.47.1"),
         ("torch<2", "4.47.1"),
+        ("a fork: https://github.com/somebody/transformers.git", "0"),
     ],
 )
 def test_an_older_version_is_named(text, version):
@@ -40,6 +41,8 @@ def test_an_older_version_is_named(text, version):
         "transformers 5.23.0",
         "transformers = '>=4.40'",
         "sentence-transformers==2.2",
+        "https://github.com/huggingface/transformers",
+        "https://github.com/somebody/transformers-tricks",
         "Transformers (3 of them)",
         "Python 3.8+",
         "python >= 3.9",

@@ -395,22 +395,22 @@ def test_checkpoints_that_may_stay(more, fires, found):
 
 
 @pytest.mark.parametrize(
-    "pin, given, severity, name",
+    "pin, name",
     [
-        ("4.37.0", "evaluation_strategy='no', ", "hint", "evaluation_strategy"),
-        ("4.37.0", "", "warning", "evaluation_strategy"),
-        ("4.37.0", "do_eval=False, ", "hint", "evaluation_strategy"),
-        ("4.44.2", "evaluation_strategy='no', ", "hint", "evaluation_strategy"),
-        ("5.0.0", "eval_strategy='no', ", "hint", "eval_strategy"),
-        ("5.0.0", "", "warning", "eval_strategy"),
+        ("4.37.0", "evaluation_strategy"),
+        ("4.44.2", "eval_strategy"),
+        ("5.0.0", "eval_strategy"),
     ],
 )
-def test_words_have_the_name_that_works(pin, given, severity, name, found):
-    call = f"args = TrainingArguments('o', {given}eval_steps=50)\n"
-    finding = found(f"# pip install transformers=={pin}\n{HEAD}{call}")["evaluation-idle"]
-    assert finding["severity"] == severity
+def test_words_have_the_name_that_works(pin, name, found):
+    head = f"# pip install transformers=={pin}\n{HEAD}"
+    finding = found(f"{head}TrainingArguments('o', eval_steps=50)")["evaluation-idle"]
     assert f": {name} is no" in finding["message"]
     assert f'or set {name}="steps"' in finding["fix"]
+    # Who says that it is off keeps the interval for another time.
+    for off in (f"{name}='no'", "do_eval=False"):
+        call = f"TrainingArguments('o', {off}, eval_steps=50)"
+        assert "evaluation-idle" not in found(head + call)
 
 
 # Who reads a file of settings.
@@ -442,7 +442,7 @@ def rules(tmp_path):
         ("", "every = config['eval_steps']\n", False),
         ("", "every = settings.get('eval_steps', 100)\n", False),
         ("", "every = cfg.eval_steps\n", False),
-        ("eval_file: a.jsonl\neval_strategy: 'no'\n", "", True),
+        ("eval_file: a.jsonl\neval_strategy: 'no'\n", "", False),
     ],
 )
 def test_a_script_of_ones_own_may_evaluate(more, script, fires, rules):

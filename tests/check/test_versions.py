@@ -47,6 +47,8 @@ def findings(file: Path) -> list[tuple[str, str]]:
         ("myenv.yaml", "name: a\ndependencies:\n- pip:\n  - transformers==4.44.2", "==4.44.2"),
         ("dev_requirements.txt", "torch\ntransformers==4.44.2\n", "==4.44.2"),
         ("requirements_linux.txt", "transformers==4.44.2\n", "==4.44.2"),
+        ("requirement.txt", "transformers==4.44.2\n", "==4.44.2"),
+        ("requirements.in", "transformers==4.44.2\n", "==4.44.2"),
         (
             "environment.yml",
             "- pip:\n  - git+https://github.com/huggingface/transformers@v4.44.2\n",
@@ -461,3 +463,9 @@ def test_who_sets_it_or_has_one_of_its_own_is_not(script, repository):
     files = {"requirements.txt": "transformers\n", "tune.py": SCRIPT, "lib/loop.py": script}
     (finding,) = check_file(str(repository(files) / "tune.py"), None, **ALONE).findings
     assert "mend" not in finding["fix"]
+
+
+def test_what_went_and_came_back_is_not_missed_in_between(repository):
+    root = repository({"requirements.txt": "transformers==4.44.2\n"})
+    source = "from trl import PPOTrainer\nPPOTrainer(model=m, args=a, peft_config=lora)\n"
+    assert "moved-argument" not in [rule for rule, _ in findings(write(root, source))]

@@ -113,10 +113,11 @@ def evaluation_idle(plan: Plan) -> Iterator[Finding]:
     every = plan.given["eval_steps"]
     form = plan.written.form
     # Who writes both means that it is off, and keeps the interval for another time.
-    is_meant = plan.is_told("eval_strategy") or plan.given.get("do_eval") is False
+    if plan.is_told("eval_strategy") or plan.given.get("do_eval") is False:
+        return
     strategy = plan.renamed.get("eval_strategy") or plan.name_in_force("eval_strategy")
     yield Finding(
-        severity="hint" if is_meant else "warning",
+        severity="warning",
         argument="eval_steps",
         message=(
             f"{_word(plan, 'eval_steps')} {shown(every)} does nothing: "

@@ -365,6 +365,9 @@ def moved_argument(plan: Plan) -> Iterator[Finding]:
         last = last_with(written.origin, written.name, argument)
         if last is None and written.pinned_by == ELSEWHERE:
             continue
+        # It went, and came back: of the version in force, which is a guess, nothing follows.
+        if last is not None and number_of(last) > version.number:
+            continue
         since = f" ({last} was the last)" if last else ""
         yield Finding(
             severity="error",

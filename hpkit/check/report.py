@@ -1,6 +1,7 @@
 """The findings about a recipe or a file, each with its place."""
 
 import dataclasses
+import re
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -76,6 +77,7 @@ def report_on(contents: Contents, examples: int | None, **known) -> Report:
         place = {"file": call.file, "cell": call.cell, "line": call.line}
         # A trainer is looked at for its own arguments; what it trains by is another call.
         is_trainer = call.written.is_trainer
+        call = _with_explained(call, contents)
         findings += _findings(call, None if is_trainer else examples, known, ignored)
         lines += _lines_on(call, place)
         if not is_trainer:
@@ -86,6 +88,17 @@ def report_on(contents: Contents, examples: int | None, **known) -> Report:
     elif not contents.calls and not contents.notes:
         notes.append(f"{file}: no call of TrainingArguments or its like was found")
     return Report(calls, _each_once(findings), lines, notes, checked=bool(contents.calls))
+
+
+def _with_explained(call: Call, contents: Contents) -> Call:
+    """The call, with the arguments on whose line a comment says why."""
+    lines = dict(contents.texts).get(call.cell, "").split("\n")
+    explained = set()
+    for argument, number in call.lines.items():
+        if 0 < number <= len(lines) and re.search(r"\s#\s*\w", lines[number - 1]):
+            explained.add(argument)
+    written = dataclasses.replace(call.written, explained=frozenset(explained))
+    return dataclasses.replace(call, written=written)
 
 
 def _lines_on(call: Call, place: dict) -> list[str]:

@@ -106,8 +106,8 @@ class Written:
     TRL. `pins`: package -> the versions that are installed, by whom `pinned_by` says. `tool`: what
     reads the file, where it is no Python. `fields`: arguments that the file's own classes, or the
     tool's, take beside the origin's; `refuses_unknown`: there are no others. `has_own_fields`:
-    there may be. `foreign_words`: keys that the tool calls otherwise, and does not read. `form`:
-    how changes are written into the file.
+    there may be. `explained`: arguments on whose line a comment stands. `foreign_words`: keys that
+    the tool calls otherwise, and does not read. `form`: how changes are written into the file.
     """
 
     name: str = "TrainingArguments"
@@ -123,6 +123,7 @@ class Written:
     fields: frozenset[str] = frozenset()
     refuses_unknown: bool = False
     has_own_fields: bool = False
+    explained: frozenset[str] = frozenset()
     foreign_words: tuple[str, ...] = ()
     form: Form = field(default_factory=Form)
     around: Surroundings = field(default_factory=Surroundings)

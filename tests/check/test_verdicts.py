@@ -413,6 +413,12 @@ def test_words_have_the_name_that_works(pin, name, found):
         assert "evaluation-idle" not in found(head + call)
 
 
+def test_steps_that_a_comment_explains_are_meant(found):
+    call = "TrainingArguments(\n'o',\nmax_steps=939 - 800,{}\nnum_train_epochs=3)\n"
+    assert "epochs-idle" in found(HEAD + call.format(""))
+    assert "epochs-idle" not in found(HEAD + call.format("  # the rest of the run"))
+
+
 # Who reads a file of settings.
 
 SETTINGS = "learning_rate: 1.0e-4\nnum_train_epochs: 3\noutput_dir: o\n"

@@ -72,6 +72,8 @@ def epochs_idle(plan: Plan) -> Iterator[Finding]:
     # Live arguments and recipes have a value for each; only who writes both may have meant both.
     if plan.live or steps <= 0 or "num_train_epochs" not in plan.named:
         return
+    if {"max_steps", "num_train_epochs"} & plan.written.explained:
+        return
     epochs = plan.given.get("num_train_epochs")
     # Files of settings write out what is the default anyway, and axolotl reads both.
     if plan.written.tool and (epochs == 1 or plan.written.origin == "axolotl"):

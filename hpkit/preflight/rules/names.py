@@ -116,7 +116,7 @@ def _removed_by_an_upgrade(plan: Plan, later: list[tuple[str, tuple[str, Version
             f"{written.pinned_by}; after an upgrade to {newest.text} {it} would be refused"
         ),
         # The new names are for the new version: made today they would break the run.
-        advice=f"nothing today; with the upgrade {'; '.join(advice)}",
+        advice=f"nothing with that version; with the upgrade {'; '.join(advice)}",
         evidence={"newest": newest.text},
     )
 

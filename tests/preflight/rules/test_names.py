@@ -197,7 +197,7 @@ def test_a_hint_on_an_upgrade_asks_for_nothing_today():
     assert hint.message.startswith(
         "warmup_ratio, group_by_length work with transformers 4.56.2, which this file installs"
     )
-    assert hint.fix.startswith("nothing today; with the upgrade write warmup_steps=0.1 in place")
+    assert hint.fix.startswith("nothing with that version; with the upgrade write warmup_steps=0.1")
 
 
 def test_an_argument_without_a_value_in_the_text_is_renamed():

@@ -17,7 +17,8 @@ _READ = re.compile(r"\b\w*(?:args|arguments|config)\.(\w+)\b(?!\s*=[^=])")
 
 def with_reader(finding: Finding, call: Call) -> Finding:
     """The finding, whose fix names the script that would miss the old name."""
-    if finding.last is None or finding.argument not in SUCCESSORS:
+    is_about_a_name = finding.rule in ("removed-argument", "unread-field")
+    if not is_about_a_name or finding.argument not in SUCCESSORS:
         return finding
     root = folders_of_repository(Path(call.file).absolute().parent)[-1]
     if not (root / ".git").exists():
@@ -25,7 +26,7 @@ def with_reader(finding: Finding, call: Call) -> Finding:
     reader = _readers(root, stamp(root)).get(finding.argument)
     if reader is None:
         return finding
-    fix = f"{finding.fix}; and mend {reader}, which reads {finding.argument} by that name"
+    fix = f"{finding.fix}; where {reader}, runs it, mend that too: it reads {finding.argument}"
     return dataclasses.replace(finding, fix=fix)
 
 

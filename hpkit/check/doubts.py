@@ -20,7 +20,10 @@ from hpkit.preflight.written import NOWHERE, Written
 #: So many characters of a file are looked through, and no more.
 MANY_CHARACTERS = 1_000_000
 #: Where versions are named; what another script says is about itself.
-_PLACES = tuple("*.md *.rst *.txt *.y*ml *.toml *.cfg *.lock *.sh *.json *.in *ocker* *ile".split())
+_PLACES = tuple(
+    "*.md *.rst *.txt *.y*ml *.toml *.cfg *.lock *.sh *.json *.in *ocker* *ile "
+    "install*/*.sh docker*/* requirements*/* env*/*.y*ml scripts/*.sh".split()
+)
 #: A package with what stands behind it: `transformers==4.44.2`, `"trl": "^0.9"`, `Transformers
 #: v4.31`, `transformers.git@v4.40.0`, and in a lock file `name = "trl"` with the next line.
 _NAMED = re.compile(
@@ -29,8 +32,12 @@ _NAMED = re.compile(
     r"((?:[\s,\"']*[<>=~!^]{1,3}\s*[\"'v]?\d[\d.]*)+|[\"'v]{0,2}\d+\.\d[\d.]*)"
 )
 _ONE = re.compile(r"([<>=~!^]*)\s*[\"'v]*(\d+(?:\.\d+)*)")
-#: A fork, whatever it takes.
-_FORK = re.compile(r"(?i)github\.com/(?!huggingface/)([\w-]+/(transformers|trl))\b(?![\w/-])")
+#: A fork, whatever it takes, and a commit.
+_FORK = re.compile(
+    r"(?i)(github\.com/(?!huggingface/)[\w-]+/(?:adapter-)?transformers\b(?![\w/-])"
+    r"|\badapter-transformers\b|huggingface/transformers(?:\.git)?@[0-9a-f]{7,40}\b"
+    r"|huggingface/transformers(?:\.git)?\s(?:[^\n]*\n){0,4}?[^\n]*git checkout [0-9a-f]{7,40}\b)"
+)
 #: A Python by which old versions alone can be installed; not `3.8+`, `>= 3.8` or `3.8 or newer`.
 _PYTHON = re.compile(
     r"(?i)(?<![\w/-])python(?:_version|-version)?[\s\"'`:(-]*(\W{0,2}?)\s*[\"'v]?(3\.[6-9])"
@@ -131,8 +138,8 @@ def _named_in(text: str) -> list[tuple[str, str, str]]:
         version = version_in_force(package.lower(), {package.lower(): specifier})
         if version.pinned:
             found.append((package.lower(), version.text, words))
-    for fork, package in _FORK.findall(text):
-        found.append((package.lower(), "0", f"the fork {fork}"))
+    for fork in _FORK.findall(text):
+        found.append(("transformers", "0", f"{fork.split()[0]}, a fork or a commit"))
     for operator, python in _PYTHON.findall(text):
         if ">" not in operator:
             found += _all_of(_NEWEST_FOR_PYTHON[python], f"Python {python}")

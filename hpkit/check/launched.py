@@ -60,7 +60,7 @@ def with_its_script(call: Call) -> Call:
         pinned_by = own.pinned_by
     if own.around.own_loop == "import jax" and "transformers" not in pins:
         pins["transformers"] = "<5"
-        pinned_by = "the last to have models for Flax, its script needs"
+        pinned_by = "its script for Flax needs"
     written = dataclasses.replace(
         call.written,
         name=own.name,

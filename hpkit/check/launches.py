@@ -154,6 +154,8 @@ def _words(line: str, variables: dict, arrays: dict) -> list[str]:
 
     for _ in range(3):  # a variable may be made of others
         line = re.sub(r"\$(?:\{(\w+)(?::?-([^}]*))?\}|(\w+))", put_in, line)
+    # An end of a command that is escaped is none.
+    line = re.sub(r"\\[;&|]+", "", line)
     # A remark among continued lines, "`# why`", is a command that does and writes nothing.
     line = re.sub(r"`\s*#[^`]*`", " ", line)
     try:

@@ -29,6 +29,9 @@ SCRIPT = "from transformers import TrainingArguments\nTrainingArguments('o', war
         ("torch<2", "4.47.1"),
         ("transformers (version `4.41.2`)", "4.41.2"),
         ("a fork: https://github.com/somebody/transformers.git", "0"),
+        ("git+https://github.com/somebody/adapter-transformers@3ee87f5", "0"),
+        ("git+https://github.com/huggingface/transformers@7a26307e", "0"),
+        ("git clone https://github.com/huggingface/transformers\ngit checkout 7a26307e\n", "0"),
     ],
 )
 def test_an_older_version_is_named(text, version):
@@ -62,6 +65,7 @@ def test_what_lets_in_the_newest_names_none(text):
     "files, words",
     [
         ({"constraints.txt": "transformers==4.44.2\n"}, "constraints.txt names 4.44.2"),
+        ({"install/all.sh": "pip install transformers==4.5.0\n"}, "all.sh names 4.5.0"),
         ({"README.md": "# Tuning\n\nWith Python 3.8.\n"}, "README.md names Python 3.8"),
         ({"README.md": "torch==1.13.1\n"}, "README.md names torch 1.13.1"),
         # The new name is not the successor of what that version still takes.

@@ -868,3 +868,15 @@ def test_padding_of_a_tokenizer_after_the_training_masks_nothing(check):
     store = "tokenizer.pad_token = tokenizer.eos_token\n"
     late = source.replace(store, "") + store
     assert "pad-is-end-mark" not in [rule for rule, _ in check(late)]
+
+
+def test_no_epoch_is_counted_where_there_are_steps(check):
+    line = "python run.py --learning_rate 1e-4 --output_dir o --num_train_epochs 0"
+    assert ("invalid-value", "error") in check(line, "run.sh")
+    assert check(line + " --max_steps 6000", "run.sh") == []
+
+
+def test_an_escaped_end_of_a_command_is_none(tmp_path):
+    line = "python run.py --learning_rate 1e-4 --per_device_train_batch_size 4 --chars , ! - \\; \\: --save_total_limit 2\n"
+    (call,) = read_file(str(write(tmp_path, line, "run.sh"))).calls
+    assert call.arguments["save_total_limit"] == 2

@@ -448,7 +448,8 @@ def test_who_reads_the_old_name_is_to_be_mended_too(repository):
         {"requirements.txt": "transformers\n", "tune.py": SCRIPT, "lib/loop.py": reader}
     )
     (finding,) = check_file(str(root / "tune.py"), None, **ALONE).findings
-    assert finding["fix"].endswith("lib/loop.py, line 4, which reads warmup_ratio by that name")
+    words = "where lib/loop.py, line 4, runs it, mend that too: it reads warmup_ratio"
+    assert finding["fix"].endswith(words)
 
 
 @pytest.mark.parametrize(
@@ -469,3 +470,8 @@ def test_what_went_and_came_back_is_not_missed_in_between(repository):
     root = repository({"requirements.txt": "transformers==4.44.2\n"})
     source = "from trl import PPOTrainer\nPPOTrainer(model=m, args=a, peft_config=lora)\n"
     assert "moved-argument" not in [rule for rule, _ in findings(write(root, source))]
+
+
+def test_a_fork_under_another_name_is_its_own_version(repository):
+    files = {"requirements.txt": "adapter-transformers==3.1.0\n", "tune.py": SCRIPT}
+    assert findings(repository(files) / "tune.py") == []

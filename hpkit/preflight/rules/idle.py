@@ -76,7 +76,7 @@ def epochs_idle(plan: Plan) -> Iterator[Finding]:
         return
     epochs = plan.given.get("num_train_epochs")
     # Files of settings write out what is the default anyway, and axolotl reads both.
-    if plan.written.tool and (epochs == 1 or plan.written.origin == "axolotl"):
+    if plan.written.tool and (epochs in (0, 1) or plan.written.origin == "axolotl"):
         return
     shown_epochs = f" {epochs}" if isinstance(epochs, (int, float)) else ""
     yield Finding(

@@ -43,6 +43,13 @@ def invalid_value(plan: Plan) -> Iterator[Finding]:
     for argument, value in plan.invalid.items():
         if _is_fine_in_transformers(argument, value):
             continue
+        # A field of the launched script's own has values of its own.
+        if plan.written.form.language == "flags" and argument in plan.written.fields:
+            continue
+        # No epoch is counted where there are steps.
+        if argument == "num_train_epochs" and value == 0 and plan.has("max_steps"):
+            if plan.recipe.max_steps > 0:
+                continue
         # What another tool takes for its adapter is its own matter: a list of layers, a text.
         if plan.written.tool and argument in (*ADAPTER, *QUANTIZATION):
             continue

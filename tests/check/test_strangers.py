@@ -877,6 +877,7 @@ def test_no_epoch_is_counted_where_there_are_steps(check):
 
 
 def test_an_escaped_end_of_a_command_is_none(tmp_path):
-    line = "python run.py --learning_rate 1e-4 --per_device_train_batch_size 4 --chars , ! - \\; \\: --save_total_limit 2\n"
+    line = "python run.py --learning_rate 1e-4 --per_device_train_batch_size 4"
+    line += " --chars , ! - \\; \\: --save_total_limit 2\n"
     (call,) = read_file(str(write(tmp_path, line, "run.sh"))).calls
     assert call.arguments["save_total_limit"] == 2

@@ -17,7 +17,8 @@ from hpkit.preflight.libraries import allows, number_of, oldest_in_force, versio
 from hpkit.preflight.register import Finding
 from hpkit.preflight.written import NOWHERE, Written
 
-#: So many characters of a file are looked through, and no more.
+#: So many files of a folder are looked through, and so many characters of each: it may hold data.
+MANY_FILES = 100
 MANY_CHARACTERS = 1_000_000
 #: Where versions are named; what another script says is about itself.
 _PLACES = tuple(
@@ -101,7 +102,7 @@ def _oldest_named(file: Path, package: str, pins: Mapping[str, str]) -> Named | 
         return None
     found = [_oldest_in(file, stamp(file)).get(package)]
     for folder in folders:
-        for other in fitting_files(folder, _PLACES, stamp(folder)):
+        for other in fitting_files(folder, _PLACES, stamp(folder))[:MANY_FILES]:
             found.append(_oldest_in(other, stamp(other)).get(package))
     may_run = [named for named in filter(None, found) if allows(package, pins, named.version)]
     return min(may_run, key=lambda named: number_of(named.version), default=None)

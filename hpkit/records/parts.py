@@ -74,7 +74,7 @@ class Recorded(NamedTuple):
 def recorded_runs(table: Path, folders: Iterable[Path], log=print) -> Recorded:
     """All runs in the table and in folders of parts. `log` as in `merge`."""
     rows = _rows_by_key(table, folders, log or (lambda line: None))
-    runs = Runs(Rows(joined(list(rows.values()))) if rows else ())
+    runs = Runs(Rows(rows.values()))
     return Recorded(frozenset(rows), runs)
 
 
@@ -82,7 +82,7 @@ def _rows_by_key(table: Path, folders: Iterable[Path], say) -> dict[str, object]
     """key -> pyarrow table of one row, of the table's rows first."""
     rows = {}
     if table.exists():
-        recorded = read_table(table).table
+        (recorded,) = read_table(table).tables
         for number, key in enumerate(recorded["key"].to_pylist()):
             rows[key] = recorded.slice(number, 1)
     for key, row, _ in read_parts(folders, say):

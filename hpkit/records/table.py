@@ -4,6 +4,7 @@ A run is a row of Parquet. Its recipe and its history are columns of their own; 
 such as the versions of the libraries, are JSON text.
 """
 
+import bisect
 import dataclasses
 import io
 import json
@@ -11,7 +12,7 @@ import typing
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate
 from pathlib import Path
 
 from hpkit.errors import BadInput
@@ -25,13 +26,15 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, NotImplementedError)
 
 
 class Rows(Sequence):
-    """The runs in the rows of a pyarrow table, each made when it is first asked for.
+    """The runs in the rows of pyarrow tables, each made when it is first asked for.
 
-    Reading all of some thousand takes seconds, and most are never looked at.
+    Reading all of some thousand takes seconds, and most are never looked at. The tables need not
+    have the same columns.
     """
 
-    def __init__(self, table):
-        self.table = table
+    def __init__(self, tables: Iterable):
+        self.tables = tuple(tables)
+        self._ends = list(accumulate(table.num_rows for table in self.tables))
         self._made = {}
 
     def __getitem__(self, index):
@@ -39,11 +42,14 @@ class Rows(Sequence):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         if place not in self._made:
-            (self._made[place],) = from_table(self.table.slice(place, 1))
+            number = bisect.bisect_right(self._ends, place)
+            table = self.tables[number]
+            row = place - self._ends[number] + table.num_rows
+            (self._made[place],) = from_table(table.slice(row, 1))
         return self._made[place]
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return self._ends[-1] if self._ends else 0
 
     def look(self) -> None:
         """Raise one of UNREADABLE where a setting is none, or the first row no run."""
@@ -55,12 +61,13 @@ class Rows(Sequence):
         """(seed, setting) of each row; a recipe is made for each setting alone."""
         known = {}
         found = []
-        columns = [self.table[name].to_pylist() for name in ("recipe", "model", "corpus")]
-        for row, model, corpus in zip(*columns):
-            values = (*(row | {"seed": 0}).values(), model, corpus)
-            if values not in known:
-                known[values] = _setting(_recipe_of(row), model, corpus)
-            found.append((row["seed"], known[values]))
+        for table in self.tables:
+            columns = [table[name].to_pylist() for name in ("recipe", "model", "corpus")]
+            for row, model, corpus in zip(*columns):
+                values = (*(row | {"seed": 0}).items(), model, corpus)
+                if values not in known:
+                    known[values] = _setting(_recipe_of(row), model, corpus)
+                found.append((row["seed"], known[values]))
         return found
 
 
@@ -131,24 +138,28 @@ def load_runs(file: str | Path | None = None) -> Runs:
     for file in map(Path, files):
         if not file.is_file():
             raise BadInput(f"no recorded runs in {file}: record some with `hpkit record`")
-        tables.append(read_table(file))
-    rows = Rows(joined([rows.table for rows in tables]))
-    rows.settings = [*chain.from_iterable(rows.settings for rows in tables)]
-    return Runs(rows)
+        tables += read_table(file).tables
+    return Runs(Rows(tables))
 
 
 def joined(tables: list):
-    """Several pyarrow tables in one, row after row."""
+    """Several pyarrow tables in one, row after row, with today's columns."""
     import pyarrow as pa
 
-    # "default" lets columns that only newer runs have be empty in the older ones.
-    return pa.concat_tables(tables, promote_options="default")
+    schema = _schema()
+    of_today = []
+    for table in tables:
+        # Not pyarrow's own promotion: that of Colab's version fails where structs differ.
+        if table.schema != schema and {*table.column_names} <= {*schema.names}:
+            table = pa.Table.from_pylist(table.to_pylist(), schema=schema)
+        of_today.append(table)
+    return pa.concat_tables(of_today, promote_options="default")
 
 
 def read_table(file: Path) -> Rows:
     """The rows of a file. Raises BadInput where it is no whole table of runs."""
     try:
-        rows = Rows(from_parquet(file.read_bytes()))
+        rows = Rows([from_parquet(file.read_bytes())])
         rows.look()
         return rows
     except UNREADABLE as error:
@@ -183,14 +194,19 @@ def to_table(runs: Iterable[tuple[str, Run]]):
     """(key, run) pairs as a pyarrow table, one row a run."""
     import pyarrow as pa
 
-    schema = pa.schema([("key", pa.string()), *_columns(Run)])
     rows = []
     for key, run in runs:
         row = _dicts_as_json(vars(run))
         row["key"] = key
         row["recipe"] = _dicts_as_json(vars(run.recipe))
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=_schema())
+
+
+def _schema():
+    import pyarrow as pa
+
+    return pa.schema([("key", pa.string()), *_columns(Run)])
 
 
 def _columns(kind: type) -> list[tuple[str, object]]:

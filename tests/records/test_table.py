@@ -63,7 +63,8 @@ def test_a_row_of_before_a_hyperparameter_reads_beside_newer_ones(recorded):
     kept = [field.name for field in recipes.type if field.name not in ("lora_alpha", "packing")]
     older = pa.StructArray.from_arrays([recipes.field(name) for name in kept], kept)
     rows = to_table([("a", run)]).set_column(1, "recipe", older)
-    assert [*Rows(joined([rows, newer]))] == [run, adapted]
+    assert [*Rows([rows, newer])] == [run, adapted]
+    assert [*Rows([joined([rows, newer])])] == [run, adapted]
     assert load_runs()[0].recipe.packing
 
 

@@ -39,7 +39,9 @@ def test_what_is_not_known_is_not_complained_of():
     sft = Written(name="SFTConfig")
     assert "no-half-precision" not in found({}, device="a100", written=sft)
     # max_steps tells the updates without a number of examples.
-    assert "eval-beyond-run" in found(dict(max_steps=20, eval_strategy="steps"))
+    assert "eval-beyond-run" in found(dict(max_steps=60, eval_strategy="steps"))
+    # Nobody waits for an evaluation of a trial.
+    assert "eval-beyond-run" not in found(dict(max_steps=20, eval_strategy="steps"))
     # A script that asks for few updates itself tries something out; a recipe is a run to be.
     assert "few-updates" not in found(dict(max_steps=20))
     assert "few-updates" in found(Recipe(max_steps=20))

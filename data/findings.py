@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hpkit.files import read_toml, write_whole
 from hpkit.formatting import shown
-from hpkit.records import Grid, Runs, choose, load_grids, load_runs
+from hpkit.records import Difference, Grid, Runs, choose, load_grids, load_runs
 from hpkit.records.grids import JUDGING_SEEDS
 from hpkit.records.studies import judge
 
@@ -52,14 +52,17 @@ def table(grid: Grid, runs: Runs) -> str:
         if setting == reference:
             cells = [f"**{cell}**" for cell in cells] + ["", ""]
         else:
-            difference = judge(grid, runs, setting, reference).difference
-            interval = difference.interval
-            cells += [
-                f"{interval.mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})",
-                difference.verdict,
-            ]
+            cells += _difference(judge(grid, runs, setting, reference).difference)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _difference(found: Difference) -> list[str]:
+    """The mean difference with its interval, and the verdict."""
+    if found.interval is None:
+        return ["a run diverged", found.verdict]
+    mean, _, low, high = found.interval
+    return [f"{mean:+.4f} ({low:+.4f} to {high:+.4f})", found.verdict]
 
 
 def _value(name: str, value) -> str:

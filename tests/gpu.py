@@ -8,7 +8,7 @@
 The parts, each in a process of its own: how fast each number format multiplies, which activations
 overflow in fp16, what two equal runs repeat to the last bit, adapters beside all weights, and the
 table of bench_training.py for one model. After each part the figures so far are stored, in
-data/benchmarks/<device>.json or where --out says. A part that fails, or takes longer than its
+data/benchmarks/gpu/<device>.json or where --out says. A part that fails, or takes longer than its
 time, is left out and named.
 """
 
@@ -17,6 +17,7 @@ import datetime
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -100,20 +101,28 @@ def run_part(part: str, dry: bool, seconds: float, environment: dict) -> tuple[o
     """(figures, why there are none): one of the two is None or empty."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "measured.json"
-        try:
-            done = subprocess.run(
+        log = Path(folder) / "log.txt"
+        with log.open("w", encoding="utf-8") as lines:
+            process = subprocess.Popen(
                 command_of(part, dry, out),
                 env=environment,
                 cwd=HERE,
-                capture_output=True,
-                text=True,
-                timeout=seconds,
+                stdout=lines,
+                stderr=lines,
+                start_new_session=True,
             )
+        try:
+            status = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            return None, f"took more than {seconds:.0f} s"
+            return None, f"took more than {seconds:g} s"
+        finally:
+            # With all that it has started itself, which would go on on the card.
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         if not out.is_file():
-            last_words = done.stderr.strip().splitlines()[-1:]
-            return None, last_words[0] if last_words else f"status {done.returncode}"
+            last_words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            return None, last_words[0] if last_words else f"status {status}"
         return json.loads(out.read_text(encoding="utf-8")), ""
 
 
@@ -145,7 +154,9 @@ def measured_all(options: argparse.Namespace, environment: dict, say) -> dict:
             found[part] = figures
             say(f"{part}: measured")
         if options.out:
-            options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            part_of_it = options.out.with_suffix(".part")
+            part_of_it.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            part_of_it.replace(options.out)
     return found
 
 

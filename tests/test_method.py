@@ -3,6 +3,7 @@
 import random
 import re
 import runpy
+import statistics
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from hpkit.records import Point, load_grids, load_runs, plan, record_point
 from hpkit.records.grids import CHOOSING_SEEDS, JUDGING_SEEDS
 from hpkit.records.parts import recorded_runs
 from hpkit.records.planning import CHOOSING, JUDGING
-from hpkit.records.studies import choose, verdicts
-from hpkit.records.verdict import MATTERS, decide
+from hpkit.records.studies import choose, judge, verdicts
+from hpkit.records.verdict import HIGHER, MATTERS, NONE, decide
 
 DATA = Path(__file__).parents[1] / "data"
 TEXT = (DATA / "METHOD.md").read_text(encoding="utf-8")
@@ -204,3 +205,51 @@ def test_every_run_of_every_study_is_recorded(studies):
 def test_the_page_of_findings_is_stored():
     made = runpy.run_path(str(DATA / "findings.py"))["page"]()
     assert (DATA / "FINDINGS.md").read_text(encoding="utf-8") == made, "run data/findings.py"
+
+
+def test_what_is_written_of_the_findings_holds(studies):
+    """Each sentence of data/findings.toml, by the rule."""
+    grids, runs = studies
+
+    def found(name: str, one: dict, other: dict | None = None):
+        return judge(grids[name], runs, one, other or grids[name].against()[0])
+
+    assert found("optimizer", {"optim": "adamw_8bit"}).difference.verdict == NONE
+    few = found("data", {"corpus": "airdsAirs:30"})
+    assert few.difference.verdict == HIGHER and few.difference.interval.low > 0.05
+    tenth = few.other.best["learning_rate"] / 10
+    assert few.one.best["learning_rate"] == pytest.approx(tenth) and few.one.at_edge
+    assert found("data", {"corpus": "airdsAirs:300"}).difference.verdict == NONE
+
+    rates = grids["rate"]
+    ends = {}
+    old_text = {}
+    for point in rates.points:
+        recorded = runs.at(*point, seeds=rates.seeds)
+        rate = point.recipe.learning_rate
+        ends[rate] = statistics.mean(run.eval_loss_after for run in recorded)
+        old_text[rate] = statistics.mean(run.eval_old_loss_after for run in recorded)
+    valley = [loss for rate, loss in ends.items() if 3e-4 <= rate <= 1e-3]
+    assert max(valley) - min(valley) < 0.01
+    assert ends[3e-3] > ends[3e-5] and ends[3e-3] - ends[1e-3] > 0.1
+    before = recorded[0].eval_old_loss_before
+    assert max(old_text[3e-5], old_text[1e-4]) < before < old_text[3e-4]
+    assert list(old_text.values()) == sorted(old_text.values())
+
+    full, *settings = grids["lora"].settings()
+    all_linear = [one for one in settings if one["target_modules"] == "all-linear"]
+    for setting in all_linear:
+        judged = found("lora", setting)
+        assert judged.difference.verdict == (NONE if setting["lora_r"] == 64 else HIGHER)
+        if setting["use_rslora"] or setting["lora_alpha"] == 32:
+            ten_times = 10 * judged.other.best["learning_rate"]
+            assert judged.one.best["learning_rate"] == pytest.approx(ten_times)
+    falling = [found("lora", full | dict(lora_r=r, lora_alpha=2 * r)).one for r in (1, 4, 16, 64)]
+    best = [choice.best["learning_rate"] for choice in falling]
+    assert best == sorted(best, reverse=True) and best[0] > best[-1]
+    inside = dict(lora_r=16, lora_alpha=32, use_rslora=False)
+    everywhere, attention, mlp = (
+        inside | {"target_modules": modules} for modules in ("all-linear", "attention", "mlp")
+    )
+    assert found("lora", attention, mlp).difference.verdict == HIGHER
+    assert found("lora", mlp, everywhere).difference.verdict == HIGHER

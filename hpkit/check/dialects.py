@@ -42,6 +42,8 @@ ONLY_IN_TRL = (
 )
 #: Keys by which alpha is divided by the root of the rank.
 RSLORA = ("use_rslora", "peft_use_rslora")
+#: What the alignment handbook's own classes took in the days of its dataset_mixer.
+HANDBOOKS_OWN = frozenset({"torch_dtype", "use_flash_attention_2", "truncation_side"})
 #: What the tools call the model.
 MODEL_KEYS = ("base_model", "model_name_or_path")
 #: Methods by preferences, as the tools name them (`rl: dpo`, `stage: dpo`), and TRL's config.
@@ -107,9 +109,11 @@ class Dialect:
             return False
         return "per_device_train_batch_size" in keys and any(key in ONLY_IN_TRL for key in keys)
 
-    def own_names(self) -> frozenset[str]:
-        """The names that the tool takes beside those of transformers and TRL."""
+    def own_names(self, keys: Collection[str]) -> frozenset[str]:
+        """The names that what reads these keys takes beside those of transformers and TRL."""
         found = set()
+        if "dataset_mixer" in keys:
+            found |= HANDBOOKS_OWN
         if self.judged_by not in ("transformers", "trl"):
             for class_name in known_classes(self.judged_by):
                 found |= names_of(self.judged_by, class_name)
@@ -185,7 +189,7 @@ def call_of(
         pins=pins,
         pinned_by=pinned_by,
         tool=dialect.tool,
-        fields=dialect.own_names() | (HANDBOOKS_OWN if "dataset_mixer" in settings else set()),
+        fields=dialect.own_names(settings),
         has_own_fields=True,
         foreign_words=tuple(told.foreign),
         form=Form(language, {theirs: ours for ours, theirs in dialect.names.items()}),
@@ -200,10 +204,6 @@ def call_of(
         written=written,
         places={name: (place.cell, line) for name, (_, line) in facts.items()},
     )
-
-
-#: What the alignment handbook's own classes took in the days of its dataset_mixer.
-HANDBOOKS_OWN = frozenset({"torch_dtype", "use_flash_attention_2", "truncation_side"})
 
 
 class _Told(NamedTuple):

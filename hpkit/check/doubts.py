@@ -1,7 +1,7 @@
 """Where an older version of a library may run a file than the newest, by which it was judged.
 
-Old scripts are run with the libraries of their day, and what their repository says of those stands
-in places without number: a lock file, a badge, a sentence, another notebook's first cell.
+Old scripts are run with the libraries of their day. What their repository says of those stands in
+many a place that no installer reads: a badge, a sentence, a list of constraints, a file for Docker.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from hpkit.check.calls import Call
 from hpkit.check.projects import fitting_files, folders_of_repository, stamp
 from hpkit.preflight.libraries import allows, number_of, oldest_in_force, version_in_force
 from hpkit.preflight.register import Finding
-from hpkit.preflight.written import NOWHERE, Written
+from hpkit.preflight.written import ITSELF, NOWHERE
 
 #: So many files of a folder are looked through, and so many characters of each: it may hold data.
 MANY_FILES = 100
@@ -25,20 +25,29 @@ _PLACES = tuple(
     "*.md *.rst *.txt *.y*ml *.toml *.cfg *.lock *.sh *.json *.in *ocker* *ile "
     "install*/*.sh docker*/* requirements*/* env*/*.y*ml scripts/*.sh".split()
 )
-#: A package with what stands behind it: `transformers==4.44.2`, `"trl": "^0.9"`, `Transformers
-#: v4.31`, `transformers.git@v4.40.0`, and in a lock file `name = "trl"` with the next line.
+#: A package and what stands behind it: `transformers==4.44.2`, `"trl": "^0.9"`, `Transformers
+#: v4.31`, `transformers.git@v4.40.0`, `transformers (version 4.38)`; in a lock file, the next line.
 _NAMED = re.compile(
-    r"(?i)(?<![\w-])(transformers|trl|torch)(?:_version|\.git)?(?:\"\s*\n\s*version =)?(?:\[\w+\])?"
-    r"[\s\"'`:|(@\])=-]{0,6}(?:version[\s:`]{1,3})?"
-    r"((?:[\s,\"']*[<>=~!^]{1,3}\s*[\"'v]?\d[\d.]*)+|[\"'v]{0,2}\d+\.\d[\d.]*)"
+    r"""(?ix) (?<![\w-]) (transformers|trl|torch) (?:_version|\.git)?
+    (?: "\s*\n\s*version\ = )? (?:\[\w+\])?    # name = "trl", then version =; [torch]
+    [\s"'`:|(@\])=-]{0,6} (?:version[\s:`]{1,3})?
+    ( (?: [\s,"']* [<>=~!^]{1,3} \s* ["'v]? \d[\d.]* )+    # >=4.40, <4.50
+    | ["'v]{0,2} \d+\.\d[\d.]* )    # 4.40
+    """
 )
-_ONE = re.compile(r"([<>=~!^]*)\s*[\"'v]*(\d+(?:\.\d+)*)")
-#: A fork, whatever it takes, and a commit.
-_FORK = re.compile(
-    r"(?i)(github\.com/(?!huggingface/)[\w-]+/(?:adapter-)?transformers\b(?![\w/-])"
-    r"|\badapter-transformers\b|huggingface/transformers(?:\.git)?@[0-9a-f]{7,40}\b"
-    r"|huggingface/transformers(?:\.git)?\s(?:[^\n]*\n){0,4}?[^\n]*git checkout [0-9a-f]{7,40}\b)"
+_ONE_SPECIFIER = re.compile(r"([<>=~!^]*)\s*[\"'v]*(\d+(?:\.\d+)*)")
+#: A fork or a commit of transformers, of which nobody here knows what it takes.
+_UNKNOWN = (
+    re.compile(r"(?i)github\.com/(?!huggingface/)[\w-]+/transformers\b(?![\w/-])"),
+    re.compile(r"\badapter-transformers\b"),
+    re.compile(r"huggingface/transformers(?:\.git)?@[0-9a-f]{7,40}\b"),
+    # A clone, and within four lines the commit that is checked out.
+    re.compile(
+        r"huggingface/transformers(?:\.git)?\s(?:[^\n]*\n){0,4}?[^\n]*git checkout [0-9a-f]{7,40}\b"
+    ),
 )
+#: The version of those: older than any.
+_OLDEST = "0"
 #: A Python by which old versions alone can be installed; not `3.8+`, `>= 3.8` or `3.8 or newer`.
 _PYTHON = re.compile(
     r"(?i)(?<![\w/-])python(?:_version|-version)?[\s\"'`:(-]*(\W{0,2}?)\s*[\"'v]?(3\.[6-9])"
@@ -46,8 +55,8 @@ _PYTHON = re.compile(
 )
 #: The newest versions for an old Python, and for torch 1 (the wheels' metadata, read 2026-11-27).
 _NEWEST_FOR_PYTHON = {
-    "3.6": {"transformers": "4.18.0", "trl": "0.4.1"},
-    "3.7": {"transformers": "4.30.2", "trl": "0.7.2"},
+    "3.6": {"transformers": "4.18.0", "trl": "0.1.0"},
+    "3.7": {"transformers": "4.30.2", "trl": "0.11.4"},
     "3.8": {"transformers": "4.46.3", "trl": "0.11.4"},
     "3.9": {"transformers": "4.57.6", "trl": "0.24.0"},
 }
@@ -75,7 +84,7 @@ def doubted(finding: Finding, call: Call) -> Finding | None:
     if package in pins and oldest_in_force(package, pins).number > number_of(last):
         return finding
     # Two files of a project may contradict each other; one's own word does not.
-    forbidding = pins if call.written.pinned_by == Written.pinned_by else {}
+    forbidding = pins if call.written.pinned_by == ITSELF else {}
     named = _oldest_named(Path(call.file).absolute(), package, forbidding)
     if named is not None and number_of(named.version)[:2] <= number_of(last)[:2]:
         return _unless(finding, named.words)
@@ -127,20 +136,21 @@ def _oldest_in(file: Path, _changed: float) -> dict[str, Named]:
 def _named_in(text: str) -> list[tuple[str, str, str]]:
     """(package, version, words for it) of a text; not what lets in the newest, as `>=4.40`."""
     found = []
-    if not any(word in text for word in ("ransformers", "ython", "trl", "torch")):
-        return found
-    for package, behind in _NAMED.findall(text):
+    for name, behind in _NAMED.findall(text):
+        package = name.lower()
         specifier = _specifier(behind)
         words = specifier.removeprefix("==")
-        if package.lower() == "torch":
+        if package == "torch":
             if re.search(r"(==|<=?|~=)1\.|<2$", specifier):
                 found += _all_of(_NEWEST_FOR_TORCH_1, f"torch {words}")
             continue
-        version = version_in_force(package.lower(), {package.lower(): specifier})
+        version = version_in_force(package, {package: specifier})
         if version.pinned:
-            found.append((package.lower(), version.text, words))
-    for fork in _FORK.findall(text):
-        found.append(("transformers", "0", f"{fork.split()[0]}, a fork or a commit"))
+            found.append((package, version.text, words))
+    for pattern in _UNKNOWN:
+        for match in pattern.finditer(text):
+            which = match[0].split()[0]
+            found.append(("transformers", _OLDEST, f"{which}, a fork or a commit"))
     for operator, python in _PYTHON.findall(text):
         if ">" not in operator:
             found += _all_of(_NEWEST_FOR_PYTHON[python], f"Python {python}")
@@ -150,7 +160,7 @@ def _named_in(text: str) -> list[tuple[str, str, str]]:
 def _specifier(behind: str) -> str:
     """What stands behind a package's name as pip would write it: `==4.44` of `v4.44` or `=4.44`."""
     allowed = []
-    for operator, number in _ONE.findall(behind):
+    for operator, number in _ONE_SPECIFIER.findall(behind):
         allowed.append({"": "==", "=": "==", "^": ">="}.get(operator, operator) + number)
         if operator == "^":
             allowed.append(f"<{int(number.partition('.')[0]) + 1}")

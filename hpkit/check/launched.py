@@ -12,6 +12,7 @@ from hpkit.check.cells import read_source
 from hpkit.check.parsers import fields_of_parts
 from hpkit.check.projects import folders_of_repository, stamp
 from hpkit.check.scripts import read_calls
+from hpkit.check.surroundings import FLAX
 from hpkit.errors import BadInput
 from hpkit.preflight.written import ELSEWHERE, NOWHERE
 
@@ -58,7 +59,7 @@ def with_its_script(call: Call) -> Call:
     if pinned_by in (ELSEWHERE, NOWHERE):  # the script's folder is nearer to it
         pins |= own.pins
         pinned_by = own.pinned_by
-    if own.around.own_loop == "import jax" and "transformers" not in pins:
+    if own.around.own_loop == FLAX and "transformers" not in pins:
         pins["transformers"] = "<5"
         pinned_by = "its script for Flax needs"
     written = dataclasses.replace(

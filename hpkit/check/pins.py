@@ -7,7 +7,7 @@ from hpkit.check.launchers import pins_of_launcher
 from hpkit.check.projects import pins_of_project, transformers_elsewhere
 from hpkit.check.requirements import pins
 from hpkit.preflight.libraries import pins_that_fit
-from hpkit.preflight.written import ELSEWHERE, NOWHERE
+from hpkit.preflight.written import ELSEWHERE, ITSELF, NOWHERE
 
 
 def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
@@ -31,7 +31,7 @@ def pins_of(file: str, texts: Iterable[str]) -> tuple[dict[str, str], str]:
         asked["transformers"] = elsewhere
     asked = pins_that_fit({package: pin for package, pin in asked.items() if pin})
     if any(own.values()):
-        return asked, "this file installs"
+        return asked, ITSELF
     if elsewhere:
         return asked, ELSEWHERE
     return asked, "its launcher installs" if launcher else "its project names"

@@ -37,7 +37,8 @@ _PLACES = (
 _CONDA = re.compile(r"\s*-\s*[\"']?(?:[\w./-]+::)?([\w.-]+)\s*([=<>!~][^\"'#]*)?")
 _FIELD = re.compile(r"(?m)^\s+finetuning_type\s*:\s*\w")
 _THE_TOOL = re.compile(r"(?i)llama[-_]?factory|llmtuner")
-_FORK = "src/transformers"
+#: Where a copy of the library stands, which the project has changed.
+_COPIES = ("transformers/__init__.py", "src/transformers/__init__.py")
 #: So many folders of a repository are looked into for versions, and so many scripts read, and no
 #: more.
 MANY_FOLDERS = 300
@@ -96,8 +97,8 @@ def _asked_in(folder: Path) -> dict[str, str]:
     found = {}
     for file in fitting_files(folder, _PLACES, stamp(folder)):
         found = by_package(_asked_by(file, stamp(file)), found)
-    # A copy of the library, which the project has changed: nobody here knows what it takes.
-    if any((folder / place / "__init__.py").exists() for place in ("transformers", _FORK)):
+    # Nobody here knows what a copy takes.
+    if any((folder / copy).exists() for copy in _COPIES):
         found["transformers"] = "===file"
     return found
 

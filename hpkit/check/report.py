@@ -6,16 +6,16 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from hpkit.accounting import account
-from hpkit.check.attributes import with_reader
 from hpkit.check.calls import Call
 from hpkit.check.doubts import doubted
 from hpkit.check.files import Contents, read_file
 from hpkit.check.ignoring import Ignored, ignored_in
+from hpkit.check.readers import readers_of
 from hpkit.formatting import plural
 from hpkit.preflight.agreement import SEVERITIES
 from hpkit.preflight.findings import preflight
 from hpkit.preflight.forms import LEAVE_OUT
-from hpkit.preflight.register import REGISTERED_RULES
+from hpkit.preflight.register import REGISTERED_RULES, Finding
 from hpkit.recipe import Recipe
 
 
@@ -68,6 +68,7 @@ def report_on(contents: Contents, examples: int | None, **known) -> Report:
     """The report on what a file sets; `known` goes to `preflight`. Raises BadInput."""
     file = contents.file
     ignored = ignored_in(contents)
+    commented = _lines_with_comments(contents)
     notes = [f"{file}, {note}" for note in [*contents.notes, *ignored.unknown]]
     # Each call is judged by itself: the text does not tell which of several is trained with.
     calls = []
@@ -77,7 +78,7 @@ def report_on(contents: Contents, examples: int | None, **known) -> Report:
         place = {"file": call.file, "cell": call.cell, "line": call.line}
         # A trainer is looked at for its own arguments; what it trains by is another call.
         is_trainer = call.written.is_trainer
-        call = _with_explained(call, contents)
+        call = _with_explained(call, commented)
         findings += _findings(call, None if is_trainer else examples, known, ignored)
         lines += _lines_on(call, place)
         if not is_trainer:
@@ -90,13 +91,19 @@ def report_on(contents: Contents, examples: int | None, **known) -> Report:
     return Report(calls, _each_once(findings), lines, notes, checked=bool(contents.calls))
 
 
-def _with_explained(call: Call, contents: Contents) -> Call:
+def _lines_with_comments(contents: Contents) -> set[tuple[int | None, int]]:
+    """(cell, line) of each line of the file on which code and a comment stand."""
+    found = set()
+    for cell, text in contents.texts:
+        for number, line in enumerate(text.split("\n"), 1):
+            if re.search(r"\S\s+#\s*\w", line):
+                found.add((cell, number))
+    return found
+
+
+def _with_explained(call: Call, commented: set[tuple[int | None, int]]) -> Call:
     """The call, with the arguments on whose line a comment says why."""
-    lines = dict(contents.texts).get(call.cell, "").split("\n")
-    explained = set()
-    for argument, number in call.lines.items():
-        if 0 < number <= len(lines) and re.search(r"\s#\s*\w", lines[number - 1]):
-            explained.add(argument)
+    explained = {name for name, line in call.lines.items() if (call.cell, line) in commented}
     written = dataclasses.replace(call.written, explained=frozenset(explained))
     return dataclasses.replace(call, written=written)
 
@@ -137,14 +144,28 @@ def _has_steps(call: Call) -> bool:
 def _findings(call: Call, examples: int | None, known: dict, ignored: Ignored) -> list[dict]:
     """The findings about one call, each at the line of its argument."""
     placed = []
-    found = preflight(call.arguments, examples, written=call.written, **known)
-    found = [with_reader(finding, call) for finding in found]
-    found = filter(None, [doubted(finding, call) for finding in found])
+    found = []
+    for finding in preflight(call.arguments, examples, written=call.written, **known):
+        finding = doubted(_with_reader(finding, call), call)
+        if finding is not None:
+            found.append(finding)
+    # What is doubted is no error any more.
     for finding in sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)):
         place = _place_of(finding.rule, finding.argument, call)
         if not ignored.covers(finding.rule, place["cell"], place["line"]):
             placed.append(_placed(finding, place))
     return placed
+
+
+def _with_reader(finding: Finding, call: Call) -> Finding:
+    """The finding; of an old name its fix says which script of the repository would miss it."""
+    if finding.rule not in ("removed-argument", "unread-field"):
+        return finding
+    reader = readers_of(call.file).old_names.get(finding.argument)
+    if reader is None:
+        return finding
+    fix = f"{finding.fix}; where {reader}, runs it, mend that too: it reads {finding.argument}"
+    return dataclasses.replace(finding, fix=fix)
 
 
 def _place_of(rule: str, argument: str | None, call: Call) -> dict:

@@ -114,12 +114,12 @@ def _parsed(requirement: str) -> tuple[str, str]:
     # Most lines name another package, and parsing each takes longer than reading the file.
     if not any(package in requirement for package in PINNED):
         return "", ""
+    # A fork that is imported as transformers, and takes what it took in its day.
+    if "adapter-transformers" in requirement:
+        return "transformers", "===file"
     repository = re.search(r"git\+\S*/(\w+?)(?:\.git)?(?:@([^#@\s]+))?(?:[#@\s]|$)", requirement)
     if repository:
         return repository[1].lower(), _of_tag(repository[2] or "")
-    # A fork that is imported as transformers, and takes what it took in its day.
-    if requirement.startswith("adapter-transformers"):
-        return "transformers", "===file"
     requirement = requirement.removeprefix(_UPGRADE)
     plain = re.split(r"\s+(?:#|--|\\)", requirement)[0]  # a remark, a hash
     try:

@@ -74,7 +74,7 @@ class _CallFinder:
     def _probed_names(self) -> frozenset[str]:
         """Arguments that the file looks for in a signature before it gives them."""
         words = self._names.words
-        if not {"import inspect", "inspect", ".__dataclass_fields__", ".fields"} & words:
+        if not {"import inspect", "inspect", ".__dataclass_fields__", "dataclasses.fields"} & words:
             return frozenset()
         found = set()
         for node in self._names.parents:

@@ -22,6 +22,8 @@ WEIGHTS = {
     "torch.float32": "float32",
     "torch.float": "float32",
 }
+#: What shows that a file trains with Flax.
+FLAX = "import jax"
 #: Methods of a model that give its weights another format.
 CASTS = {"half", "float", "bfloat16", "double"}
 #: Calls that look at a model and leave it as it is.
@@ -203,7 +205,7 @@ class CodeAround:
         if any(word.endswith("Trainer") for word in self._names.words):
             return None
         if {"import jax", "jax"} & self._names.words:
-            return Seen("import jax", 0)
+            return Seen(FLAX, 0)
         for call in self._in_order:
             if last_name(call) == "backward":
                 return Seen("backward()", call.lineno)

@@ -13,7 +13,8 @@ NO_ROW_TO_SPARE = re.compile(
 )
 #: Models whose tokenizers come without a token to pad with.
 WITHOUT_PADDING = re.compile(
-    r"llama|mistral|mixtral|zephyr|vicuna|gpt-?2|gpt-?neo|gpt-?j|pythia|falcon|phi-?[12]|mpt-|starcoder",
+    r"llama|mistral|mixtral|zephyr|vicuna|gpt-?2|gpt-?neo|gpt-?j|pythia|falcon|phi-?[12]|mpt-|"
+    r"starcoder",
     re.IGNORECASE,
 )
 #: Tokens that some tokenizer or other has from the start: naming one of them adds none.

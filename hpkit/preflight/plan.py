@@ -263,9 +263,9 @@ class Plan:
         recipe = self.recipe
         if not self.has("max_steps"):
             return None
-        # Packing joins examples, nobody knows how many before it is done; of a recipe of ours the
-        # examples are blocks.
-        joins = self.given.get("packing") and not self.ours
+        # TRL's packing joins examples, nobody knows how many before it is done; of a recipe of ours
+        # the examples are blocks.
+        joins = self.given.get("packing") and self.written.origin != "transformers"
         if recipe.max_steps < 0 and (self._counted is None or joins):
             return None
         if not all(self.has(argument) for argument in RATE_ARGUMENTS):

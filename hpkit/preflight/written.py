@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from hpkit.preflight.forms import Form
 
+#: Who says which versions are installed: the file itself.
+ITSELF = "this file installs"
 #: Who says a version that is the best guess: it excuses old names, and accuses no new one.
 ELSEWHERE = "another folder of its project asks for"
 #: Who says it in a repository none of whose files does: whether the newest runs a script, or one of
@@ -118,7 +120,7 @@ class Written:
     unseeded: str | None = None
     unsloth: bool = False
     pins: Mapping[str, str] = field(default_factory=dict)
-    pinned_by: str = "this file installs"
+    pinned_by: str = ITSELF
     tool: str = ""
     fields: frozenset[str] = frozenset()
     refuses_unknown: bool = False

@@ -73,21 +73,24 @@ class Recorded(NamedTuple):
 
 def recorded_runs(table: Path, folders: Iterable[Path], log=print) -> Recorded:
     """All runs in the table and in folders of parts. `log` as in `merge`."""
-    rows = _rows_by_key(table, folders, log or (lambda line: None))
-    runs = Runs(Rows(rows.values()))
-    return Recorded(frozenset(rows), runs)
+    rows = _rows_of(table)
+    _add_parts(rows, folders, log or (lambda line: None))
+    return Recorded(frozenset(rows), Runs(Rows(rows.values())))
 
 
-def _rows_by_key(table: Path, folders: Iterable[Path], say) -> dict[str, object]:
-    """key -> pyarrow table of one row, of the table's rows first."""
-    rows = {}
-    if table.exists():
-        (recorded,) = read_table(table).tables
-        for number, key in enumerate(recorded["key"].to_pylist()):
-            rows[key] = recorded.slice(number, 1)
+def _rows_of(table: Path) -> dict[str, object]:
+    """key -> pyarrow table of one row, of a table of runs; nothing where there is none yet."""
+    if not table.exists():
+        return {}
+    (recorded,) = read_table(table).tables
+    keys = recorded["key"].to_pylist()
+    return {key: recorded.slice(number, 1) for number, key in enumerate(keys)}
+
+
+def _add_parts(rows: dict[str, object], folders: Iterable[Path], say) -> None:
+    """Add the rows of the parts whose keys are not there."""
     for key, row, _ in read_parts(folders, say):
         rows.setdefault(key, row)
-    return rows
 
 
 def merge(table: Path, folders: Iterable[Path], log=print) -> int:
@@ -98,8 +101,9 @@ def merge(table: Path, folders: Iterable[Path], log=print) -> int:
     happens; None: nobody does. Raises BadInput for a table that is not whole, and a full disk.
     """
     say = log or (lambda line: None)
-    before = len(read_table(table)) if table.exists() else 0
-    rows = _rows_by_key(table, folders, say)
+    rows = _rows_of(table)
+    before = len(rows)
+    _add_parts(rows, folders, say)
     if len(rows) > before:
         merged = joined([rows[key] for key in sorted(rows)])
         with disk_errors_are_bad_input(table, "merge again: hpkit record --merge"):

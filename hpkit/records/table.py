@@ -51,11 +51,6 @@ class Rows(Sequence):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def look(self) -> None:
-        """Raise one of UNREADABLE where a setting is none, or the first row no run."""
-        if self.settings:
-            self[0]
-
     @cached_property
     def settings(self) -> list[tuple[int, str]]:
         """(seed, setting) of each row; a recipe is made for each setting alone."""
@@ -75,13 +70,14 @@ class Runs(Sequence):
     """Recorded runs in the table's order, found by their setting."""
 
     def __init__(self, runs: Iterable[Run]):
-        self._runs = runs if isinstance(runs, Rows) else tuple(runs)
         if isinstance(runs, Rows):
+            self._runs = runs
             settings = runs.settings
         else:
-            settings = []
-            for run in self._runs:
-                settings.append((run.recipe.seed, _setting(run.recipe, run.model, run.corpus)))
+            self._runs = tuple(runs)
+            settings = [
+                (run.recipe.seed, _setting(run.recipe, run.model, run.corpus)) for run in self._runs
+            ]
         self._by_setting = defaultdict(list)  # setting -> (seed, place) of its runs
         for place, (seed, setting) in enumerate(settings):
             self._by_setting[setting].append((seed, place))
@@ -160,7 +156,9 @@ def read_table(file: Path) -> Rows:
     """The rows of a file. Raises BadInput where it is no whole table of runs."""
     try:
         rows = Rows([from_parquet(file.read_bytes())])
-        rows.look()
+        # All settings and the first run are read now: a table of something else is none.
+        if rows.settings:
+            rows[0]
         return rows
     except UNREADABLE as error:
         why = str(error).splitlines()[0]
@@ -204,6 +202,7 @@ def to_table(runs: Iterable[tuple[str, Run]]):
 
 
 def _schema():
+    """The columns of today: the key, and the fields of `Run`."""
     import pyarrow as pa
 
     return pa.schema([("key", pa.string()), *_columns(Run)])

@@ -121,8 +121,6 @@ class CadenceExplorer(Interactive):
         self.counts = account(recipe, self.examples)
         # As a dict, because preflight takes arguments of transformers there that a Recipe lacks.
         settings = vars(recipe) | {"load_best_model_at_end": self.load_best_model_at_end}
-        # Beside transformers' arguments it would be TRL's, which joins examples; these are blocks.
-        del settings["packing"]
         self.findings = [
             finding
             for finding in preflight(settings, self.examples)

@@ -848,17 +848,17 @@ def test_flax_ran_under_transformers_4(tmp_path):
     assert [finding["severity"] for finding in report.findings] == ["hint"]
 
 
-@pytest.mark.parametrize("asks", ["inspect.signature(SFTConfig).parameters", "names"])
-def test_what_the_file_looks_for_first_is_not_given_in_vain(asks, check):
+@pytest.mark.parametrize("imports, fires", [("import inspect", False), ("import json", True)])
+def test_what_the_file_looks_for_in_a_signature_is_not_given_in_vain(imports, fires, check):
     source = f"""\
-        import inspect
+        {imports}
         from trl import SFTConfig
         given = {{}}
-        if "max_seq_length" in {asks}:
+        if "max_seq_length" in names:
             given["max_seq_length"] = 1024
         SFTConfig("o", max_steps=500, **given)
         """
-    assert check(source) == []
+    assert ("removed-argument" in [rule for rule, _ in check(source)]) is fires
 
 
 def test_padding_of_a_tokenizer_after_the_training_masks_nothing(check):

@@ -472,6 +472,9 @@ def test_what_went_and_came_back_is_not_missed_in_between(repository):
     assert "moved-argument" not in [rule for rule, _ in findings(write(root, source))]
 
 
-def test_a_fork_under_another_name_is_its_own_version(repository):
-    files = {"requirements.txt": "adapter-transformers==3.1.0\n", "tune.py": SCRIPT}
+@pytest.mark.parametrize(
+    "pin", ["adapter-transformers==3.1.0", "git+https://github.com/o/adapter-transformers@3ee87f5"]
+)
+def test_a_fork_under_another_name_is_its_own_version(pin, repository):
+    files = {"requirements.txt": f"{pin}\n", "tune.py": SCRIPT}
     assert findings(repository(files) / "tune.py") == []

@@ -13,6 +13,7 @@ from hpkit.preflight.rules import values
 from hpkit.preflight.rules import idle
 from hpkit.preflight.rules import rates
 from hpkit.preflight.rules import names
+from hpkit.preflight.rules import moved
 from hpkit.preflight.rules import gone
 from hpkit.preflight.rules import adapters
 from hpkit.preflight.rules import frozen

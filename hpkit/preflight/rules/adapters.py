@@ -211,7 +211,7 @@ def bits_argument_gone(plan: Plan) -> Iterator[Finding]:
     yield Finding(
         severity="error",
         argument="bits_argument",
-        last=("transformers", "4.57.6"),
+        last=("transformers", version_in_force("transformers", {"transformers": "<5"}).text),
         message=f"from_pretrained of transformers {version.text} takes no {bits}: a TypeError",
         advice=f"give it quantization_config=BitsAndBytesConfig({bits}=True)",
         evidence={"version": version.text},

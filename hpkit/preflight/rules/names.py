@@ -8,7 +8,6 @@ from hpkit.preflight.arguments import (
     LENGTH_IN_TRANSFORMERS,
     MOVED_TO_CONFIG,
     SUCCESSORS,
-    TRAINER_SUCCESSORS,
     TRL_SUCCESSORS,
     Successor,
 )
@@ -89,7 +88,7 @@ def _removed(plan: Plan, argument: str, refusal: tuple[str, Version]) -> Finding
     return Finding(
         severity="error",
         argument=argument,
-        last=_last_of_any(written, package, argument),
+        last=_last_version(package, argument, last),
         message=f"{library} has no argument {word}{since}: {_consequence(written)}",
         changes=changes,
         advice=advice,
@@ -172,9 +171,8 @@ def _last_of(written: Written, package: str, argument: str) -> str | None:
     return next(filter(None, found), None)
 
 
-def _last_of_any(written: Written, package: str, argument: str) -> tuple[str, str] | None:
-    """The package and its last version that took the argument, in the file's class or in any."""
-    last = _last_of(written, package, argument)
+def _last_version(package: str, argument: str, last: str | None) -> tuple[str, str] | None:
+    """The package and `last`; of TRL's methods, which differ, the last version of any."""
     if last is None and package == "trl":
         found = [last_with(package, name, argument) for name in TRL_ARGUMENTS]
         last = max(filter(None, found), key=number_of, default=None)
@@ -283,9 +281,7 @@ def argument_too_new(plan: Plan) -> Iterator[Finding]:
     the other way round.
     """
     written = plan.written
-    if plan.live or written.unsloth or written.fields or written.tool:
-        return
-    if written.pinned_by == ELSEWHERE:
+    if plan.live or written.unsloth or written.tool or written.pinned_by == ELSEWHERE:
         return
     # A config of TRL takes transformers' arguments beside its own.
     classes = [("transformers", "TrainingArguments")]
@@ -298,7 +294,7 @@ def argument_too_new(plan: Plan) -> Iterator[Finding]:
             takes(package, name, argument, version_in_force(package, written.pins))
             for package, name in classes
         ]
-        if any(answers):
+        if any(answers) or argument in written.fields:
             continue
         for package, name in classes:
             first = first_with(package, name, argument)
@@ -322,82 +318,6 @@ def _too_new(plan: Plan, package: str, argument: str, first: str) -> Finding:
         advice=f"install {package}>={first}, or {instead}",
         evidence={"first": first},
     )
-
-
-@rule(
-    "moved-argument",
-    notebook="12",
-    example="""\
-from trl import SFTTrainer
-
-trainer = SFTTrainer(model="org/m", train_dataset=rows, tokenizer=tok, packing=True)
-""",
-)
-def moved_argument(plan: Plan) -> Iterator[Finding]:
-    """An argument that trainers took once, and that now belongs to their config.
-
-    Since TRL 0.13 lengths, packing and losses are fields of SFTConfig and its like, and since
-    transformers 5 a tokenizer is a trainer's processing_class: the old call is a TypeError. Unsloth
-    patches the trainers so that they take the old names again, and there nothing is said.
-    """
-    written = plan.written
-    if not written.is_trainer or written.unsloth or written.origin not in ("transformers", "trl"):
-        return
-    version = version_in_force(written.origin, written.pins)
-    for argument in plan.named:
-        if argument in written.fields:
-            continue
-        # None for a trainer that this version does not have.
-        if takes(written.origin, written.name, argument, version) is not False:
-            continue
-        if argument in TRAINER_SUCCESSORS:
-            changes = {}
-            advice = f"call it {TRAINER_SUCCESSORS[argument].argument}"
-        elif argument in MOVED_TO_CONFIG:
-            changes = {argument: LEAVE_OUT}
-            advice = _in_config(plan, argument)
-        else:
-            changes = {}
-            near = nearest(argument, names_of(written.origin, written.name), MISSPELT)
-            advice = "do without it, or override the method that would use it"
-            if near:
-                advice = f"write {near} in its place"
-        last = last_with(written.origin, written.name, argument)
-        if last is None and written.pinned_by == ELSEWHERE:
-            continue
-        # It went, and came back: of the version in force, which is a guess, nothing follows.
-        if last is not None and number_of(last) > version.number:
-            continue
-        since = f" ({last} was the last)" if last else ""
-        yield Finding(
-            severity="error",
-            argument=argument,
-            last=(written.origin, last) if last else None,
-            message=(
-                f"{written.name} of {written.origin} {version.text} takes no {argument}{since}: "
-                "the call is a TypeError"
-            ),
-            changes=changes,
-            advice=advice,
-            evidence={"last": last},
-        )
-
-
-def _in_config(plan: Plan, argument: str) -> str:
-    """Where TRL's config takes what its trainer took."""
-    config = plan.written.name.replace("Trainer", "Config")
-    name = argument
-    renamed = TRL_SUCCESSORS.get(argument)
-    if renamed and renamed.argument:
-        name = renamed.argument
-    if name not in names_of("trl", config):
-        return renamed.words if renamed else ""
-    if plan.is_told(argument):
-        advice = f"and give {config} {plan.written.form.setting(name, plan.given[argument])}"
-        if name == "max_length" and plan.given[argument] is None:
-            advice += "; with packing it is the length of a block"
-        return advice
-    return f"and give {config} {name}, with the value of before"
 
 
 @rule(

@@ -47,9 +47,9 @@ def invalid_value(plan: Plan) -> Iterator[Finding]:
         if plan.written.form.language == "flags" and argument in plan.written.fields:
             continue
         # No epoch is counted where there are steps.
-        if argument == "num_train_epochs" and value == 0 and plan.has("max_steps"):
-            if plan.recipe.max_steps > 0:
-                continue
+        has_steps = plan.has("max_steps") and plan.recipe.max_steps > 0
+        if argument == "num_train_epochs" and value == 0 and has_steps:
+            continue
         # What another tool takes for its adapter is its own matter: a list of layers, a text.
         if plan.written.tool and argument in (*ADAPTER, *QUANTIZATION):
             continue
